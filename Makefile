@@ -1,0 +1,47 @@
+# Two commands do all: `make demo` and `make test`. Each first makes the environment in .venv, once.
+PYTHON ?= python3
+BIN := .venv/bin
+export NUMBA_CACHE_DIR := $(CURDIR)/.numba
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+export HF_HUB_DISABLE_IMPLICIT_TOKEN := 1
+
+.PHONY: help demo test check lab encoders test-ui test-slow clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+.installed: requirements.lock pyproject.toml
+	@echo "Installing into .venv: about 6 GB and a few minutes, once."
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch .installed
+
+demo: .installed  ## the main job, offline: planted clips, features, four models, tables and pictures in runs/demo
+	$(BIN)/mmemo demo --out runs/demo
+
+test: .installed  ## all tests that need no browser, and the notebooks
+	$(BIN)/python -m pytest tests
+	$(BIN)/nbdev_test --n_workers 2 --timing
+
+check: .installed  ## what a commit must pass: export and clean are no-ops, layering, notebooks, tests
+	$(BIN)/python -m pytest tests/test_house.py
+	$(BIN)/nbdev_test --n_workers 2
+	$(BIN)/python -m pytest tests
+
+lab: .installed  ## JupyterLab on the workbench
+	$(BIN)/jupyter lab nbs/workbench/start.ipynb
+
+encoders: .installed  ## train the embedded encoders again (about half an hour on two cores)
+	$(BIN)/python -m mmemo.tiny --out data
+
+test-ui: .installed  ## notebooks in a real browser (Debian's chromium)
+	$(BIN)/python -m pytest tests/ui -m ui
+
+test-slow: .installed  ## fault injection and long walks
+	$(BIN)/python -m pytest tests -m slow
+
+clean:  ## remove runs and caches of this checkout (not .venv)
+	rm -rf runs .numba .pytest_cache _proc build *.egg-info

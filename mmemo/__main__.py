@@ -1,0 +1,4 @@
+"""`python -m mmemo` is the same as `mmemo`."""
+from .cli import main
+
+if __name__ == '__main__': raise SystemExit(main())

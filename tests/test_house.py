@@ -1,0 +1,103 @@
+"""The house in order: notebooks and package agree, imports go one way, `import mmemo` is light."""
+import ast, configparser, json, os, re, shutil, subprocess, sys, tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MODULES = sorted(p for p in (ROOT/'mmemo').glob('*.py') if p.name not in ('__init__.py', '_modidx.py', '__main__.py'))
+NOTEBOOKS = sorted((ROOT/'nbs').rglob('*.ipynb'))
+BIN = Path(sys.executable).parent
+
+
+def number_of(module:Path) -> int:
+    head = re.search(r'File to edit: .*?(\d\d)_\w+\.ipynb', module.read_text()[:2000])
+    assert head, f'{module.name} was not exported from a numbered notebook'
+    return int(head[1])
+
+
+def imported(module:Path):
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            name = node.module or ''
+            if node.level == 1 and not name: yield from (a.name for a in node.names)
+            elif node.level == 1: yield name.split('.')[0]
+            elif name.startswith('mmemo.'): yield name.split('.')[1]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split('.')[1] for a in node.names if a.name.startswith('mmemo.'))
+
+
+def misplaced(numbers:dict, imports:dict) -> list:
+    return [(m, i) for m, names in imports.items() for i in names if i in numbers and numbers[i] >= numbers[m]]
+
+
+def test_imports_go_from_high_numbers_to_low():
+    numbers = {m.stem: number_of(m) for m in MODULES}
+    assert len(numbers) > 15
+    assert misplaced(numbers, {m.stem: list(imported(m)) for m in MODULES}) == []
+    assert misplaced({'low': 1, 'high': 2}, {'low': ['high']}) == [('low', 'high')]     # the rule can fail
+
+
+def test_numbers_are_unique():
+    numbers = [p.name[:2] for p in (ROOT/'nbs').glob('[0-9]*.ipynb')]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_exported_code_needs_no_nbdev():
+    for m in MODULES: assert not re.search(r'^\s*(from|import) (nbdev|fastcore|execnb)\b', m.read_text(), re.M), m.name
+
+
+@pytest.fixture(scope='module')
+def copy(tmp_path_factory):
+    "The tracked and new files of this checkout in an empty folder."
+    there = tmp_path_factory.mktemp('house')
+    for name in ('settings.ini', 'pyproject.toml', 'README.md'): shutil.copy(ROOT/name, there/name)
+    for name in ('nbs', 'mmemo'): shutil.copytree(ROOT/name, there/name, ignore=shutil.ignore_patterns('__pycache__', '.ipynb_checkpoints'))
+    return there
+
+
+def tree(folder:Path) -> dict:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob('*') if p.is_file() and '__pycache__' not in p.parts}
+
+
+@pytest.mark.parametrize('command', ['nbdev_export', 'nbdev_clean'])
+def test_command_changes_nothing(copy, command):
+    before = tree(copy)
+    subprocess.run([BIN/command], cwd=copy, check=True, capture_output=True, env=os.environ | {'PYTHONPATH': str(copy)})
+    after = tree(copy)
+    assert [name for name in before | after if before.get(name) != after.get(name)] == []
+
+
+def test_settings_say_the_same_to_both_nbdevs():
+    ini = configparser.ConfigParser(); ini.read(ROOT/'settings.ini')
+    new = tomllib.loads((ROOT/'pyproject.toml').read_text())
+    for key, value in new['tool']['nbdev'].items(): assert ini['DEFAULT'][key].lower() == str(value).lower(), key
+    assert ini['DEFAULT']['lib_name'] == new['project']['name']
+    assert new['project']['requires-python'].startswith('>=' + ini['DEFAULT']['min_python'])
+    sys.path.insert(0, str(ROOT))
+    import mmemo
+    assert ini['DEFAULT']['version'] == mmemo.__version__
+
+
+def test_import_is_light():
+    code = "import sys, mmemo; print([m for m in ('torch', 'umap', 'transformers', 'ipywidgets', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True).stdout.strip() == '[]'
+
+
+def test_widgets_first_appear_at_seventy():
+    for m in MODULES:
+        if number_of(m) < 70: assert not re.search(r'\b(ipywidgets|anywidget)\b.*', '\n'.join(re.findall(r'^\s*(?:from|import) .*', m.read_text(), re.M))), m.name
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_form(path):
+    cells = json.loads(path.read_text())['cells']
+    code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
+    assert max((len(json.dumps(c.get('outputs', []))) for c in cells), default=0) < 200_000
+    if path.parent.name == 'workbench':
+        assert len(cells) <= 15 and not any(c.get('outputs') for c in cells)
+        assert not any(re.search(r'^\s*(def|class) ', c, re.M) for c in code)
+    else:
+        assert ''.join(cells[0]['source']).startswith('# ')
+        long = [len(c.splitlines()) for c in code if re.match(r'#\s*\|\s*export', c) and len(c.splitlines()) > 32]
+        assert not long, f'exported cells of {long} lines'
