@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .core import Registry, UserError, data_dir, file_hash, pick_device, read_json, stable_hash, write_json
 
-# %% ../nbs/20_encoders.ipynb #9d1f63f6
+# %% ../nbs/20_encoders.ipynb #b73b4688
 VISUAL = Registry('visual encoder')
 VISUAL |= {'tiny': 'data:tiny-clip',
            'clip-vit-b32': 'ViT-B-32-quickgelu/openai',
@@ -39,8 +39,6 @@ SPEECH |= {'tiny': 'data:tiny-wav2vec2',
            'wavlm-base-plus': 'microsoft/wavlm-base-plus',
            'whisper-tiny': 'openai/whisper-tiny',
            'whisper-base': 'openai/whisper-base'}
-
-# %% ../nbs/20_encoders.ipynb #ca20f85c
 ENCODERS = Registry('pair of encoders')
 ENCODERS |= {'tiny': ('tiny', 'tiny')}
 ENCODERS |= {f'{v}+{s}': (v, s) for v in VISUAL for s in SPEECH if 'tiny' not in (v, s)}
@@ -88,7 +86,7 @@ def find_safetensors(folder:Path) -> tuple: # one file, or the shards of one
     has = f"only {', '.join(other)}, a pickle, which is never loaded" if other else 'no weights'
     raise UserError(f"{folder}: expected weights as .safetensors, found {has}.")
 
-# %% ../nbs/20_encoders.ipynb #1c645e79
+# %% ../nbs/20_encoders.ipynb #9ae0c565
 def hub_folder(repo:str, # 'owner/name' on the model hub
                name:str, # what the user called it, for the message
                fetch:bool=False # may the network be used?
@@ -103,7 +101,6 @@ def hub_folder(repo:str, # 'owner/name' on the model hub
     if not any(folder.glob('*.json')): raise UserError(f"encoder '{name}' ({repo}) is not on this machine; bring it once with: mmemo fetch {name}.")
     return folder
 
-# %% ../nbs/20_encoders.ipynb #84878463
 def local_folder(name:str) -> Path|None: # None: not a folder, so a hub name
     "The folder that `name` means: one of the embedded ones, `local-dir:PATH`, or a path."
     if name.startswith('data:'): return data_dir()/name[5:]
@@ -215,7 +212,7 @@ def write_random_speech(folder:Path, # made if it is not there
         make().save_pretrained(folder)
     return Path(folder)
 
-# %% ../nbs/20_encoders.ipynb #d1cf71ed
+# %% ../nbs/20_encoders.ipynb #33b4d7ff
 def pick_precision(precision:str='auto', device='cpu') -> str: # 'bf16' or 'fp32'
     "What 'auto' means on this machine."
     if precision not in ('auto', 'bf16', 'fp32'): raise UserError(f"precision '{precision}': expected auto, bf16 or fp32.")
@@ -225,9 +222,6 @@ def pick_precision(precision:str='auto', device='cpu') -> str: # 'bf16' or 'fp32
     flags = info.read_text() if torch.device(device).type == 'cpu' and info.is_file() else ''
     return 'bf16' if 'avx512_bf16' in flags or 'amx_bf16' in flags else 'fp32'
 
-DTYPES = {'bf16': torch.bfloat16, 'fp32': torch.float32}
-
-# %% ../nbs/20_encoders.ipynb #371e1d9c
 def parse_layers(layers:str, # 'last', or block numbers: '2,3'
                  depth:int   # how many blocks there are
                 ) -> list|None: # None: the encoder's own output
@@ -237,6 +231,8 @@ def parse_layers(layers:str, # 'last', or block numbers: '2,3'
     except ValueError: raise UserError(f"layers '{layers}': expected 'last' or block numbers such as '2,3'.") from None
     if not 0 <= chosen[0] <= chosen[-1] <= depth: raise UserError(f"layers '{layers}': this encoder has blocks 1 to {depth}.")
     return chosen
+
+DTYPES = {'bf16': torch.bfloat16, 'fp32': torch.float32}
 
 # %% ../nbs/20_encoders.ipynb #ebfff711
 def resize_frames(x:Tensor,      # (n, 3, h, w) uint8
@@ -294,15 +290,17 @@ class Frozen:
     def facts(self) -> dict:
         return dict(weights=self.weight_hash, layers=self.layers, precision=self.precision, version=self.version, batch=self.batch)
 
-# %% ../nbs/20_encoders.ipynb #65fac6e1
+# %% ../nbs/20_encoders.ipynb #e3312760
 class VisualEncoder(Frozen):
     "A frozen CLIP image tower on uint8 frames; its features are the projected, un-normalised ones that live beside the text's."
     batch = 64
     def __init__(self, tower, cfg:dict, files:EncoderFiles, layers='last', precision='auto', device='auto'):
         super().__init__(tower, files, len(tower.transformer.resblocks), layers, precision, device)
         self.preprocess, self.size = Preprocess(cfg, self.device, self.dtype), cfg['size']
-        self.version += 100*self.preprocess.version
         self.dim = tower.output_dim if self.chosen is None else tower.transformer.width
+
+    @property
+    def facts(self) -> dict: return super().facts | dict(preprocess=self.preprocess.version)
 
     @torch.inference_mode()
     def encode(self, x:Tensor # (n <= batch, 3, size, size), from `preprocess`
@@ -319,7 +317,7 @@ class VisualEncoder(Frozen):
         parts = [self.encode(self.preprocess(frames[i:i + self.batch])) for i in range(0, len(frames), self.batch)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
-# %% ../nbs/20_encoders.ipynb #32c663ba
+# %% ../nbs/20_encoders.ipynb #0374ff88
 def load_clip(files:EncoderFiles):
     "The whole open_clip model in fp32, and its pre-processing."
     import open_clip
@@ -333,7 +331,6 @@ def load_clip(files:EncoderFiles):
         raise UserError(f"encoder '{files.id}': resize mode '{cfg['resize_mode']}' is not known; expected shortest or squash.")
     return model, {**cfg, 'size': size}
 
-# %% ../nbs/20_encoders.ipynb #b3cac7ba
 def load_visual(name:str='tiny', # a short name, 'ARCH/tag', 'hf-hub:owner/name' or a folder
                 layers:str='last', precision:str='auto', device:str='auto', fetch:bool=False) -> VisualEncoder:
     "A frozen image tower."
@@ -365,14 +362,13 @@ def load_text(name:str='tiny', fetch:bool=False) -> TextTower: # the same names 
     with quiet(): tokenizer = open_clip.get_tokenizer(files.arch or f'local-dir:{files.folder}')
     return TextTower(load_clip(files)[0], tokenizer, files)
 
-# %% ../nbs/20_encoders.ipynb #891c0c02
+# %% ../nbs/20_encoders.ipynb #b5ed98cb
 def receptive_field(kernels, strides) -> tuple[int,int]: # samples
     "How many samples one step sees, and how many the steps advance by."
     width = hop = 1
     for k, s in zip(kernels, strides): width, hop = width + (k - 1)*hop, hop*s
     return width, hop
 
-# %% ../nbs/20_encoders.ipynb #6ce51b6c
 def pieces(n:int,     # steps
            longest:int # steps a piece may keep
           ) -> list:  # (first, last + 1) of each piece

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'HISTORY_INK', 'make_template', 'themed',
            'titled', 'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline',
-           'label_ends', 'add_spans', 'probability_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform',
-           'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'describe_map',
+           'label_ends', 'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row',
+           'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'describe_map',
            'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'pretty', 'model_colour',
            'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves', 'nuisance_curve']
 
@@ -50,7 +50,7 @@ def make_template(theme:str='light') -> go.layout.Template: # 'light' or 'dark'
 
 pio.templates['mmemo'], pio.templates['mmemo_dark'] = make_template('light'), make_template('dark')
 
-# %% ../nbs/60_plots.ipynb #253d3b7a
+# %% ../nbs/60_plots.ipynb #74df96a2
 def themed(fig, theme:str='light'): # 'light' or 'dark'; the figure is changed in place
     "The same figure in another theme."
     fig.update_layout(template='mmemo_dark' if theme == 'dark' else 'mmemo')
@@ -64,7 +64,9 @@ def titled(fig, # changed in place
     "Give a figure its title, its height and its template; a second title line adds to the height, never takes from the plot."
     lines = textwrap.wrap(text, 92) or ['']
     room, extra = dict(MARGIN, **(margin or {})), 19*(len(lines) - 1)
-    fig.update_layout(title_text='<br>'.join(lines), height=height + extra, margin=dict(room, t=room['t'] + extra), template='mmemo')
+    pad = 12 if len(lines) == 1 else 23 # plotly moves a title of several lines up by half a line
+    fig.update_layout(title=dict(text='<br>'.join(lines), pad_t=pad), height=height + extra, autosize=True,
+                      margin=dict(room, t=room['t'] + extra), template='mmemo')
     return fig
 
 def empty_figure(sentence:str, # what is not there, and what that means
@@ -167,6 +169,22 @@ def probability_timeline(times, # (t,) seconds
                       yaxis2=dict(domain=[0, low], anchor='x', showgrid=False, ticks='', tickfont_size=12),
                       xaxis=dict(range=[0, end], title='time (s)', anchor='y2', hoverformat='.2f', unifiedhovertitle_text='%{x:.2f} s'))
     return titled(fig, title or describe_timeline(times, probs, classes), height)
+
+# %% ../nbs/60_plots.ipynb #92061c17
+def va_timeline(times, # (t,) seconds
+                values, # (t, 2) valence and arousal, -1 to 1
+                end:float|None=None, title:str|None=None, height:int=300) -> go.Figure:
+    "Valence and arousal over time."
+    times, values = np.asarray(times, float), np.asarray(values, float)
+    if not len(times): return empty_figure('There is no frame here that the model could judge.', height)
+    fig, end = go.Figure(), end or float(times[-1])
+    for i, (name, colour, dash) in enumerate((('valence', '#334E8C', 'solid'), ('arousal', '#B3541E', 'dash'))):
+        fig.add_scatter(x=times, y=values[:, i], name=name, mode='lines', showlegend=False, line=dict(color=colour, width=2.4, dash=dash), hovertemplate='%{y:.2f}')
+        fig.add_annotation(x=1.012, y=spread(values[-1], .2)[i], xref='paper', yref='y', xanchor='left', text=f'<span style="color:{colour}">■</span> {name}')
+    fig.add_hline(y=0, line=dict(width=1, color='#888888'))
+    fig.update_layout(yaxis=dict(range=[-1.04, 1.04], title='value', tickvals=[-1, -.5, 0, .5, 1]), hovermode='x unified',
+                      xaxis=dict(range=[0, end], title='time (s)', hoverformat='.2f', unifiedhovertitle_text='%{x:.2f} s'))
+    return titled(fig, title or f'Mean valence {values[:, 0].mean():.2f}, mean arousal {values[:, 1].mean():.2f}', height)
 
 # %% ../nbs/60_plots.ipynb #46b9d40c
 def envelope(samples, # (n,) -1..1
@@ -333,11 +351,12 @@ def confusion_matrix(counts, # (c, c) labelled x predicted
     for k in np.flatnonzero(total[:, 0] == 0): fig.add_annotation(x=(n - 1)/2, y=k, text='nobody labelled this class here')
     return titled(fig, title or describe_confusion(counts, classes), 130 + 46*n, margin=dict(l=104))
 
-# %% ../nbs/60_plots.ipynb #7e53d16e
+# %% ../nbs/60_plots.ipynb #8a767606
 def pretty(metric:str) -> str: # 'val_macro_f1' -> 'macro-F1'
     "A metric's name as one writes it."
-    name = metric.removeprefix('val_').removeprefix('valid_').replace('_', '-')
-    return {'macro-f1': 'macro-F1', 'uar': 'UAR', 'ccc': 'CCC', 'f1': 'F1'}.get(name, name)
+    name = {'train_loss': 'training', 'val_loss': 'validation'}.get(metric, metric).removeprefix('val_').removeprefix('train_')
+    return {'macro_f1': 'macro-F1', 'weighted_f1': 'weighted F1', 'uar': 'UAR', 'ccc': 'CCC', 'log_loss': 'log-loss', 'ce': 'cross-entropy', 'text': 'text guide',
+            'ccc_valence': 'CCC valence', 'ccc_arousal': 'CCC arousal'}.get(name, name.replace('_', '-'))
 
 def model_colour(name:str) -> str:
     "Single modalities in their own colour, models of both dark, floors grey."
@@ -387,14 +406,14 @@ def describe_scores(rows, metric:str='macro_f1') -> str:
         said += f"; the interval of {rest[0]['model']} {'lies below' if apart else 'overlaps'}"
     return said
 
-# %% ../nbs/60_plots.ipynb #2301fca2
+# %% ../nbs/60_plots.ipynb #b37e5686
 HISTORY_INK = ['#334E8C', '#B3541E', '#4B7F52', '#7A3E9D', '#808080', '#8C6D46']
 
 def history_keys(history) -> tuple: # (names of losses, names of validation scores)
     "Which columns of a history are losses and which are scores."
-    keys = [k for k, v in history[-1].items() if isinstance(v, (int, float)) and k not in ('epoch', 'step', 'lr', 'seconds', 'time')]
-    losses = [k for k in keys if 'loss' in k or k in ('ce', 'text', 'train')]
-    return losses, [k for k in keys if k not in losses and any(w in k for w in ('f1', 'acc', 'uar', 'ccc', 'score'))]
+    keys = list(dict.fromkeys(k for h in history for k, v in h.items() if isinstance(v, (int, float)) and k not in ('epoch', 'step', 'lr', 'seconds')))
+    scores = [k for k in keys if k.startswith('val_') and k not in ('val_loss', 'val_score')]
+    return [k for k in keys if 'loss' in k or k.startswith('train_')], scores or [k for k in keys if k == 'val_score']
 
 # %% ../nbs/60_plots.ipynb #3b9aa82c
 def history_curves(history, # one dictionary an epoch

@@ -1,0 +1,98 @@
+"The embedded encoders: what is shipped, what its cards promise, and the gate."
+import json
+
+import numpy as np
+import pytest
+
+from mmemo import tiny
+from mmemo.core import UserError, data_dir, read_json, rng_for
+from mmemo.encoders import is_synthetic_only, load_speech, load_text, load_visual
+from mmemo.labels import EXPRESSION8, PROMPTS
+from mmemo.planted_face import FACE_VERSION, sample_face
+from mmemo.planted_voice import VOICE_VERSION
+
+NAMES = ('tiny-clip', 'tiny-wav2vec2')
+
+
+@pytest.fixture(scope='module')
+def visual(): return load_visual('tiny')
+
+@pytest.fixture(scope='module')
+def speech(): return load_speech('tiny')
+
+
+def test_shipped_folders_are_small():
+    assert sum(p.stat().st_size for p in data_dir().rglob('*') if p.is_file()) < 12e6
+    assert not [p for p in data_dir().rglob('*') if p.suffix in ('.bin', '.pt', '.pth', '.pkl')]
+
+@pytest.mark.parametrize('name', NAMES)
+def test_card_is_honest(name):
+    facts, card = read_json(data_dir()/name/'mmemo.json'), (data_dir()/name/'README.md').read_text()
+    assert facts['knows'] == 'planted faces and voices only' and 'planted faces and voices only' in card
+    assert all(facts['probes'][k] >= tiny.GATE for k in tiny.GATED)
+    assert facts['generator'] == (FACE_VERSION if name == 'tiny-clip' else VOICE_VERSION), 'run make encoders again'
+
+def test_tiny_is_synthetic_only(): assert is_synthetic_only('tiny')
+
+def test_training_subjects_are_no_others():
+    own = [sample_face(rng_for('tiny-subject', i)).seed for i in range(tiny.FacePlan().subjects)]
+    probes = [sample_face(rng_for('tiny-probe-subject', i)).seed for i in (*range(30), *range(1000, 1020))]
+    corpus = [sample_face(rng_for('planted-subject', s, f'{split}{i:02d}')).seed for s in range(3) for split in ('train', 'test') for i in range(26)]
+    assert len(set(own + probes + corpus)) == len(own) + len(probes) + len(corpus)
+
+def test_open_clip_reads_the_folder_by_itself():
+    import open_clip
+    folder = f'local-dir:{data_dir()/"tiny-clip"}'
+    model, _, transform = open_clip.create_model_and_transforms(folder)
+    tokens = open_clip.get_tokenizer(folder)(['A photo of a HAPPY face, with a zeppelin!'])
+    assert tokens.shape == (1, tiny.CONTEXT) and tokens.max() == len(tiny.vocabulary()) - 1 and (tokens == tiny.UNKNOWN).any()
+    assert model.encode_text(tokens).shape == (1, 128)
+
+def test_every_prompt_is_in_the_words():
+    words = set(tiny.vocabulary())
+    said = ' '.join(p for ps in (PROMPTS[c] for c in EXPRESSION8.classes) for p in ps).lower().replace('-', ' - ').split()
+    assert not set(said) - words
+
+def test_bf16_says_the_same(visual, speech):
+    pictures, heard = tiny.probe_face(3000, 'Fear', 0, 1.)[0], tiny.probe_voice(3000, 'Fear', 0, 1.)[0]
+    for load, low, x in ((load_visual, visual, pictures), (load_speech, speech, heard)):
+        pair = [e(x) for e in (low, load('tiny', precision='fp32'))]
+        a, b = (v[0] if isinstance(v, tuple) else v for v in pair)
+        assert ((a*b).sum(1)/np.linalg.norm(a, axis=1)/np.linalg.norm(b, axis=1)).min() > .999
+
+def test_speech_has_the_published_hop_and_layer_norm():
+    config = json.loads((data_dir()/'tiny-wav2vec2/config.json').read_text())
+    assert config['feat_extract_norm'] == 'layer' and np.prod(config['conv_stride']) == 320
+    assert 'head' not in str(config.get('architectures')).lower()
+
+def test_face_emotion_is_read_linearly(visual):
+    probe = tiny.linear_probe(lambda s, j, k: tiny.face_features(visual, s, j, k, 0., False), EXPRESSION8.classes, train=15, test=8, takes=1)
+    assert probe.accuracy > .85, probe.confusion
+    assert tiny.zero_shot(load_text('tiny'), probe.features, probe.labels) > .75
+
+def test_voice_emotion_is_read_linearly(speech):
+    probe = tiny.linear_probe(lambda s, j, k: tiny.voice_features(speech, s, j, k, 0.), EXPRESSION8.classes, train=24, test=10, takes=2)
+    assert probe.accuracy > .85, probe.confusion
+
+def test_cues_are_read_under_nuisance(visual, speech):
+    for features in (lambda s, j, k: tiny.face_features(visual, s, j, k, 1., True), lambda s, j, k: tiny.voice_features(speech, s, j, k, 1.)):
+        probe = tiny.linear_probe(features, tiny.CUES, train=20, test=12, takes=2)
+        assert probe.accuracy > .85, probe.confusion
+
+def test_targets_know_no_emotion():
+    learner = tiny.VoiceLearner()
+    assert learner.sizes == [1, len(tiny.PITCHES), len(tiny.WORDS) + 1, len(tiny.MEASURES)]
+    assert not {c.lower() for c in EXPRESSION8.classes} & {m.lower() for m in tiny.MEASURES}
+
+def test_gate_replaces_nothing(tmp_path, monkeypatch):
+    (tmp_path/'tiny-wav2vec2').mkdir(); (tmp_path/'tiny-wav2vec2/old').touch()
+    figures = {k: .95 for k in tiny.GATED}
+    monkeypatch.setattr(tiny, 'voice_figures', lambda folder: (dict(figures), np.eye(8, dtype=int)))
+    plan = tiny.VoicePlan(subjects=2, takes=1, passes=1, batch=2)
+    figures['emotion'] = .5
+    with pytest.raises(UserError, match='nothing was replaced'): tiny.make_encoder('tiny-wav2vec2', str(tmp_path), plan)
+    assert (tmp_path/'tiny-wav2vec2/old').exists()
+    figures['emotion'] = .95
+    tiny.make_encoder('tiny-wav2vec2', str(tmp_path), plan)
+    assert not (tmp_path/'tiny-wav2vec2/old').exists() and load_speech(str(tmp_path/'tiny-wav2vec2')).dim == 128
+    assert read_json(tmp_path/'tiny-wav2vec2/mmemo.json')['probes']['emotion'] == .95
