@@ -19,7 +19,7 @@ from .core import UserError
 from .tcn import TCN
 from .windows import Batch, Output
 
-# %% ../nbs/32_bicross.ipynb #917a1176
+# %% ../nbs/32_bicross.ipynb #079ca382
 @dataclass
 class BiCrossConfig:
     "System 1; each field says whether the paper states it or we chose it."
@@ -27,19 +27,21 @@ class BiCrossConfig:
     n_classes: int = 8 # stated: the eight expressions of ABAW
     task: str = 'expression' # stated; 'va' (valence and arousal) is ours
     level: str = 'clip' # stated is 'frame'; 'clip' is ours, for corpora with one label a clip
-    dim: int = 128 # chosen: narrow, since frozen features and few clips leave little to fit
+    dim: int = 64 # chosen: narrow, since frozen features and few clips leave little to fit
     heads: int = 4 # stated: multi-head; the number is chosen
     layers: int = 1 # chosen: bi-directional layers, one after the other
     tcn_levels: int = 4 # stated: a TCN; chosen: dilations 1, 2, 4, 8
     kernel: int = 3 # chosen: with four levels it sees 61 frames, the stated window being 60
+    residual: bool = True # chosen: a path round the TCN, so that it adds movement to a frame and does not replace it
     causal: bool = False # chosen: windows are complete when they are judged
     sequential: bool = False # stated: symmetric; True lets the voice read the updated face
-    norm: str = 'post' # chosen: layer norm after each sum; 'pre' puts it before
+    norm: str = 'pre' # chosen: layer norm before each attention, so that a stream passes unchanged until attention helps; 'post' after each sum
     ffn: int = 2 # chosen: width of the feed-forward part, in multiples of dim
     pool: str = 'attention' # chosen, clip level: 'attention' or 'mean' over frames before the head, 'logits' after it
     product: bool = True # chosen: the head also sees the product of face and voice
-    dropout: float = .2 # chosen: in TCN and attention
-    head_dropout: float = .4 # chosen: before and within the head
+    dropout: float = .1 # chosen: in TCN and attention
+    channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for its whole length
+    head_dropout: float = .3 # chosen: before and within the head
     modality_dropout: float = .1 # chosen: share of training windows that lose one stream, so that either can be missing later
     text_dim: int = 0 # stated: text guides training; width of the text space, 0 leaves the projection out
 
@@ -72,17 +74,18 @@ class Scale(nn.Module):
         x = torch.where(mask[..., None], x.float(), self.mean) # whatever stands in the padding, NaN too, is gone
         return (x - self.mean) / self.deviation
 
-# %% ../nbs/32_bicross.ipynb #8b5c71e7
+# %% ../nbs/32_bicross.ipynb #03142e1e
 class Stream(nn.Module):
     "Features of one modality to the model's width: scale, project, layer norm, and a learned token where a step is missing."
     def __init__(self, dim_in:int, dim:int, dropout:float):
         super().__init__()
         self.scale, self.project, self.norm = Scale(dim_in), nn.Linear(dim_in, dim), nn.LayerNorm(dim)
-        self.drop = nn.Dropout(dropout)
+        self.drop = nn.Dropout1d(dropout)
         self.missing = nn.Parameter(torch.randn(dim) * .02)
 
     def forward(self, x:Tensor, mask:Tensor) -> Tensor: # (b, t, d_m), (b, t) -> (b, t, d)
-        h = self.drop(self.norm(self.project(self.scale(x, mask))))
+        h = self.norm(self.project(self.scale(x, mask)))
+        h = rearrange(self.drop(rearrange(h, 'b t d -> b d t')), 'b d t -> b t d') # a channel goes for the whole window
         return torch.where(mask[..., None], h, self.missing.to(h.dtype))
 
 # %% ../nbs/32_bicross.ipynb #7af57ac0
@@ -128,7 +131,7 @@ def to_frames(A:Tensor, heard:Tensor, at:Tensor, # (b, s, d), (b, s) bool, (b, s
     share = torch.where(count > 0, mine / count.clamp(min=1), F.one_hot(nearest, at.shape[1]) * heard[:, None])
     return share.to(A.dtype) @ A
 
-# %% ../nbs/32_bicross.ipynb #65db6a13
+# %% ../nbs/32_bicross.ipynb #c3971b24
 class Readout(nn.Module):
     "Frames to logits: concatenation (and product) of the streams, pooled for a clip, then an MLP."
     def __init__(self, c, streams:int): # a config with dim, pool, product, task, level, n_classes, head_dropout
@@ -137,7 +140,8 @@ class Readout(nn.Module):
         self.score = nn.Linear(streams * c.dim, 1) if c.level == 'clip' and c.pool == 'attention' else None
         if self.score is not None: nn.init.zeros_(self.score.weight) # equal weights to start with
         wide = c.dim * (streams + self.product)
-        self.norm = nn.LayerNorm(c.dim) if self.product else None
+        self.norms = nn.ModuleList(nn.LayerNorm(c.dim) for _ in range(streams))
+        self.factors = nn.ModuleList(nn.Linear(c.dim, c.dim) for _ in range(streams if self.product else 0))
         self.mlp = nn.Sequential(nn.Dropout(c.head_dropout), nn.Linear(wide, c.dim), nn.GELU(), nn.Dropout(c.head_dropout),
                                  nn.Linear(c.dim, 2 if c.task == 'va' else c.n_classes))
 
@@ -146,7 +150,8 @@ class Readout(nn.Module):
             score = self.score(torch.cat(parts, -1)) if self.score is not None else torch.zeros_like(parts[0][..., :1])
             share = score.float().masked_fill(~grid[..., None], -torch.inf).softmax(1).to(parts[0].dtype)
             parts = [(share * p).sum(1) for p in parts]
-        z = parts + [self.norm(parts[0] * parts[1])] if self.product else parts
+        z = [norm(p) for norm, p in zip(self.norms, parts)]
+        if self.product: z.append(self.factors[0](z[0]) * self.factors[1](z[1])) # (U v) * (W a): a bilinear form of low rank
         logits = self.mlp(torch.cat(z, -1))
         if self.task == 'va': logits = logits.tanh()
         if self.level == 'clip' and self.pool == 'logits':
@@ -181,13 +186,13 @@ class EmotionModel(nn.Module):
         draw = torch.rand(len(next(iter(masks.values()))), 1, device=next(iter(masks.values())).device)
         return {m: k & ~((draw >= i * p) & (draw < (i + 1) * p)) for i, (m, k) in enumerate(masks.items())}
 
-# %% ../nbs/32_bicross.ipynb #480e33d8
+# %% ../nbs/32_bicross.ipynb #96d263c4
 class BiCross(EmotionModel):
     "System 1: TCN over the face, cross-attention both ways, an MLP on the frame grid."
     def __init__(self, config:BiCrossConfig):
         super().__init__(config)
         c = config
-        self.streams = nn.ModuleDict({m: Stream(c.dims[m], c.dim, c.dropout) for m in self.modalities})
+        self.streams = nn.ModuleDict({m: Stream(c.dims[m], c.dim, c.channel_dropout) for m in self.modalities})
         self.tcn = TCN(c.dim, c.dim, c.tcn_levels, c.kernel, c.dropout, c.causal)
         self.clock = nn.Parameter(torch.tensor(.1)) # how loud the clock is; quiet to start with
         self.layers = nn.ModuleList(BiLayer(c) for _ in range(c.layers))
@@ -198,7 +203,8 @@ class BiCross(EmotionModel):
         grid, drawn = batch.grid, []
         (x, seen, frames), (w, heard, steps) = (self.read(batch, m) for m in self.modalities)
         seen, heard = self.lose_some(dict(visual=seen, audio=heard)).values()
-        V = self.tcn(self.streams['visual'](x, seen), grid)            # V = TCN(W f), the missing token where no face is seen
+        F0 = self.streams['visual'](x, seen) * grid[..., None]         # W f, the missing token where no face is seen
+        V = self.tcn(F0, grid) + F0 if self.config.residual else self.tcn(F0, grid) # V = TCN(W f)
         A = self.streams['audio'](w, heard)                            # A = W w, at its own rate
         embedding = None if self.to_text is None else embed(self.to_text, V, seen & grid, self.config.level)
         V, A = (h + self.clock * time_code(t - frames[:, :1], h.shape[-1]) for h, t in ((V, frames), (A, steps)))

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'OK', 'MISTAKE', 'SET_ASIDE', 'CHECKS', 'MARKS', 'Command', 'command', 'overview', 'call', 'main', 'Check',
            'attempt', 'version_of', 'check_machine', 'check_decoders', 'check_encoders', 'check_faces',
-           'check_notebooks', 'check_places', 'examine', 'diagnosis']
+           'check_notebooks', 'check_places', 'examine', 'diagnosis', 'features', 'tell_store', 'train_here',
+           'tell_scores', 'evaluate_here', 'keep_scores', 'tell_cache']
 
 # %% ../nbs/80_cli.ipynb #56b58148
 import os, platform, shutil, sys, tempfile
@@ -88,7 +89,7 @@ def attempt(area:str, name:str, do, # () -> what was found
         why = str(e).strip().splitlines()
         return Check(area, name, 'no' if needed else 'optional', (why[0][:110] if why else type(e).__name__), hint)
 
-# %% ../nbs/80_cli.ipynb #c491da05
+# %% ../nbs/80_cli.ipynb #bc3574ce
 def version_of(package:str) -> str:
     from importlib.metadata import version
     return version(package)
@@ -112,6 +113,7 @@ def _precision():
     device = pick_device()
     return f"'auto' means {pick_precision('auto', device)} on {device.type}"
 
+# %% ../nbs/80_cli.ipynb #afc8ad0b
 @CHECKS.register('machine')
 def check_machine() -> list:
     "Python, torch, GPU, precision."
@@ -147,18 +149,20 @@ def check_decoders() -> list:
                 attempt('decoders', 'decord', lambda: _round_trip(d, 'decord'), 'wheels exist for x86-64 Linux only; PyAV takes over, more slowly', needed=False),
                 attempt('decoders', 'codecs', _codecs, 'install the PyAV wheel from the package index, not one built against a cut-down FFmpeg')]
 
-# %% ../nbs/80_cli.ipynb #6de81e74
+# %% ../nbs/80_cli.ipynb #d479a0c3
 @CHECKS.register('encoders')
 def check_encoders() -> list:
     "Which encoders are on this machine; none is loaded."
     from mmemo.encoders import SPEECH, VISUAL, speech_files, visual_files
-    def look(name, files): # what the folder says, in a word
-        found = files(name)
+    def look(name, files): # what is there, or briefly that it is not
+        try: found = files(name)
+        except UserError as e: raise UserError('not on this machine' if 'not on this machine' in str(e) else str(e)) from None
         return f"{found.id}, {sum(Path(w).stat().st_size for w in found.weights)/2**20:.0f} MB"
     return [attempt('encoders', f'{name} ({kind})', lambda name=name, files=files: look(name, files),
                     'make encoders' if name == 'tiny' else f'mmemo fetch {name}', needed=name == 'tiny')
             for kind, table, files in (('face', VISUAL, visual_files), ('voice', SPEECH, speech_files)) for name in table]
 
+# %% ../nbs/80_cli.ipynb #ccc4926c
 def _haar() -> str:
     import cv2
     path = Path(cv2.data.haarcascades)/'haarcascade_frontalface_default.xml'
@@ -176,7 +180,7 @@ def check_faces() -> list:
     return [attempt('faces', 'haar', _haar, "pip install 'opencv-python-headless<5': version 5 no longer ships the cascades"),
             attempt('faces', 'yunet', _yunet, 'pip install opencv-python-headless', needed=False)]
 
-# %% ../nbs/80_cli.ipynb #95b14024
+# %% ../nbs/80_cli.ipynb #647e464d
 def _lab(name:str) -> str:
     "A JupyterLab extension, where Lab looks for it."
     from jupyter_core.paths import jupyter_path
@@ -197,6 +201,7 @@ def check_notebooks() -> list:
               (('ipywidgets', '@jupyter-widgets/jupyterlab-manager'), ('anywidget', 'anywidget'), ('plotly', 'jupyterlab-plotly'))),
             attempt(a, 'chromium', _chromium, 'only for make test-ui: apt install chromium', needed=False)]
 
+# %% ../nbs/80_cli.ipynb #7f55cb32
 def _cache() -> str:
     folder = default_cache()
     folder.mkdir(parents=True, exist_ok=True)
@@ -246,6 +251,163 @@ def _demo():
         seed: int = 0 # of the training; the corpus has its own
         def __call__(self): run_demo(self.out, seed=self.seed)
     return Demo
+
+# %% ../nbs/80_cli.ipynb #466703db
+@command('extract', 'frozen features of a corpus, into the cache', 'mmemo extract corpora/mine --encoders tiny',
+         'mmemo extract corpora/mine --encoders clip-vit-b32+wav2vec2-base --settings.faces.detector haar')
+def _extract():
+    from tyro.conf import Positional
+    from mmemo.features import ExtractSettings
+    @dataclass
+    class Extract:
+        corpus: Positional[Path] # folder with a manifest, or a manifest
+        encoders: str = 'tiny' # a pair: tiny, clip-vit-b32+wav2vec2-base ... (mmemo doctor encoders)
+        cache: Path|None = None # folder of the cache; MMEMO_CACHE or ~/.cache/mmemo where not given
+        settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded
+        def __call__(self): return tell_store(features(self.corpus, self.encoders, self.cache, self.settings)[1])
+    return Extract
+
+# %% ../nbs/80_cli.ipynb #2a552dab
+def features(place, encoders:str, cache=None, settings=None) -> tuple: # corpus, store
+    "A corpus and its features."
+    from mmemo.encoders import resolve_encoders
+    from mmemo.features import extract
+    from mmemo.manifest import load_corpus
+    corpus = load_corpus(place)
+    return corpus, extract(corpus, *resolve_encoders(encoders), cache=cache, settings=settings)
+
+def tell_store(store) -> int: # exit status
+    "What was encoded, what was there, and what was set aside."
+    n = store.facts['counts']
+    print(f"{store.facts['corpus']}: {store!r}")
+    print(', '.join(f'{v} {k}' for k, v in n.items() if isinstance(v, int)) + f" tracks or clips, {store.facts['seconds']:.1f} s.")
+    if not len(store.quarantine): return OK
+    first = store.quarantine.iloc[0]
+    print(f'mmemo: {len(store.quarantine)} clip(s) could not be used and were set aside, the first: {first.reason} All are in quarantine.csv in the cache.', file=sys.stderr)
+    return SET_ASIDE
+
+# %% ../nbs/80_cli.ipynb #8e7a918f
+@command('train', 'train a model on a corpus and write a run folder', 'mmemo train --corpus runs/demo/corpus --out runs/mine',
+         'mmemo train --corpus corpora/mine --model visual --train.epochs 20 --window.level frame --out runs/face')
+def _train():
+    from mmemo.runs import RunConfig
+    @dataclass
+    class Train(RunConfig):
+        out: Path = Path('runs/new') # folder of the run
+        overwrite: bool = False # replace a finished run
+        cache: Path|None = None # folder of the feature cache
+        def __call__(self): return train_here(self)
+    return Train
+
+# %% ../nbs/80_cli.ipynb #d89ec4f1
+def train_here(asked) -> int: # a Train, with the fields of RunConfig
+    "Features, training, report."
+    from dataclasses import fields
+    from mmemo.report import write_report
+    from mmemo.runs import RunConfig, run_experiment
+    if not asked.corpus: raise UserError('train needs a corpus: --corpus FOLDER (`mmemo demo` makes a planted one in runs/demo/corpus).')
+    config = RunConfig(**{f.name: getattr(asked, f.name) for f in fields(RunConfig)})
+    corpus, store = features(config.corpus, config.encoders, asked.cache)
+    run = run_experiment(config, corpus, store, asked.out, overwrite=asked.overwrite)
+    tell_scores(run.scores, config.task)
+    print(f'{write_report(run.folder)}')
+    return SET_ASIDE if len(store.quarantine) else OK
+
+# %% ../nbs/80_cli.ipynb #ab91c5ea
+def tell_scores(scores:dict, task:str='expression'):
+    "Scores with their intervals, one line a part of the clips."
+    from mmemo.report import result_table
+    import pandas as pd
+    print(pd.DataFrame(result_table(scores, task)).to_string(index=False))
+
+# %% ../nbs/80_cli.ipynb #6b0ba903
+@command('evaluate', "score a trained run, on its own test clips or on another corpus", 'mmemo evaluate runs/demo/bicross', 'mmemo evaluate runs/mine --corpus corpora/other --split test --out runs/mine/on-other')
+def _evaluate():
+    from tyro.conf import Positional
+    @dataclass
+    class Evaluate:
+        run: Positional[Path] # a run's folder
+        corpus: Path|None = None # the run's own where not given
+        split: str = 'test' # which clips; 'all' for all of them
+        out: Path|None = None # folder for metrics.json and predictions.parquet; nothing is written where not given
+        cache: Path|None = None # folder of the feature cache
+        def __call__(self): return evaluate_here(self)
+    return Evaluate
+
+# %% ../nbs/80_cli.ipynb #e3dca487
+def evaluate_here(asked) -> int:
+    "Predict with a run, smooth as it was chosen there, score."
+    from mmemo.evaluation import complete, evaluate, predict, smooth
+    from mmemo.runs import load_run
+    run = load_run(asked.run)
+    corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache)
+    windows = run.windows(corpus, store, None if asked.split == 'all' else asked.split)
+    predictions = smooth(complete(predict(run.model, windows), windows), run.metrics['smoothing']['width'])
+    scores = evaluate(predictions, corpus, run.config.by if run.config.by in predictions else 'clip_id')
+    if not scores: raise UserError(f"{asked.corpus or run.config.corpus}: no clip of split '{asked.split}' has a label to score against; `mmemo predict` works without labels.")
+    tell_scores(scores, run.config.task)
+    if asked.out: keep_scores(asked.out, predictions, scores)
+    return SET_ASIDE if len(store.quarantine) else OK
+
+def keep_scores(out, predictions, scores:dict):
+    from mmemo.core import write_json
+    from mmemo.manifest import write_table
+    write_table(predictions, Path(out)/'predictions.parquet'); write_json(Path(out)/'metrics.json', scores)
+    print(f'{out}: predictions.parquet, metrics.json')
+
+# %% ../nbs/80_cli.ipynb #51616917
+@command('predict', 'emotions of any video with a face in it, frame by frame', 'mmemo predict clip.mp4 --run runs/demo/bicross --out runs/clip', 'mmemo predict talk.mkv --faces haar --seconds 1')
+def _predict():
+    from typing import Literal
+    from tyro.conf import Positional
+    @dataclass
+    class Predict:
+        file: Positional[Path] # a video with a face in it
+        run: Path = Path('runs/demo/bicross') # a trained run
+        out: Path = Path('runs/predicted') # becomes a folder with frames.csv and report.html
+        faces: Literal['auto', 'none', 'haar', 'yunet'] = 'auto' # how faces are found; none: the picture is a cropped face already
+        model_file: str|None = None # the .onnx file of yunet
+        seconds: float|None = None # length of the sliding windows; the model's own where not given
+        cache: Path|None = None # folder of the feature cache
+        def __call__(self):
+            from mmemo.predict import predict_file
+            made = predict_file(self.file, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache)
+            print(made, *made.warnings, f"{made.folder/'frames.csv'}, {made.folder/'report.html'}", sep='\n')
+    return Predict
+
+# %% ../nbs/80_cli.ipynb #be70df36
+@command('fetch', 'bring published encoders once, for later use without a network', 'mmemo fetch clip-vit-b32+wav2vec2-base')
+def _fetch():
+    from tyro.conf import Positional
+    @dataclass
+    class Fetch:
+        name: Positional[str] # an encoder or a pair of them, as `mmemo doctor encoders` lists them
+        def __call__(self):
+            from mmemo.encoders import fetch
+            print(*fetch(self.name), sep='\n')
+    return Fetch
+
+# %% ../nbs/80_cli.ipynb #2ac2c158
+@command('cache', 'list what the feature cache holds, or prune it', 'mmemo cache list', 'mmemo cache prune --encoder tiny-clip --dry-run')
+def _cache_command():
+    from typing import Literal
+    from tyro.conf import Positional
+    @dataclass
+    class Cache:
+        what: Positional[Literal['list', 'prune']] # show it, or remove packs, leftovers and an encoder's tracks
+        cache: Path|None = None # folder of the cache
+        encoder: str = '' # prune: also the tracks of this encoder
+        dry_run: bool = False # prune: only say what would go
+        def __call__(self): return tell_cache(self)
+    return Cache
+
+def tell_cache(asked):
+    from mmemo.features import cache_list, cache_prune
+    place = Path(asked.cache or default_cache())
+    held = cache_list(place).drop(columns='paths') if asked.what == 'list' else cache_prune(place, asked.encoder, asked.dry_run)
+    verb = 'holds' if asked.what == 'list' else 'would lose' if asked.dry_run else 'lost'
+    print(f"{place} {verb} {held.tracks.sum() if len(held) else 0:.0f} item(s), {held.mb.sum() if len(held) else 0:.1f} MB.")
+    if len(held): print(held.assign(mb=held.mb.round(1)).to_string(index=False))
 
 # %% ../nbs/80_cli.ipynb #ef403cde
 @command('doctor', 'say what works on this machine', 'mmemo doctor', 'mmemo doctor encoders')

@@ -456,7 +456,7 @@ def split_source(sources:list): # what all tracks share
     first = sources[0] if sources else {}
     return {k: v for k, v in first.items() if all(s.get(k) == v for s in sources)}
 
-# %% ../nbs/21_features.ipynb #febecb75
+# %% ../nbs/21_features.ipynb #431dbde4
 def fill_pack(folder:Path, tracks:list, # Track or None, one a clip; a callable for each, so that one is in memory at a time
               shapes:list, dim:int, dtype): # steps of each
     "Write values, time, valid and offsets as .npy files; return the sources and why tracks are missing."
@@ -466,7 +466,7 @@ def fill_pack(folder:Path, tracks:list, # Track or None, one a clip; a callable 
     sources = []
     for read, a, b in zip(tracks, offsets, offsets[1:]):
         track = read() if read else None
-        sources.append(track.source if track else None)
+        sources.append(None if track is None else track.source) # a track without steps is a track, too
         if b > a: arrays['values'][a:b], arrays['time'][a:b], arrays['valid'][a:b] = track.values, track.time, track.valid
     for n, x in arrays.items(): x.flush() if isinstance(x, np.memmap) else np.save(folder/f'{n}.npy', x)
     np.save(folder/'offsets.npy', offsets)

@@ -82,7 +82,7 @@ def text_class_embeddings(text_tower, # callable: list of sentences -> (n, d) ve
     parts = F.normalize(vectors, dim=-1).split([len(ss) for ss in prompts.values()])
     return F.normalize(torch.stack([p.mean(0) for p in parts]), dim=-1)
 
-# %% ../nbs/41_objectives.ipynb #87bac254
+# %% ../nbs/41_objectives.ipynb #8c140a56
 class TextGuide(nn.Module):
     "Pulls visual vectors towards the words of their class."
     def __init__(self, class_embeddings:Tensor, # (c, d) from `text_class_embeddings`
@@ -99,7 +99,7 @@ class TextGuide(nn.Module):
         else: self.register_buffer('log_scale', start)
 
     @property
-    def scale(self) -> float: return float(self.log_scale.exp())
+    def scale(self) -> float: return float(self.log_scale.detach().exp())
 
     def forward(self, u, y, mask=None): # (b, d) or (b, t, d), labels of the same leading shape (or (b,) for frames' vectors)
         "The guide's loss over labelled items that have a vector; 0 with a graph where there are none."

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['f32', 'FACE_VERSION', 'UNIT', 'CENTRE', 'SCALE', 'EXTENT', 'ACTION_UNITS', 'PROTOTYPES', 'OTHER_PAIRS', 'FACE_CUES',
-           'SKINS', 'HAIRS', 'IRISES', 'STYLES', 'BEARDS', 'GLASSES', 'COLLARS', 'OCCLUDERS', 'CHUNK', 'spare',
+           'SKINS', 'HAIRS', 'IRISES', 'STYLES', 'BEARDS', 'GLASSES', 'COLLARS', 'OCCLUDERS', 'CHUNK',
            'blend_prototypes', 'prototype', 'FaceIdentity', 'mix', 'from_hsv', 'sample_colours', 'sample_face',
            'FaceMotion', 'envelope', 'wander', 'bursts', 'idle_motion', 'Scene', 'sample_scene', 'ramp', 'cover',
            'bump', 'stroke', 'Stage', 'head_coordinates', 'undo_turn', 'texture_grid', 'rim', 'face_outline', 'over',
@@ -90,7 +90,7 @@ class FaceIdentity:
     glasses: str = 'none'; frame: tuple = (.12, .12, .14); shirt: tuple = (.25, .35, .5); collar: str = 'round'
     expressive: float = 1.  # multiplies every action unit
 
-# %% ../nbs/08_planted_face.ipynb #adf4ad14
+# %% ../nbs/08_planted_face.ipynb #d6c4db8d
 def mix(a, b, share): return tuple(float(p + share*(q - p)) for p, q in zip(a, b))
 def from_hsv(h, s, v): return tuple(map(float, cv2.cvtColor(np.float32([[[h, s, v]]]), cv2.COLOR_HSV2RGB)[0, 0]))
 
@@ -114,7 +114,7 @@ def sample_face(rng:np.random.Generator)->FaceIdentity:
         seed=int(rng.integers(2**31)), **sample_colours(rng), width=u(.88, 1.08), jaw=u(1.9, 3.0), chin=u(1.12, 1.33),
         blush=u(.2, 1), freckles=max(0., u(-1.5, 1)), age=u(0, 1)**2, style=STYLES[rng.integers(len(STYLES))],
         volume=u(.10, .24), beard=BEARDS[rng.choice(4, p=(.68, .14, .07, .11))], brow_thick=u(.035, .075),
-        brow_y=u(-.42, -.34), brow_tilt=u(-.05, .05), brow_arch=u(.03, .11), eye_x=u(.40, .47), eye_w=u(.22, .275),
+        brow_y=u(-.42, -.34), brow_tilt=u(-.035, .05), brow_arch=u(.03, .11), eye_x=u(.40, .47), eye_w=u(.22, .275),
         eye_h=u(.105, .145), eye_tilt=u(-.02, .07), nose_w=u(.13, .21), nose_y=u(.36, .46), mouth_w=u(.31, .40),
         mouth_y=u(.73, .80), mouth_rest=u(-.035, .02), lip_full=u(.06, .12),
         glasses=GLASSES[rng.choice(3, p=(.72, .14, .14))], collar=COLLARS[rng.integers(3)], expressive=u(.85, 1.1))
@@ -723,9 +723,9 @@ def expose(canvas, scene:Scene, cuts, rng)->np.ndarray: # (3, t, h, w) -> (t, h,
         np.clip(plane, 0, 255, out=plane)
     return cv2.merge([np.rint(p).astype(np.uint8).reshape(-1, w) for p in canvas]).reshape(t, h, w, 3)
 
-# %% ../nbs/08_planted_face.ipynb #880ce7be
+# %% ../nbs/08_planted_face.ipynb #dc6c4846
 CHUNK = 15
-spare = np.empty(31*2**20, np.uint8); del spare
+_spare = np.empty(31*2**20, np.uint8); del _spare
 
 def jaw_drop(a, jaw): return .20*a['AU26'] + .10*jaw + .03*a['AU25'] - .02*a['AU17'] # chin's way down, units
 

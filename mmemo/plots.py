@@ -231,7 +231,7 @@ def loudness(samples, rate:int=16000, end:float|None=None, title:str|None=None, 
     said = title or f'{(db > -50).mean():.0%} of the time above silence; loudest {db.max():.0f} dB at {t[db.argmax()]:.2f} s'
     return time_row(fig, end or len(samples)/rate, said, height, title='loudness (dB)', range=[-92, 2], tickvals=[-80, -60, -40, -20, 0])
 
-# %% ../nbs/60_plots.ipynb #7fcdb965
+# %% ../nbs/60_plots.ipynb #6184cbaa
 def spectrum(samples, rate:int=16000, step:float=.012, field:float=.032, top:float=5000, rows:int=72) -> tuple: # (p,) s, (r,) Hz, (r, p) dB
     "Short-time power in decibels below the loudest point, floored at -70."
     n, hop = round(field*rate), max(round(step*rate), len(samples)//900)
@@ -248,7 +248,7 @@ def spectrogram(samples, rate:int=16000, end:float|None=None, title:str|None=Non
     "Frequencies over time; the darker the louder."
     if samples is None or not len(samples): return empty_figure(NO_SOUND, height)
     t, hz, db = spectrum(samples, rate)
-    fig = go.Figure(go.Heatmap(x=t, y=hz/1000, z=np.round(db + 70), zmin=0, zmax=70, colorbar=dict(title='dB above floor', tickvals=[0, 35, 70]),
+    fig = go.Figure(go.Heatmap(x=t, y=hz/1000, z=np.round(db + 70), zmin=0, zmax=70, colorbar=dict(title='dB above floor<br> ', tickvals=[0, 35, 70]),
                                hovertemplate='%{x:.2f} s, %{y:.1f} kHz<br>%{z:.0f} dB above the floor<extra></extra>'))
     at = hz[db.mean(1).argmax()]
     return time_row(fig, end or len(samples)/rate, title or f'Most energy lies around {at:.0f} Hz', height, title='frequency (kHz)', range=[0, 5], nticks=6)
@@ -303,7 +303,7 @@ def describe_signed(values, key_time, query:str='face', key:str='voice') -> str:
     q, k = np.unravel_index(np.nanargmax(np.abs(values)), np.shape(values))
     return f'The {key} at {key_time[k]:.2f} s speaks most {"for" if values[q, k] > 0 else "against"} the prediction'
 
-# %% ../nbs/60_plots.ipynb #5812afc7
+# %% ../nbs/60_plots.ipynb #1a881474
 def attention_map(weights, # (q, k); NaN where a step is masked
                   query_time, # (q,) seconds
                   key_time, # (k,) seconds
@@ -318,14 +318,14 @@ def attention_map(weights, # (q, k); NaN where a step is masked
     if not signed and np.nanmin(z) < 0: raise UserError('attention_map: weights below zero need signed=True, which has a scale with two hues.')
     top, end = float(top or np.nanmax(np.abs(z)) or 1), end or float(max(query_time[-1], key_time[-1]))
     fig = go.Figure(go.Heatmap(x=key_time, y=query_time, z=np.round(z, 5), zmin=-top if signed else 0, zmax=top, hoverongaps=False,
-                               colorbar=dict(title='contribution' if signed else 'weight', nticks=6),
+                               colorbar=dict(title=('contribution' if signed else 'weight') + '<br> ', nticks=6),
                                hovertemplate=f'{query} at %{{y:.2f}} s<br>{key} at %{{x:.2f}} s<br>%{{z:.4f}}<extra></extra>'))
     fig.add_shape(type='line', x0=0, y0=0, x1=end, y1=end, line=dict(width=1, dash='dot', color='#888888'))
     fig.update_layout(xaxis=dict(range=[0, end], title=f'{key} time (s), keys', showgrid=False), yaxis=dict(range=[0, end], title=f'{query} time (s), queries', showgrid=False))
     said = describe_signed(z, key_time, query, key) if signed else describe_map(z, key_time, query, key)
     return titled(fig, title or said, height)
 
-# %% ../nbs/60_plots.ipynb #f7719a98
+# %% ../nbs/60_plots.ipynb #bcda9559
 def describe_confusion(counts, classes) -> str: # (c, c) labelled x predicted
     "The accuracy, and the confusion that takes the largest share of its class."
     counts = np.asarray(counts, float)
@@ -345,7 +345,7 @@ def confusion_matrix(counts, # (c, c) labelled x predicted
     share = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
     text = [[f'{c:.0f}<br>{s:.0%}' if s > 0 else '' for c, s in zip(*row)] for row in zip(counts, share)]
     fig = go.Figure(go.Heatmap(z=share, x=list(classes), y=list(classes), text=text, texttemplate='%{text}', textfont=dict(size=12), zmin=0, zmax=1, xgap=1, ygap=1, customdata=counts,
-                               colorbar=dict(title='row share', tickformat='.0%'), hovertemplate='%{y} taken for %{x}<br>%{customdata} of the row, %{z:.0%}<extra></extra>'))
+                               colorbar=dict(title='row share<br> ', tickformat='.0%'), hovertemplate='%{y} taken for %{x}<br>%{customdata} of the row, %{z:.0%}<extra></extra>'))
     for k in range(n): fig.add_shape(type='rect', x0=k - .5, x1=k + .5, y0=k - .5, y1=k + .5, line=dict(width=1.4, color='#888888'))
     fig.update_layout(xaxis=dict(title='predicted', showgrid=False, ticks='', tickangle=0), yaxis=dict(title='labelled', autorange='reversed', showgrid=False, ticks='', ticksuffix=' '))
     for k in np.flatnonzero(total[:, 0] == 0): fig.add_annotation(x=(n - 1)/2, y=k, text='nobody labelled this class here')

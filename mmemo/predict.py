@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'spread_over_frames', 'Evidence', 'model_device', 'judge', 'maps_of',
            'clip_windows', 'look_at', 'seen_frames', 'check_video', 'planted_home', 'detector_for', 'doubts',
-           'frames_table', 'features_of', 'reason_of', 'Prediction', 'thin', 'still_frames', 'file_page']
+           'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page', 'predict_file',
+           'write_prediction']
 
-# %% ../nbs/62_predict.ipynb #5d667f7d
+# %% ../nbs/62_predict.ipynb #68d681b9
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import UserError, read_json
+from .core import UserError, atomic_path, read_json
 from .labels import label_space
 from .manifest import Corpus, write_table
 from .media import SILENCE_DB, VideoReader, loudness_db, probe, read_audio
@@ -150,7 +151,7 @@ def detector_for(path, info, asked:str='auto') -> str: # 'none', 'haar' or 'yune
     crop = info.width == info.height and info.width <= 256
     return 'none' if crop or planted_home(path) else 'haar'
 
-# %% ../nbs/62_predict.ipynb #744c18e1
+# %% ../nbs/62_predict.ipynb #78d4ecfa
 TINY_WARNING = ('The tiny encoders know only planted faces and voices. On a recording of a person these probabilities mean nothing; '
                 'train with published encoders (mmemo fetch clip-vit-b32+wav2vec2-base) to predict on real clips.')
 STRANGE_WARNING = ('This model was trained on planted clips and this file is not one of them: what it says about a real person has not been tested by anybody.')
@@ -161,7 +162,7 @@ def doubts(path, encoders:str, # as in the run's config
     "What speaks against believing a prediction."
     out = []
     if planted_home(path) is None:
-        if is_synthetic_only(encoders): out.append(TINY_WARNING)
+        if is_synthetic_only(encoders) or 'tiny' in resolve_encoders(encoders): out.append(TINY_WARNING)
         elif trained_on_planted: out.append(STRANGE_WARNING)
     if loudness is None: out.append('The file has no sound track; the result is visual only.')
     elif loudness < SILENCE_DB: out.append(f'The sound is nearly silent ({loudness:.0f} dB, below {SILENCE_DB:.0f} dB); the result is visual only.')
@@ -176,7 +177,7 @@ def frames_table(seen:Evidence, warnings=()) -> pd.DataFrame: # time, label, one
     said = {'warning': ' '.join(warnings)} if warnings else {}
     return pd.DataFrame({'time': np.round(seen.time, 4), **label, **columns, **said})
 
-# %% ../nbs/62_predict.ipynb #25397df1
+# %% ../nbs/62_predict.ipynb #b1b6dba9
 def features_of(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
                 settings=None, # ExtractSettings
                 cache=None, progress:bool=False):
@@ -186,16 +187,12 @@ def features_of(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
     corpus = Corpus(path.name, path.parent, pd.DataFrame(dict(clip_id=[path.stem], path=[path.name], start=np.nan, end=np.nan)))
     store = extract(corpus, visual, speech, cache=cache, settings=settings, progress=progress)
     pack = store['visual']
-    if path.stem not in list(pack.clip_ids) or not len(pack.values): raise UserError(f'{path}: could not be read; {reason_of(store)}')
+    if len(store.quarantine): raise UserError(f'{store.quarantine.reason.iloc[-1]}')
+    if not len(pack.values): raise UserError(f'{path}: {pack.missing.get(path.stem, "there is no picture in it")}, so there is no face to look at.')
     if not np.asarray(pack.valid).any(): raise UserError(f"{path}: no face was found in any of its {len(pack.values)} frames, so there is nothing to predict from; if the picture is a cropped face already, use --faces none.")
     return corpus, store
 
-def reason_of(store) -> str:
-    "Why the only clip of a store was set aside."
-    found = getattr(store, 'quarantine', None)
-    return str(found.reason.iloc[0]) if found is not None and len(found) else 'see quarantine.csv.'
-
-# %% ../nbs/62_predict.ipynb #a3580100
+# %% ../nbs/62_predict.ipynb #18cd1263
 @dataclass
 class Prediction:
     "What was found in a file."
@@ -213,16 +210,18 @@ class Prediction:
         mean = seen.probs.mean(0)
         return f'{self.file.name}: {seen.classes[mean.argmax()]} ({mean.max():.2f} on average) over {seen.end:.1f} s'
 
+# %% ../nbs/62_predict.ipynb #aadf6ee3
 def thin(seen:Evidence, most:int=3000) -> tuple: # (t,) and (t, c) with at most `most` rows
     "Every n-th frame, so that the page of an hour stays small; the table has all of them."
     n = -(-len(seen.time)//most)
     return seen.time[::n], seen.probs[::n]
 
-# %% ../nbs/62_predict.ipynb #ffe1f830
+# %% ../nbs/62_predict.ipynb #3fa25dbf
 def still_frames(path, end:float, valid, # (t,) bool: was a face seen in each frame
-                 n:int=8) -> tuple: # pictures, seconds, (n,) bool
-    "Frames that share a file evenly, for a film strip."
+                 n:int|None=None) -> tuple: # pictures, seconds, (n,) bool
+    "Frames that share a file evenly, for a film strip; wide pictures are fewer, so that none gets too small."
     reader = VideoReader(path)
+    n = n or int(np.clip(round(8*reader.height/reader.width), 4, 9))
     at = np.unique([int(np.abs(reader.times - t).argmin()) for t in strip_times(end, n)])
     seen = np.asarray(valid, bool)[np.minimum(np.round(at*len(valid)/len(reader)).astype(int), len(valid) - 1)]
     return [reader.frames([i])[0] for i in at], reader.times[at], seen
@@ -236,7 +235,40 @@ def file_page(p:Prediction) -> str:
     curve = probability_timeline(time, probs, seen.classes, end=seen.end) if seen.task == 'expression' else va_timeline(time, probs, seen.end)
     body += [words('Probabilities' if seen.task == 'expression' else 'Valence and arousal', 'h2'), figure_block(curve, 'curve'),
              words(f'Each point is the mean over the windows of {seen.window:.1f} s that hold the frame.', cls='soft'),
-             words('Frames', 'h2'), figure_block(film_strip(pictures, at, seen.end, found), 'strip'),
+             words('Frames', 'h2'), figure_block(film_strip(pictures, at, seen.end, found, height=170), 'strip'),
              words('Loudness', 'h2'), figure_block(loudness(p.samples, end=seen.end), 'loudness'),
              words('What was done', 'h2'), table([{'': k, ' ': v} for k, v in p.facts.items()])]
     return page(f'{name}: prediction', body)
+
+# %% ../nbs/62_predict.ipynb #1519f825
+def predict_file(file, # a video
+                 run, # a trained run's folder, or a loaded Run
+                 out, # becomes a folder with frames.csv and report.html
+                 faces:str='auto', # 'none' (cropped already), 'haar', 'yunet', or decided from the file
+                 model_file:str|None=None, # for 'yunet'
+                 seconds:float|None=None, # of the sliding windows; the model's own where not given
+                 cache=None, progress:bool=False) -> Prediction:
+    "Predict the emotions in a video, frame by frame, and write the table and the page."
+    path, info = Path(file), check_video(file) # first of all: it needs no model
+    from mmemo.faces import FaceSettings
+    from mmemo.features import ExtractSettings
+    from mmemo.runs import load_run
+    run = load_run(run) if isinstance(run, (str, Path)) else run
+    samples, detector = read_audio(path), detector_for(path, info, faces)
+    corpus, store = features_of(path, run.config.encoders, ExtractSettings(faces=FaceSettings(detector=detector, model_file=model_file)), cache, progress)
+    corpus.space = run.about.get('space', 'expression8')
+    loud = None if samples is None or not len(samples) else loudness_db(samples)
+    seen = look_at(run.model, corpus, store, path.stem, run.config.window, seconds, mute='audio' if loud is None or loud < SILENCE_DB else None)
+    found = doubts(path, run.config.encoders, bool(run.about['data'].get('facts', {}).get('synthetic')), info, loud, seen.valid)
+    facts = {'file': f'{path.name}, {info.width} x {info.height}, {info.fps:.4g} frames a second, {info.duration:.2f} s', 'sound': 'none' if loud is None else f'{loud:.0f} dB',
+             'faces': f'{detector}; a face in {np.mean(seen.valid):.0%} of {len(seen.valid)} frames', 'model': f'{run.config.model}, {run.folder}', 'encoders': run.config.encoders,
+             'windows': f'{seen.window:.2f} s, overlapping; each frame is the mean over the windows that hold it'}
+    return write_prediction(Prediction(path, seen, frames_table(seen, found), found, facts, samples), out)
+
+# %% ../nbs/62_predict.ipynb #e27ee504
+def write_prediction(p:Prediction, out) -> Prediction:
+    "Put frames.csv and report.html into a folder, the page last."
+    p.folder = Path(out)
+    write_table(p.table, p.folder/'frames.csv')
+    with atomic_path(p.folder/'report.html') as tmp: tmp.write_text(file_page(p), encoding='utf8')
+    return p

@@ -114,12 +114,12 @@ def vit_b32(tmp_path_factory):
 def test_vit_b32_size(vit_b32, monkeypatch):
     "bf16 against fp32, and alone against in company, at the published size."
     from mmemo.encoders import VisualEncoder
-    monkeypatch.setattr(VisualEncoder, 'batch', 8)
-    x = smooth(9, 224)
+    monkeypatch.setattr(VisualEncoder, 'batch', 4)
+    x = smooth(5, 224)
     half, full = load_visual(vit_b32, precision='bf16'), load_visual(vit_b32, precision='fp32')
     z = half(x)
-    assert z.shape == (9, 512) and cosine(z, full(x)) > .999
-    assert half(x[8:]).tobytes() == z[8:].tobytes() and half(x[::-1][:5]).tobytes() == z[::-1][:5].tobytes()
+    assert z.shape == (5, 512) and cosine(z, full(x)) > .999
+    assert half(x[4:]).tobytes() == z[4:].tobytes() and half(x[::-1][:3]).tobytes() == z[::-1][:3].tobytes()
 
 
 def test_wav2vec2_base_size(tmp_path):

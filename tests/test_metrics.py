@@ -1,0 +1,177 @@
+"""Every metric against independent references over many random inputs, and the bootstrap against resampling rows."""
+import time, warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+from torchmetrics.functional import concordance_corrcoef
+from torchmetrics.functional.classification import (multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score,
+                                                    multiclass_recall)
+
+from mmemo import metrics as M
+
+warnings.filterwarnings('ignore', message='.*variance of predictions.*')
+
+
+def draw(seed):
+    "Labels with holes and predictions, sometimes with few classes, few rows, or one-sided."
+    rng = np.random.default_rng(seed)
+    c = int(rng.choice([2, 3, 8, 20]))
+    n = int(rng.choice([1, 5, 40, 700]))
+    used = rng.choice(c, rng.integers(1, c + 1), replace=False)
+    y = np.where(rng.random(n) < rng.choice([0, .3]), -1, rng.choice(used, n))
+    p = rng.choice(used if rng.random() < .5 else c, n)
+    return y, np.where(rng.random(n) < .5, np.where(y < 0, p, y), p), c
+
+
+@pytest.mark.parametrize('seed', range(60))
+def test_scores_equal_sklearn_and_torchmetrics(seed):
+    y, p, c = draw(seed)
+    keep = y >= 0
+    ours = M.classification_scores(y, p, c)
+    assert ours['n'] == keep.sum()
+    if not keep.any():
+        assert ours['macro_f1'] == 0 and np.isnan(ours['accuracy'])
+        return
+    yk, pk, every = y[keep], p[keep], dict(labels=range(c), zero_division=0)
+    np.testing.assert_allclose(ours['macro_f1'], sk.f1_score(yk, pk, average='macro', **every), atol=1e-12)
+    np.testing.assert_allclose(ours['weighted_f1'], sk.f1_score(yk, pk, average='weighted', **every), atol=1e-12)
+    np.testing.assert_allclose(ours['per_class_f1'], sk.f1_score(yk, pk, average=None, **every), atol=1e-12)
+    np.testing.assert_allclose(ours['accuracy'], sk.accuracy_score(yk, pk), atol=1e-12)
+    np.testing.assert_allclose(ours['uar'], sk.recall_score(yk, pk, labels=np.unique(yk), average='macro', zero_division=0), atol=1e-12)
+    t, q, tm = torch.tensor(y), torch.tensor(p), dict(num_classes=c, ignore_index=-1)
+    np.testing.assert_array_equal(ours['confusion'], multiclass_confusion_matrix(q, t, **tm).numpy())
+    np.testing.assert_allclose(ours['per_class_f1'], multiclass_f1_score(q, t, average=None, **tm).numpy(), atol=1e-6)
+    np.testing.assert_allclose(ours['accuracy'], multiclass_accuracy(q, t, average='micro', **tm).item(), atol=1e-6)
+    recall = multiclass_recall(q, t, average=None, **tm).numpy()
+    np.testing.assert_allclose(ours['uar'], recall[np.unique(yk)].mean(), atol=1e-6)
+    absent = set(range(c)) - set(yk) - set(pk)
+    assert set(ours['absent']) == absent
+    # torchmetrics' macro leaves absent classes out; ours counts them 0
+    theirs = multiclass_f1_score(q, t, average='macro', **tm).item()
+    np.testing.assert_allclose(ours['macro_f1'], theirs*(c - len(absent))/c, atol=1e-6)
+
+
+@pytest.mark.parametrize('seed', range(30))
+def test_log_loss_equals_sklearn(seed):
+    rng = np.random.default_rng(seed)
+    c, n = int(rng.integers(2, 9)), int(rng.integers(1, 200))
+    probs, y = rng.dirichlet(np.full(c, .5), n), rng.integers(-1, c, n)
+    keep = y >= 0
+    if not keep.any(): return
+    clipped = np.clip(probs[keep], 1e-7, None)
+    np.testing.assert_allclose(M.log_loss(y, probs), -np.log(clipped[np.arange(keep.sum()), y[keep]]).mean(), rtol=1e-9)
+    if (probs[keep] > 1e-6).all():
+        np.testing.assert_allclose(M.log_loss(y, probs), sk.log_loss(y[keep], probs[keep], labels=range(c)), rtol=1e-6)
+
+
+@pytest.mark.parametrize('seed', range(40))
+def test_ccc_equals_its_definition(seed):
+    rng = np.random.default_rng(seed)
+    n, scale, shift = int(rng.choice([2, 3, 50, 4000])), rng.choice([1e-3, 1, 1e3]), rng.choice([0, 1e4])
+    x = rng.normal(size=n)*scale + shift
+    y = rng.uniform(-1, 1)*(x - shift) + rng.normal(size=n)*scale + shift + rng.normal()*scale
+    mx, my = x.mean(), y.mean()
+    by_definition = 2*((x - mx)*(y - my)).mean()/(x.var() + y.var() + (mx - my)**2)
+    np.testing.assert_allclose(M.ccc(x, y), by_definition, atol=1e-9)
+    if n > 1000 and not shift: # n and n - 1 no longer differ much
+        np.testing.assert_allclose(M.ccc(x, y), concordance_corrcoef(torch.tensor(x), torch.tensor(y)).item(), atol=1e-3)
+    np.testing.assert_allclose(M.ccc(y, y), 1, atol=1e-9)
+    assert M.ccc(np.full(n, x[0]), y) == 0
+    hidden = rng.random(n) < .3
+    if (~hidden).sum() > 1:
+        holes = np.where(hidden, np.nan, y)
+        np.testing.assert_allclose(M.ccc(x, holes), M.ccc(x[~hidden], y[~hidden]), atol=1e-9)
+        np.testing.assert_allclose(M.ccc(x, y, ~hidden), M.ccc(x[~hidden], y[~hidden]), atol=1e-9)
+
+
+@pytest.mark.parametrize('value', [0., .3, -1., 1e6])
+def test_ccc_of_constants_is_zero(value):
+    y = np.random.default_rng(0).normal(size=100)
+    assert M.ccc(np.full(100, value), y) == 0
+    assert M.ccc(np.full(100, value), np.full(100, value)) == 0
+    assert M.ccc(y, np.full(100, value)) == pytest.approx(0, abs=1e-9)
+    assert M.ccc([], []) == 0
+
+
+def test_always_answering_other_on_aff_wild2():
+    counts = [82258, 6126, 5296, 8408, 34511, 25157, 12332, 106444]
+    s = M.classification_scores(np.repeat(np.arange(8), counts), np.full(sum(counts), 7), 8)
+    assert round(100*s['accuracy'], 1) == 37.9 and round(s['macro_f1'], 3) == .069 and s['uar'] == .125
+
+
+@pytest.mark.parametrize('score', ['macro_f1', 'accuracy', 'uar', 'weighted_f1'])
+def test_bootstrap_equals_resampling_the_rows_of_drawn_groups(score):
+    "The same draws, done the slow way: rows of each drawn group repeated and scored by scikit-learn."
+    rng = np.random.default_rng(1)
+    group = rng.integers(0, 9, 400); y, p = rng.integers(-1, 4, 400), rng.integers(0, 4, 400)
+    names, sums = M.group_confusions(y, p, group, 4)
+    f, draws = getattr(M, score), 25
+    fast = f(M.resampled(sums, draws, seed=3))
+    times = M.rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=draws)
+    for k in range(draws):
+        rows = np.concatenate([np.flatnonzero((group == g) & (y >= 0)) for g, t in zip(names, times[k]) for _ in range(t)])
+        a, b, every = y[rows], p[rows], dict(labels=range(4), zero_division=0)
+        slow = dict(macro_f1=lambda: sk.f1_score(a, b, average='macro', **every), accuracy=lambda: sk.accuracy_score(a, b),
+                    uar=lambda: sk.recall_score(a, b, labels=np.unique(a), average='macro', zero_division=0),
+                    weighted_f1=lambda: sk.f1_score(a, b, average='weighted', **every))[score]()
+        np.testing.assert_allclose(fast[k], slow, atol=1e-12)
+
+
+def test_ccc_sums_add_up_over_groups():
+    rng = np.random.default_rng(2)
+    x, g = rng.normal(size=500), rng.integers(0, 20, 500); y = x + rng.normal(size=500)
+    np.testing.assert_allclose(M.ccc_from_sums(M.ccc_sums(x, y, g)[1].sum(0)), M.ccc(x, y), atol=1e-12)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    "Subjects differ; 90 % or more of the 95 % intervals over 40 subjects hold the population's accuracy."
+    rng, hits = np.random.default_rng(3), 0
+    for _ in range(100):
+        skill = rng.beta(8, 4, 40)
+        right = rng.random((40, 30)) < skill[:, None]
+        conf = M.group_confusions(np.zeros(1200, int), (~right).ravel().astype(int), np.repeat(np.arange(40), 30), 2)[1]
+        low, high = M.bootstrap_ci(M.accuracy, conf)['ci95']
+        hits += low <= 8/12 <= high
+    assert hits >= 90
+
+
+def test_a_million_frames_in_milliseconds():
+    rng = np.random.default_rng(4)
+    y, p, g = rng.integers(0, 8, 10**6), rng.integers(0, 8, 10**6), rng.integers(0, 70, 10**6)
+    sums = M.group_confusions(y, p, g, 8)[1]
+    M.bootstrap_ci(M.macro_f1, sums)
+    took = []
+    for _ in range(5):
+        t = time.process_time(); M.bootstrap_ci(M.macro_f1, sums, draws=1000); took.append(time.process_time() - t)
+    assert min(took) < .15 # about 10 ms on an idle core
+
+
+def test_paired_difference_uses_one_draw_for_both():
+    rng = np.random.default_rng(5)
+    group = np.repeat(np.arange(30), 40); hard = np.repeat(rng.uniform(.2, .9, 30), 40)
+    y = rng.integers(0, 4, 1200); luck = rng.random(1200)
+    a = np.where(luck < hard + .05, y, (y + 1) % 4); b = np.where(luck < hard, y, (y + 1) % 4)
+    A, B = (M.group_confusions(y, q, group, 4)[1] for q in (a, b))
+    gap = M.paired_ci(M.accuracy, A, B)
+    assert gap['value'] == pytest.approx((a == y).mean() - (b == y).mean())
+    assert gap['ci95'][0] > 0 and gap['p_better'] == 1
+    separate = M.bootstrap_ci(M.accuracy, A)['ci95']
+    assert gap['ci95'][1] - gap['ci95'][0] < .3*(separate[1] - separate[0])
+    assert M.paired_ci(M.accuracy, B, A)['value'] == -gap['value']
+    with pytest.raises(ValueError, match='same groups'): M.paired_ci(M.accuracy, A, B[:-1])
+
+
+def test_few_groups_are_marked_and_one_group_has_no_interval():
+    rng = np.random.default_rng(6)
+    for n in (1, 2, 11, 12, 50):
+        conf = M.group_confusions(rng.integers(0, 3, 600), rng.integers(0, 3, 600), np.arange(600) % n, 3)[1]
+        f = M.bootstrap_ci(M.macro_f1, conf)
+        assert f['n_groups'] == n and f['few_groups'] == (n < 12) and (f['ci95'] is None) == (n == 1)
+
+
+def test_bad_input_is_one_sentence():
+    for bad in (lambda: M.confusion([0, 1], [0], 2), lambda: M.confusion([3], [0], 2), lambda: M.confusion([0], [-1], 2),
+                lambda: M.log_loss([0, 1], [[.5, .5]])):
+        with pytest.raises(ValueError, match='expected'): bad()
