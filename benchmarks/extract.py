@@ -1,12 +1,13 @@
 """How fast features are extracted, against the encoder alone and against the plain way; and in how much memory.
 
-CLIP ViT-B/32 with random weights, faces=none, 224 px clips that are written here. Every ratio is taken within one run: the parts are
-measured in turn, round after round, and the median of the rounds' ratios is printed. Run it on a machine that does nothing else.
+CLIP ViT-B/32 with random weights, faces=none, 224 px clips that are written here. Every ratio is taken within one run:
+the parts are measured in turn, round after round, and the median of the rounds' ratios is printed. Run it on a machine
+that does nothing else.
 
     python benchmarks/extract.py                  # about six minutes on two cores
     python benchmarks/extract.py --rounds 1 --clips 4
 """
-import json, os, platform, resource, subprocess, sys, tempfile, time
+import json, os, platform, subprocess, sys, tempfile, time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,8 @@ def write_corpus(root, clips, frames=64, height=224, width=224):
     from mmemo.manifest import Corpus
     from mmemo.media import write_clip
     for i in range(clips): write_clip(root/f'{i}.mp4', film(frames, height, width, i), 25)
-    return Corpus('bench', root, pd.DataFrame(dict(clip_id=[f'c{i}' for i in range(clips)], path=[f'{i}.mp4' for i in range(clips)])))
+    names = [str(i) for i in range(clips)]
+    return Corpus('bench', root, pd.DataFrame(dict(clip_id=names, path=[f'{n}.mp4' for n in names])))
 
 
 def encoder_only(encoder, batches):
@@ -85,9 +87,10 @@ def resident(): return int(next(l for l in open('/proc/self/status') if l.starts
 encoder, peak, going = load_visual(sys.argv[1]), [0.], True
 def look():
     while going: peak[0] = max(peak[0], resident()); time.sleep(.01)
-for _ in range(2): encoder(np.zeros((encoder.batch, encoder.size, encoder.size, 3), np.uint8)) # the encoder's own memory, kernels and buffers included
+batch = np.zeros((encoder.batch, encoder.size, encoder.size, 3), np.uint8)
+for _ in range(2): encoder(batch) # the encoder's own memory, kernels and buffers included
 threading.Thread(target=look, daemon=True).start()
-encoder(np.zeros((encoder.batch, encoder.size, encoder.size, 3), np.uint8)); time.sleep(.1)
+encoder(batch); time.sleep(.1)
 own = peak[0]
 if sys.argv[4] == 'fast': # the pipeline's memory does not depend on how long the encoder thinks
     encoder.encode = lambda x: np.zeros((len(x), encoder.dim), np.float32)
@@ -116,9 +119,11 @@ def memory(folder, root, minutes, fast=True):
 
 def conditions(config):
     from mmemo.encoders import pick_precision
-    cpu = next((l.split(':')[1].strip() for l in open('/proc/cpuinfo') if l.startswith('model name')), platform.processor())
-    return dict(date=time.strftime('%Y-%m-%d'), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(), torch=torch.__version__,
-                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else 'none', load=round(os.getloadavg()[0], 1),
+    info = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').is_file() else []
+    cpu = next((l.split(':')[1].strip() for l in info if l.startswith('model name')), platform.processor())
+    return dict(date=time.strftime('%Y-%m-%d'), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(),
+                torch=torch.__version__, load=round(os.getloadavg()[0], 1),
+                gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else 'none',
                 auto=pick_precision('auto', 'cuda' if torch.cuda.is_available() else 'cpu'), arch=config.arch,
                 clips=f'{config.clips} of 64 frames, 224 px', rounds=config.rounds)
 
@@ -126,15 +131,17 @@ def conditions(config):
 def rates(config, folder, root):
     "One row a round: frames a second of each way, measured in turn."
     import open_clip
-    from mmemo.encoders import load_clip, load_visual
+    from mmemo.encoders import load_visual
     from mmemo.features import ExtractSettings
-    corpus, auto, full = write_corpus(root, config.clips), load_visual(str(folder)), load_visual(str(folder), precision='fp32')
+    corpus = write_corpus(root, config.clips)
+    auto, full = load_visual(str(folder)), load_visual(str(folder), precision='fp32')
     transform = open_clip.image_transform(auto.size, is_train=False)
     settings, rows = ExtractSettings(), []
     for e in (auto, full): encoder_only(e, 1) # warm
     for i in range(config.rounds):
         # the encoder alone is measured before and after, so that a machine that changes its speed is fair to both
-        before, ours, after = encoder_only(auto, config.clips//2 or 1), end_to_end(corpus, auto, settings), encoder_only(auto, config.clips//2 or 1)
+        half = config.clips//2 or 1
+        before, ours, after = encoder_only(auto, half), end_to_end(corpus, auto, settings), encoder_only(auto, half)
         plain = plain_way(corpus, full.model, transform)
         equal = end_to_end(corpus, full, settings)
         rows.append(dict(encoder=2/(1/before + 1/after), ours=ours, ours_fp32=equal, plain_fp32=plain))
@@ -153,7 +160,8 @@ def main(config: Config):
         folder = write_random_visual(tmp/'encoder', config.arch)
         table = rates(config, folder, tmp/'clips')
         figures |= {k: float(v) for k, v in table.median().items()}
-        figures |= dict(share_of_encoder=float((table.ours/table.encoder).median()), over_plain=float((table.ours/table.plain_fp32).median()),
+        figures |= dict(share_of_encoder=float((table.ours/table.encoder).median()),
+                        over_plain=float((table.ours/table.plain_fp32).median()),
                         over_plain_equal_precision=float((table.ours_fp32/table.plain_fp32).median()))
         target = '1.9 or more' if figures['auto'] == 'bf16' else '1 or more'
         print(f"end to end / encoder only: {figures['share_of_encoder']:.3f} (to reach: 0.95)")

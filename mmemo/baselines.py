@@ -19,7 +19,7 @@ from .core import UserError
 from .tcn import TCN
 from .windows import Batch, Output
 
-# %% ../nbs/35_baselines.ipynb #5547eb62
+# %% ../nbs/35_baselines.ipynb #1b0cd778
 @dataclass
 class SingleConfig:
     "One stream of System 1; the fields mean what they mean there."
@@ -36,14 +36,15 @@ class SingleConfig:
     causal: bool = False
     norm: str = 'pre'
     ffn: int = 2 # in multiples of dim
-    pool: str = 'attention' # or 'mean', 'logits'
+    pool: str = 'attention' # or 'mean'
+    deviation: bool = True
     dropout: float = .1
     channel_dropout: float = .3
     head_dropout: float = .3
     text_dim: int = 0 # visual only: width of the text space, 0 leaves the projection out
     product: bool = False # there is no second stream to multiply with
 
-# %% ../nbs/35_baselines.ipynb #ba40aa20
+# %% ../nbs/35_baselines.ipynb #8206d84f
 class Single(EmotionModel):
     "The face alone or the voice alone: TCN, self-attention, an MLP on the frame grid."
     def __init__(self, config:SingleConfig):
@@ -70,8 +71,9 @@ class Single(EmotionModel):
             h, weights = layer(h, h, there, maps)
             if maps: drawn.append(AttentionMap(f'{NAMES[m]} -> {NAMES[m]}', weights, m, m, time, time, False, steps, there, i))
         if m == 'audio':
-            h = torch.where(there.any(1)[:, None, None], to_frames(h, there, time, frames, grid), self.streams[m].missing.to(h.dtype))
-        return Output(self.config.task, self.head([h], grid), frames, grid, embedding, drawn)
+            if self.config.level == 'frame': h, there = to_frames(h, there, time, frames, grid), grid & there.any(1)[:, None]
+            h, steps = self.or_missing(m, h, there)
+        return Output(self.config.task, self.head([(h, steps)]), frames, grid, embedding, drawn)
 
 NAMES = dict(visual='face', audio='voice')
 

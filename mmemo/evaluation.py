@@ -126,14 +126,14 @@ def complete(pred, windows) -> pd.DataFrame: # per-frame predictions of those wi
     if len(pred) == corpus.frames.clip_id.isin(pred.clip_id.unique()).sum(): return pred.assign(filled=False)
     return with_labels(fill_missing(pred, corpus.frames), corpus, s, classes_of(pred))
 
-# %% ../nbs/43_evaluation.ipynb #d7a74028
+# %% ../nbs/43_evaluation.ipynb #12f6f4f2
 def smooth(pred:pd.DataFrame, # per frame
            width:float, # seconds; 0 leaves everything as it is
           ) -> pd.DataFrame: # the same rows; `attrs['smoothing_s']` tells the width
     "Average the probabilities over a box of `width` seconds around each frame, within its clip."
     out = pred.copy()
     out.attrs['smoothing_s'] = float(width)
-    if width <= 0 or 'frame' not in pred: return out
+    if width <= 0 or 'frame' not in pred or pred.empty: return out
     order = np.lexsort((pred.time.to_numpy(), clip := pred.clip_id.factorize()[0]))
     clip, time = clip[order], pred.time.to_numpy()[order]
     axis = clip*(2*(time.max() + width) + 1) + time # clips one after the other, farther apart than a box

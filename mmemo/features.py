@@ -30,7 +30,7 @@ from .faces import FaceSettings, FaceTracker, face_chunks
 from .manifest import Corpus, read_table, write_table
 from .media import SILENCE_DB, VideoReader, decoder_version, loudness_db, probe, read_audio
 
-# %% ../nbs/21_features.ipynb #e8d1e6a8
+# %% ../nbs/21_features.ipynb #dd9c5234
 @dataclass
 class Track:
     "Features of one clip in one modality."
@@ -43,7 +43,8 @@ class Track:
     def __post_init__(self):
         n = len(self.values)
         if not n == len(self.time) == len(self.valid):
-            raise UserError(f'track: expected one time and one validity a step, got {n}, {len(self.time)}, {len(self.valid)}.')
+            raise UserError(f'track: expected one time and one validity for each of {n} steps, '
+                            f'got {len(self.time)} and {len(self.valid)}.')
 
 def compact(values:np.ndarray # (t, d) float32
            ) -> np.ndarray: # float16 where that is harmless
@@ -98,7 +99,7 @@ class ExtractSettings:
     ahead: int = 4           # chunks that may wait for the encoder
     limit: int = 0           # only the first n clips (0: all)
 
-# %% ../nbs/21_features.ipynb #754be15e
+# %% ../nbs/21_features.ipynb #74b647b7
 @lru_cache(maxsize=4096)
 def _hash_of(path, size, changed): return file_hash(path)
 
@@ -107,7 +108,8 @@ def content_hash(path:Path) -> str: # a segment of a long file does not hash it 
     s = path.stat()
     return _hash_of(path, s.st_size, s.st_mtime_ns)
 
-def is_plain(faces:FaceSettings) -> bool: return faces.detector == 'none' and not faces.size # whole frames go to the encoder
+def is_plain(faces:FaceSettings) -> bool: # whole frames go to the encoder
+    return faces.detector == 'none' and not faces.size
 
 def reading_facts(settings:ExtractSettings, modality:str) -> dict:
     "All but the file and the encoder that changes a track's bytes."
@@ -122,7 +124,7 @@ def reading_facts(settings:ExtractSettings, modality:str) -> dict:
         if crop.get('model_file'): crop['model_file'] = content_hash(Path(crop['model_file']))
     return dict(decoder=[decoder_version(w) for w in which], every=settings.every, crop=crop)
 
-# %% ../nbs/21_features.ipynb #db88fc66
+# %% ../nbs/21_features.ipynb #db89d1a0
 @dataclass
 class Job:
     "One clip and the tracks it still needs."
@@ -144,10 +146,10 @@ def jobs_of(corpus:Corpus, limit:int=0) -> list:
     "One job a clip, in the manifest's order."
     def seconds(x): return None if x is None or pd.isna(x) else float(x)
     rows = corpus.clips.to_dict('records')[:limit or None]
-    return [Job(r['clip_id'], corpus.path(r), corpus.path(r, 'audio_path') if isinstance(r.get('audio_path'), str) else corpus.path(r),
-                seconds(r.get('start')), seconds(r.get('end'))) for r in rows]
+    sound = lambda r: corpus.path(r, 'audio_path' if isinstance(r.get('audio_path'), str) else 'path')
+    return [Job(r['clip_id'], corpus.path(r), sound(r), seconds(r.get('start')), seconds(r.get('end'))) for r in rows]
 
-# %% ../nbs/21_features.ipynb #c6928bfe
+# %% ../nbs/21_features.ipynb #9f94c5f9
 def open_frames(job:Job, settings:ExtractSettings, sound:bool) -> VideoReader|None:
     "A clip's video; None where there is sound alone, which makes the face missing and the clip not bad."
     info = probe(job.path)
@@ -156,8 +158,9 @@ def open_frames(job:Job, settings:ExtractSettings, sound:bool) -> VideoReader|No
 
 def read_frames(reader:VideoReader, encoder:VisualEncoder, settings:ExtractSettings):
     "Yield (frames ready for the encoder, times, valid) in chunks whose size bounds the memory."
-    if is_plain(settings.faces): chunks = ((i, f, None, np.ones(len(f), bool)) for i, f in reader.chunks(encoder.batch//2, settings.every))
-    else: chunks = face_chunks(reader, settings.faces, encoder.batch//2, settings.every)
+    size, every = encoder.batch//2, settings.every
+    if is_plain(settings.faces): chunks = ((i, f, None, np.ones(len(f), bool)) for i, f in reader.chunks(size, every))
+    else: chunks = face_chunks(reader, settings.faces, size, every)
     for indices, crops, _, valid in chunks: yield encoder.preprocess(crops), reader.times[indices], valid
 
 def read_sound(job:Job): # (n,) float32 at 16 kHz, empty where there is no sound track
@@ -253,11 +256,11 @@ class ClipBatches:
             if job.ended and not job.left: self.finish(job, *whole_clip(job, self.encoder.dim))
         self.n -= at; self.frames += at
 
-# %% ../nbs/21_features.ipynb #2fc06f9e
+# %% ../nbs/21_features.ipynb #ffdba663
 def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
     "Whether the process that owns a temporary file may still be at work."
     host, pid = socket.gethostname(), name[len(socket.gethostname()) + 1:].split('-')[0]
-    if not name.startswith(host + '-') or not pid.isdigit() or os.name != 'posix': return True # another machine's, perhaps
+    if not name.startswith(host + '-') or not pid.isdigit() or os.name != 'posix': return True # cannot be told
     try: os.kill(int(pid), 0) # signal 0 asks, and does nothing
     except ProcessLookupError: return False
     except PermissionError: pass
@@ -273,12 +276,12 @@ def sweep(cache:Path) -> bool: # is another process at work here?
         else: others |= not p.name.startswith(f'{socket.gethostname()}-{os.getpid()}-')
     return others
 
-# %% ../nbs/21_features.ipynb #e40dbc82
+# %% ../nbs/21_features.ipynb #6bf29fc0
 class Extraction:
     "What one run needs and counts."
     def __init__(self, encoders:dict, # 'visual' and/or 'audio' -> encoder
                  settings:ExtractSettings, cache:Path,
-                 watch=None): # called with (event, modality, key): 'encode' before a call, 'finish' when a track is on disk
+                 watch=None): # called with ('encode' or 'finish', modality, key) before a call and after a file
         self.encoders, self.settings, self.cache = encoders, settings, cache
         self.watch = watch or (lambda event, modality, key: None)
         self.counts = Counter(encoded=0, cached=0, frames=0, batches=0, pieces=0)
@@ -290,7 +293,8 @@ class Extraction:
 
     def reject(self, job:Job, error:Exception):
         "Note why a clip is left out; the first reason stands."
-        job.error = job.error or (str(error) if isinstance(error, UserError) else f'{job.path}: {type(error).__name__}: {error}')
+        said = str(error) if isinstance(error, UserError) else f'{job.path}: {type(error).__name__}: {error}'
+        job.error = job.error or said
 
 # %% ../nbs/21_features.ipynb #7cc3bc60
 def find_missing(run:Extraction, jobs:list):
@@ -332,13 +336,14 @@ def write_track(run:Extraction, job:Job, modality:str, values, time, valid, **ab
     job.todo.remove(modality); run.counts['encoded'] += 1
     run.watch('finish', modality, job.keys[modality])
 
-# %% ../nbs/21_features.ipynb #1d5e8c92
+# %% ../nbs/21_features.ipynb #079b0ae7
 def encode_sound(run:Extraction, job:Job, samples:np.ndarray):
     "One clip's sound to its track."
     encoder, db = run.encoders['audio'], loudness_db(samples)
     run.watch('encode', 'audio', job.keys['audio'])
     values, time, valid = encoder(samples)
-    missing = 'no sound' if not len(samples) else f'silent: {db:.0f} dB, below {SILENCE_DB} dB' if db < SILENCE_DB else ''
+    quiet = f'silent: {db:.0f} dB, below {SILENCE_DB} dB' if db < SILENCE_DB else ''
+    missing = quiet if len(samples) else 'no sound'
     write_track(run, job, 'audio', values, time, valid & (not missing), loudness_db=round(db, 2), missing=missing)
 
 def finish_frames(run:Extraction, job:Job, values, time, valid):
@@ -347,7 +352,7 @@ def finish_frames(run:Extraction, job:Job, values, time, valid):
     missing = 'no picture' if not len(values) else 'no face' if not valid.any() else ''
     write_track(run, job, 'visual', values, time, valid, missing=missing)
 
-# %% ../nbs/21_features.ipynb #14485598
+# %% ../nbs/21_features.ipynb #3d6cba07
 def encode_item(run:Extraction, batches:ClipBatches, job:Job, kind:str, payload):
     "Do what a reader's item asks for."
     if kind == 'error': run.reject(job, payload)
@@ -357,7 +362,8 @@ def encode_item(run:Extraction, batches:ClipBatches, job:Job, kind:str, payload)
     elif kind == 'visual': batches.add(job, *payload)
     elif kind == 'end': batches.end(job)
 
-def run_jobs(run:Extraction, jobs:list, bar, share:bool=True): # bar: a tqdm over jobs; share: may two clips meet in a batch?
+def run_jobs(run:Extraction, jobs:list, bar, # a tqdm over jobs
+             share:bool=True): # may two clips meet in a batch?
     "Read ahead, encode, write: each track as soon as it is whole."
     going, begun = {id(j) for j in jobs}, time.perf_counter()
     def finished(job, *track):
@@ -391,7 +397,7 @@ def probe_speech(encoder:SpeechEncoder) -> float: # seconds of sound a second
     begun = time.perf_counter(); encoder(noise)
     return 10/(time.perf_counter() - begun)
 
-# %% ../nbs/21_features.ipynb #6dc50c78
+# %% ../nbs/21_features.ipynb #fa6f1f74
 @dataclass
 class Estimate:
     "What a run will take; `str()` is the sentence that is shown."
@@ -405,7 +411,8 @@ class Estimate:
         if not self.seconds: return f'{self.clips} clip to encode ({self.cached} in the cache).'
         m, s = divmod(round(self.seconds), 60)
         took = f'{m//60} h {m % 60} min' if m >= 60 else f'{m} min {s} s' if m else f'{s} s'
-        return f'{self.clips} clips to encode ({self.cached} in the cache): about {took} and {self.megabytes:.1f} MB of disk.'
+        cached = f'({self.cached} in the cache)'
+        return f'{self.clips} clips to encode {cached}: about {took} and {self.megabytes:.1f} MB of disk.'
 
 def lengths(jobs:list, every:int=1, sample:int=32): # mean frames and mean seconds of a clip
     "Read the headers of a few clips, evenly spread."
@@ -434,7 +441,7 @@ def estimate(run:Extraction, jobs:list, cached:int=0) -> Estimate: # jobs: those
         size += need['audio']*(seconds*e.hz*(2*e.dim + 9) + 1000)
     return Estimate(len(jobs), cached, took, size/1e6, share)
 
-# %% ../nbs/21_features.ipynb #08b2152f
+# %% ../nbs/21_features.ipynb #d14f658a
 @dataclass
 class Packed:
     "All tracks of one modality, end to end: clip i is rows offsets[i] to offsets[i + 1]."
@@ -449,25 +456,28 @@ class Packed:
 
     def __len__(self): return len(self.clip_ids)
     def __repr__(self):
-        return f"Packed({len(self)} clips, {len(self.values)} steps x {self.dim}, {self.values.dtype}, {self.source.get('encoder', '')})"
+        steps = f'{len(self.values)} steps x {self.dim}, {self.values.dtype}'
+        return f"Packed({len(self)} clips, {steps}, {self.source.get('encoder', '')})"
 
 def split_source(sources:list): # what all tracks share
     "The facts that are equal in all sources."
     first = sources[0] if sources else {}
     return {k: v for k, v in first.items() if all(s.get(k) == v for s in sources)}
 
-# %% ../nbs/21_features.ipynb #431dbde4
-def fill_pack(folder:Path, tracks:list, # Track or None, one a clip; a callable for each, so that one is in memory at a time
+# %% ../nbs/21_features.ipynb #4e238f26
+def fill_pack(folder:Path, tracks:list, # one a clip: None, or a function that reads it (one in memory at a time)
               shapes:list, dim:int, dtype): # steps of each
     "Write values, time, valid and offsets as .npy files; return the sources and why tracks are missing."
     offsets = np.concatenate([[0], np.cumsum(shapes)]).astype(np.int64)
-    arrays = {n: np.lib.format.open_memmap(folder/f'{n}.npy', 'w+', d, s) if offsets[-1] else np.zeros(s, d) for n, d, s in
-              [('values', dtype, (int(offsets[-1]), dim)), ('time', np.float32, (int(offsets[-1]),)), ('valid', bool, (int(offsets[-1]),))]}
+    total = int(offsets[-1])
+    make = lambda n, d, s: np.lib.format.open_memmap(folder/f'{n}.npy', 'w+', d, s) if total else np.zeros(s, d)
+    arrays = {n: make(n, d, s) for n, d, s in [('values', dtype, (total, dim)), ('time', np.float32, (total,)),
+                                               ('valid', bool, (total,))]}
     sources = []
     for read, a, b in zip(tracks, offsets, offsets[1:]):
         track = read() if read else None
         sources.append(None if track is None else track.source) # a track without steps is a track, too
-        if b > a: arrays['values'][a:b], arrays['time'][a:b], arrays['valid'][a:b] = track.values, track.time, track.valid
+        for n, x in arrays.items() if b > a else (): x[a:b] = getattr(track, n)
     for n, x in arrays.items(): x.flush() if isinstance(x, np.memmap) else np.save(folder/f'{n}.npy', x)
     np.save(folder/'offsets.npy', offsets)
     return sources
@@ -479,7 +489,7 @@ def track_shape(path) -> tuple: # steps, dim, dtype; from the header alone
         s = f.get_slice('values')
         return (*s.get_shape(), np.float16 if s.get_dtype() == 'F16' else np.float32)
 
-# %% ../nbs/21_features.ipynb #11f559c3
+# %% ../nbs/21_features.ipynb #3b492355
 def build_pack(cache:Path, modality:str, clip_ids:list, paths:list, # of the tracks; None: no track
                dim:int) -> Path:
     "The folder of a pack, made if it is not there."
@@ -491,7 +501,8 @@ def build_pack(cache:Path, modality:str, clip_ids:list, paths:list, # of the tra
     tmp.mkdir(parents=True, exist_ok=True); folder.parent.mkdir(exist_ok=True)
     sources = fill_pack(tmp, [p and (lambda p=p: load_track(p)) for p in paths], [s[0] for s in shapes], dim, dtype)
     missing = {c: s['missing'] for c, s in zip(clip_ids, sources) if s and s.get('missing')}
-    about = dict(modality=modality, clip_ids=clip_ids, dim=dim, source=split_source([s for s in sources if s]), missing=missing)
+    about = dict(modality=modality, clip_ids=clip_ids, dim=dim, missing=missing,
+                 source=split_source([s for s in sources if s]))
     (tmp/'pack.json').write_text(json.dumps(to_jsonable(about), sort_keys=True))
     try: os.rename(tmp, folder)
     except OSError: shutil.rmtree(tmp, ignore_errors=True) # another process was faster; its pack is the same
@@ -502,14 +513,16 @@ def open_pack(folder:Path) -> Packed:
     about = read_json(folder/'pack.json')
     load = lambda n: np.load(folder/f'{n}.npy', mmap_mode='r' if about['clip_ids'] and n == 'values' else None)
     values = load('values')
-    return Packed(values, load('time'), load('valid'), load('offsets'), about['clip_ids'], about['dim'], about['source'], about['missing'])
+    return Packed(values, load('time'), load('valid'), load('offsets'),
+                  **{k: about[k] for k in ('clip_ids', 'dim', 'source', 'missing')})
 
-# %% ../nbs/21_features.ipynb #fcbf675d
+# %% ../nbs/21_features.ipynb #3e938899
 class FeatureStore:
     "Features of a corpus: `store['visual']`, `store['audio']` are packs."
     def __init__(self, packs:dict, facts:dict|None=None, quarantine:pd.DataFrame|None=None):
         self.packs, self.facts = packs, facts or {}
-        self.quarantine = pd.DataFrame(columns=['corpus', 'clip_id', 'path', 'reason']) if quarantine is None else quarantine
+        empty = pd.DataFrame(columns=['corpus', 'clip_id', 'path', 'reason'])
+        self.quarantine = empty if quarantine is None else quarantine
         self._row = {m: {c: i for i, c in enumerate(p.clip_ids)} for m, p in packs.items()}
 
     modalities = property(lambda self: tuple(self.packs))
@@ -527,7 +540,7 @@ class FeatureStore:
         a, b = pack.offsets[self._row[modality][clip_id]:][:2]
         return Track(np.asarray(pack.values[a:b]), pack.time[a:b], pack.valid[a:b], pack.source)
 
-# %% ../nbs/21_features.ipynb #5891962b
+# %% ../nbs/21_features.ipynb #7aac6ac3
 def tracks_from_table(path, # .csv, .parquet or .npz
                       clip:str='clip_id', time:str='time', # names of the columns
                       columns=None, # the features (default: every other numeric column)
@@ -537,19 +550,22 @@ def tracks_from_table(path, # .csv, .parquet or .npz
     path = Path(path)
     if path.suffix == '.npz': table, columns = npz_table(path, clip, time), None
     else: table = read_table(path)
-    if clip not in table: raise UserError(f"{path}: expected a column '{clip}', found {', '.join(map(str, table.columns[:8]))}.")
+    found = ', '.join(map(str, table.columns[:8]))
+    if clip not in table: raise UserError(f"{path}: expected a column '{clip}', found {found}.")
     if columns is None: columns = [c for c in table.select_dtypes('number') if c not in (clip, time)]
-    if gone := [c for c in columns if c not in table]: raise UserError(f"{path}: expected a column '{gone[0]}', found none.")
+    if gone := [c for c in columns if c not in table]:
+        raise UserError(f"{path}: expected a column '{gone[0]}', found {found}.")
     if not columns: raise UserError(f'{path}: expected numeric feature columns, found none.')
     source = dict(encoder=f'table:{path.name}', file=file_hash(path), columns=[str(c) for c in columns])
-    return {str(c): table_track(g, list(columns), time, hz, source, f'{path}, clip {c}') for c, g in table.groupby(clip, sort=False)}
+    return {str(c): table_track(g, list(columns), time, hz, source, f'{path}, clip {c}')
+            for c, g in table.groupby(clip, sort=False)}
 
-# %% ../nbs/21_features.ipynb #e9f4cf70
+# %% ../nbs/21_features.ipynb #5a2e3e18
 def table_track(rows:pd.DataFrame, columns:list, time:str, hz:float, source:dict, where:str) -> Track:
     "One clip's rows as a track."
     if time in rows: t = rows[time].to_numpy(np.float64)
     elif hz or len(rows) == 1: t = (np.arange(len(rows)) + .5)/hz if hz else np.zeros(1)
-    else: raise UserError(f"{where}: {len(rows)} rows, but neither a column '{time}' nor a rate (hz) says when they are.")
+    else: raise UserError(f"{where}: neither a column '{time}' nor a rate (hz) says when its {len(rows)} rows are.")
     if not np.all(np.diff(t) > 0): raise UserError(f"{where}: expected '{time}' to rise from row to row.")
     values = rows[columns].to_numpy(np.float32)
     return Track(np.nan_to_num(values, posinf=0., neginf=0.), t, np.isfinite(values).all(1), source)
@@ -561,17 +577,20 @@ def npz_table(path:Path, clip:str, time:str) -> pd.DataFrame:
     except (OSError, ValueError) as e: raise UserError(f'{path}: expected an npz of plain arrays, but {e}.') from None
     if 'values' in arrays and clip in arrays: parts = {None: arrays['values']}
     else: parts = {k: np.atleast_2d(v) for k, v in arrays.items()}
-    if len({v.shape[1:] for v in parts.values()}) != 1: raise UserError(f'{path}: expected arrays (t, d) with one d, found several.')
+    if len({v.shape[1:] for v in parts.values()}) != 1:
+        raise UserError(f'{path}: expected arrays (t, d) with one d, found several.')
     table = pd.concat([pd.DataFrame(v) for v in parts.values()], ignore_index=True)
-    table[clip] = arrays[clip].astype(str) if None in parts else np.repeat(list(parts), [len(v) for v in parts.values()])
+    lengths = [len(v) for v in parts.values()]
+    table[clip] = arrays[clip].astype(str) if None in parts else np.repeat(list(parts), lengths)
     return table.assign(**{time: arrays[time]}) if None in parts and time in arrays else table
 
-# %% ../nbs/21_features.ipynb #de5526ec
+# %% ../nbs/21_features.ipynb #6897fd1e
 def pack_tracks(tracks:dict, clip_ids:list) -> Packed: # tracks: clip id -> Track
     "Tracks in memory as a pack; a clip without one has length zero."
     found = [tracks.get(c) for c in clip_ids]
     some = [t for t in found if t is not None]
-    if not some: raise UserError(f"expected tracks for clips such as '{clip_ids[0]}', found them for {', '.join(list(tracks)[:3])} ...")
+    if not some:
+        raise UserError(f"expected tracks for clips such as '{clip_ids[0]}', found {', '.join(list(tracks)[:3])}.")
     empty = Track(some[0].values[:0], some[0].time[:0], some[0].valid[:0])
     found = [empty if t is None else t for t in found]
     flat = [np.concatenate([getattr(t, n) for t in found]) for n in ('values', 'time', 'valid')]
@@ -579,11 +598,12 @@ def pack_tracks(tracks:dict, clip_ids:list) -> Packed: # tracks: clip id -> Trac
     return Packed(flat[0], flat[1].astype(np.float32), flat[2], offsets, list(clip_ids), some[0].values.shape[1],
                   split_source([t.source for t in some]))
 
-# %% ../nbs/21_features.ipynb #89f03ae3
+# %% ../nbs/21_features.ipynb #c9057b1b
 def write_quarantine(cache:Path, corpus:Corpus, jobs:list) -> pd.DataFrame: # this corpus's rows
     "Note the clips that were left out, and why."
     paths = corpus.clips.set_index('clip_id').path
-    rows = pd.DataFrame([(corpus.name, j.clip_id, paths[j.clip_id], j.error) for j in jobs if j.error],
+    said = lambda j: j.error.replace(f'{corpus.root}/', '') # the same on every machine
+    rows = pd.DataFrame([(corpus.name, j.clip_id, paths[j.clip_id], said(j)) for j in jobs if j.error],
                         columns=['corpus', 'clip_id', 'path', 'reason'])
     place = cache/'quarantine.csv'
     others = pd.read_csv(place) if place.exists() else rows[:0]
@@ -634,7 +654,7 @@ def encode_missing(run:Extraction, jobs:list, progress:bool): # -> Estimate or N
             run.reject(j, UserError(f'{j.path}: another clip with the same content could not be read.'))
     return plan
 
-# %% ../nbs/21_features.ipynb #f170c45a
+# %% ../nbs/21_features.ipynb #19198b08
 def extract(corpus:Corpus,
             visual='tiny', # encoder name or folder, a loaded encoder, 'table:FILE', tracks by clip id, or None
             speech='tiny', # the same for the sound
@@ -652,34 +672,38 @@ def extract(corpus:Corpus,
     bad = write_quarantine(cache, corpus, jobs) if encoders else None
     packs = make_packs(run, jobs, tracks)
     facts = dict(corpus=corpus.name, encoders={m: p.source.get('encoder', '') for m, p in packs.items()},
-                 weights={m: e.weight_hash for m, e in encoders.items()}, precision={m: e.precision for m, e in encoders.items()},
+                 weights={m: e.weight_hash for m, e in encoders.items()},
+                 precision={m: e.precision for m, e in encoders.items()},
                  synthetic_only=any('planted' in str(e.files.card.get('knows', '')) for e in encoders.values()),
-                 seconds=time.perf_counter() - begun, counts=dict(run.counts, quarantined=sum(bool(j.error) for j in jobs)), estimate=plan and asdict(plan))
+                 counts=dict(run.counts, quarantined=sum(bool(j.error) for j in jobs)),
+                 estimate=plan and asdict(plan), seconds=time.perf_counter() - begun)
     return FeatureStore(packs, facts, bad)
 
-# %% ../nbs/21_features.ipynb #ed5d4cf1
+# %% ../nbs/21_features.ipynb #03763cdc
 def cache_list(cache=None) -> pd.DataFrame: # columns: modality, encoder, weights, layers, precision, tracks, mb
     "What a cache holds, by encoder."
     from safetensors import safe_open
-    cache, rows = Path(cache or default_cache()), []
+    cache, rows, by = Path(cache or default_cache()), [], ['modality', 'encoder', 'weights', 'layers', 'precision']
     for p in sorted((cache/'tracks').glob('*/*.safetensors')):
         try:
             with safe_open(p, 'np') as f: s = json.loads(f.metadata()['source'])
         except Exception: s = {'modality': 'unreadable'}
-        rows.append({k: s.get(k, '') for k in ('modality', 'encoder', 'weights', 'layers', 'precision')} | dict(mb=p.stat().st_size/1e6, path=p))
-    packs = [dict(modality='pack', mb=sum(f.stat().st_size for f in p.iterdir())/1e6, path=p) for p in sorted((cache/'packs').glob('*'))]
-    table = pd.DataFrame(rows + packs, columns=['modality', 'encoder', 'weights', 'layers', 'precision', 'mb', 'path']).fillna('')
-    by = ['modality', 'encoder', 'weights', 'layers', 'precision']
-    return table.groupby(by, sort=False).agg(tracks=('path', 'size'), mb=('mb', 'sum'), paths=('path', list)).reset_index()
+        rows.append({k: s.get(k, '') for k in by} | dict(mb=p.stat().st_size/1e6, path=p))
+    for p in sorted((cache/'packs').glob('*')):
+        rows.append(dict(modality='pack', mb=sum(f.stat().st_size for f in p.iterdir())/1e6, path=p))
+    table = pd.DataFrame(rows, columns=[*by, 'mb', 'path']).fillna('').groupby(by, sort=False)
+    return table.agg(tracks=('path', 'size'), mb=('mb', 'sum'), paths=('path', list)).reset_index()
 
 def cache_prune(cache=None, encoder:str='', # also the tracks of this encoder, by name or weights
                 dry_run:bool=False) -> pd.DataFrame: # what goes
     "Remove packs, leftovers and, by name, an encoder's tracks."
     cache = Path(cache or default_cache())
     table = cache_list(cache)
-    goes = table[table.modality.isin(['pack', 'unreadable']) | ((table.encoder == encoder) | (table.weights == encoder)) & (encoder != '')]
-    if encoder and not (table.encoder.eq(encoder) | table.weights.eq(encoder)).any():
-        raise UserError(f"{cache}: no tracks of '{encoder}'; it holds {', '.join(sorted(set(table.encoder) - {''})) or 'none'}.")
+    named = (table.encoder.eq(encoder) | table.weights.eq(encoder)) & (encoder != '')
+    goes = table[table.modality.isin(['pack', 'unreadable']) | named]
+    if encoder and not named.any():
+        held = ', '.join(sorted(set(table.encoder) - {''}))
+        raise UserError(f"{cache}: no tracks of '{encoder}'; it holds {held or 'none'}.")
     if not dry_run:
         for p in (p for ps in goes.paths for p in ps): shutil.rmtree(p) if p.is_dir() else p.unlink(missing_ok=True)
         if cache.is_dir(): sweep(cache)

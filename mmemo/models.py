@@ -17,7 +17,7 @@ from .baselines import Linear, LinearConfig, Single, SingleConfig
 from .bicross import BiCross, BiCrossConfig
 from .core import Registry, UserError, atomic_path, read_json, to_jsonable, write_json
 
-# %% ../nbs/36_models.ipynb #14dbe08a
+# %% ../nbs/36_models.ipynb #d4f94f51
 @dataclass
 class Entry:
     "A model that can be built by name."
@@ -30,7 +30,7 @@ MODELS = Registry('model')
 MODELS.update({
     'bicross': Entry(BiCross, BiCrossConfig, {}, 'System 1: TCN, cross-attention both ways, text-aligned (after arXiv 2603.11971)'),
     'bicross-sequential': Entry(BiCross, BiCrossConfig, dict(sequential=True), 'System 1, the voice reads the updated face'),
-    'bicross-diagram': Entry(BiCross, BiCrossConfig, dict(norm='post', product=False, residual=False, dim=256, heads=8, ffn=4, pool='mean'),
+    'bicross-diagram': Entry(BiCross, BiCrossConfig, dict(norm='post', product=False, residual=False, dim=256, heads=8, ffn=4, pool='mean', deviation=False),
                              'System 1 as plainly as it is described: post-norm, width 256, concatenation only'),
     'visual': Entry(Single, SingleConfig, dict(modality='visual'), 'the face alone, in the same family'),
     'audio': Entry(Single, SingleConfig, dict(modality='audio'), 'the voice alone, in the same family'),

@@ -8,7 +8,7 @@ __all__ = ['HELP', 'SPEAKER', 'ClipSource', 'clip_list', 'ClipState', 'static', 
            'ClipController', 'offer', 'figures', 'draw', 'listen', 'find', 'step', 'ClipPanel', 'NoPanel', 'find_run',
            'open_source', 'clip_panel']
 
-# %% ../nbs/71_panels.ipynb #880ac8ad
+# %% ../nbs/71_panels.ipynb #7f65dbde
 import html, json
 from functools import lru_cache
 from importlib.resources import files
@@ -23,13 +23,13 @@ import traitlets as t
 from plotly.offline import get_plotlyjs
 
 from .core import UserError
-from .media import VideoReader, read_audio
+from .media import MediaError, VideoReader, read_audio
 from .plots import (attention_map, empty_figure, film_strip, letter_of, loudness, probability_timeline, spectrogram,
                          strip_times, themed, waveform)
 from .predict import Evidence, look_at
 from .report import figure_block, page, table, warning, words
 
-# %% ../nbs/71_panels.ipynb #7a370d82
+# %% ../nbs/71_panels.ipynb #b00d02f6
 class ClipSource:
     "Clips of a trained run: evidence, pictures and sound, read when asked for and kept."
     def __init__(self, model, corpus, store, # features of the corpus
@@ -45,12 +45,24 @@ class ClipSource:
     def _evidence(self, clip_id:str, seconds:float=0) -> Evidence: # 0: the model's own window
         return look_at(self.model, self.corpus, self.store, clip_id, self.settings, seconds or None)
 
-    def _pictures(self, clip_id:str, n:int=8) -> tuple: # n frames, their seconds
-        reader = VideoReader(self.corpus.path(clip_id))
-        at = np.unique(np.abs(reader.times[:, None] - strip_times(reader.times[-1] + .5/reader.fps, n)).argmin(0))
-        return list(reader.frames(at)), reader.times[at]
+# %% ../nbs/71_panels.ipynb #6637f6d3
+def _segment(self:ClipSource, clip_id:str) -> tuple: # start and end in seconds within the file, None where it is the whole file
+    row = self.offered[self.offered.clip_id == clip_id].iloc[0]
+    return tuple(None if pd.isna(row.get(k)) else float(row[k]) for k in ('start', 'end'))
 
-    def _sound(self, clip_id:str): return read_audio(self.corpus.path(clip_id)) # (n,) at 16 kHz, or None
+def _pictures(self:ClipSource, clip_id:str, n:int=8) -> tuple: # n frames, their seconds; none where the file has no picture
+    try: reader = VideoReader(self.corpus.path(clip_id), *self._segment(clip_id))
+    except MediaError: return [], np.zeros(0)
+    at = np.unique(np.abs(reader.times[:, None] - strip_times(reader.times[-1] + .5/reader.fps, n)).argmin(0))
+    return list(reader.frames(at)), reader.times[at]
+
+def _sound(self:ClipSource, clip_id:str): # (n,) at 16 kHz, or None
+    row = self.offered[self.offered.clip_id == clip_id].iloc[0]
+    own = 'audio_path' if isinstance(row.get('audio_path'), str) else 'path'
+    start, end = self._segment(clip_id)
+    return read_audio(self.corpus.path(row, own), start=start, end=end)
+
+ClipSource._segment, ClipSource._pictures, ClipSource._sound = _segment, _pictures, _sound
 
 # %% ../nbs/71_panels.ipynb #bb6f51a8
 def clip_list(self:ClipSource) -> pd.DataFrame: # clip_id, subset, label, predicted, p, right
@@ -134,7 +146,7 @@ class ClipView:
         self.box = w.VBox([row(self.clip, self.previous, self.next, self.subset, self.outcome), self.facts, self.strip, row(self.sound), self.wave,
                            row(self.window), self.curve, row(self.layer, self.head, self.scale), self.to_face, self.to_voice, self.watch])
 
-# %% ../nbs/71_panels.ipynb #305573b9
+# %% ../nbs/71_panels.ipynb #220578c3
 SPEAKER = dict(visual='face', audio='voice')
 
 def chosen_map(maps:list, query:str, # 'visual' or 'audio': who asks
@@ -151,6 +163,7 @@ def map_figure(seen:Evidence, query:str, state:ClipState) -> go.Figure:
     found = chosen_map(seen.maps, query, state.layer, state.head)
     if found is None: return empty_figure(f'This model has no attention from {SPEAKER[query]} to {SPEAKER[other]}.', 110)
     weights, at, of, m = found
+    if not weights.size: return empty_figure(f'There is no {SPEAKER[other if len(at) else query]} in this clip, so no attention from {SPEAKER[query]} to {SPEAKER[other]}.', 110)
     top = 4/max(weights.shape[1], 1) if state.scale == 'even' and not m.signed else None
     return attention_map(weights, at, of, SPEAKER[query], SPEAKER[other], m.signed, top, seen.end, height=330)
 

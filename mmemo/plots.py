@@ -267,7 +267,7 @@ def strip_times(end:float, n:int=8) -> np.ndarray: # (n,) seconds
     "Times of n pictures that share a clip evenly."
     return (np.arange(n) + .5)*end/n
 
-# %% ../nbs/60_plots.ipynb #a1bc9f73
+# %% ../nbs/60_plots.ipynb #62571e04
 def film_strip(frames, # n pictures, each (h, w, 3) uint8
                times, # (n,) seconds
                end:float, # seconds, the clip's duration
@@ -278,7 +278,8 @@ def film_strip(frames, # n pictures, each (h, w, 3) uint8
     times, wide = np.asarray(times, float), end/len(frames)
     fig = go.Figure(go.Scatter(x=times, y=np.full(len(times), .5), mode='markers', marker=dict(size=40, opacity=0), hovertemplate='%{x:.2f} s<extra></extra>'))
     for k, (frame, t) in enumerate(zip(frames, times)):
-        fig.add_layout_image(source=thumbnail(frame), x=t, y=.5, xref='x', yref='y', xanchor='center', yanchor='middle', sizex=wide*.97, sizey=1, layer='above')
+        slot = (k + .5)*wide # where the strip is even the pictures are too: half a frame aside of their true time, which is printed
+        fig.add_layout_image(source=thumbnail(frame), x=slot if abs(slot - t) < wide/4 else t, y=.5, xref='x', yref='y', xanchor='center', yanchor='middle', sizex=wide*.97, sizey=1, layer='above')
         if valid is not None and not valid[k]: fig.add_annotation(x=t, y=.5, text='<b>no face</b>', bgcolor='rgba(255,255,255,.8)', font_color='#212121')
     fig.update_layout(xaxis=dict(range=[0, end], tickvals=times, ticktext=[f'{t:.2f} s' for t in times], showgrid=False, ticks=''),
                       yaxis=dict(range=[0, 1], visible=False), showlegend=False)
@@ -303,7 +304,7 @@ def describe_signed(values, key_time, query:str='face', key:str='voice') -> str:
     q, k = np.unravel_index(np.nanargmax(np.abs(values)), np.shape(values))
     return f'The {key} at {key_time[k]:.2f} s speaks most {"for" if values[q, k] > 0 else "against"} the prediction'
 
-# %% ../nbs/60_plots.ipynb #1a881474
+# %% ../nbs/60_plots.ipynb #ef4fcc55
 def attention_map(weights, # (q, k); NaN where a step is masked
                   query_time, # (q,) seconds
                   key_time, # (k,) seconds
@@ -316,7 +317,8 @@ def attention_map(weights, # (q, k); NaN where a step is masked
     if z.ndim != 2: raise UserError(f'attention_map: expected weights of shape (queries, keys), got {z.shape}; choose a clip and a head, or their mean.')
     if not z.size or np.isnan(z).all(): return empty_figure(f'There is no {key} in this clip that the {query} could turn to.', height)
     if not signed and np.nanmin(z) < 0: raise UserError('attention_map: weights below zero need signed=True, which has a scale with two hues.')
-    top, end = float(top or np.nanmax(np.abs(z)) or 1), end or float(max(query_time[-1], key_time[-1]))
+    query_time, key_time = np.asarray(query_time, float), np.asarray(key_time, float)
+    top, end = float(top or np.nanmax(np.abs(z)) or 1), end or float(max(query_time[-1], key_time[-1])) or 1.
     fig = go.Figure(go.Heatmap(x=key_time, y=query_time, z=np.round(z, 5), zmin=-top if signed else 0, zmax=top, hoverongaps=False,
                                colorbar=dict(title=('contribution' if signed else 'weight') + '<br> ', nticks=6),
                                hovertemplate=f'{query} at %{{y:.2f}} s<br>{key} at %{{x:.2f}} s<br>%{{z:.4f}}<extra></extra>'))

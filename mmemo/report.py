@@ -63,10 +63,11 @@ def page(title:str, body:list) -> str: # pieces of HTML
             f'<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>\n{parts}\n'
             f'<noscript><p class="warning">The figures need JavaScript; the tables do not.</p></noscript>{templates}\n{library}</body></html>\n')
 
-# %% ../nbs/61_report.ipynb #447db7df
+# %% ../nbs/61_report.ipynb #14a223a2
 def words(text:str, kind:str='p', cls:str='') -> str: # kind: an HTML tag
     "A piece of text, escaped."
-    return f'<{kind}{f" class={cls!r}" if cls else ""}>{html.escape(str(text))}</{kind}>'
+    mark = f' class="{cls}"' if cls else ''
+    return f'<{kind}{mark}>{html.escape(str(text))}</{kind}>'
 
 def warning(text:str) -> str: return words(text, 'p', 'warning')
 

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'FILES', 'RunConfig', 'config_from', 'differing', 'command_for', 'stated_and_chosen', 'published',
-           'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'build_for', 'anchors_for', 'Run',
-           'check_features', 'split_windows', 'predict_and_score', 'run_experiment', 'fresh_folder', 'describe',
+           'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'build_for', 'anchors_for',
+           'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment', 'fresh_folder', 'describe',
            'split_lists', 'training_facts', 'data_facts', 'warnings_for', 'shown', 'rows_to_markdown', 'result_rows',
            'card', 'load_run']
 
-# %% ../nbs/44_runs.ipynb #6a22e361
-import json, re, shlex, shutil, time
+# %% ../nbs/44_runs.ipynb #a768772a
+import json, re, shlex, time
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from .core import UserError, atomic_path, read_json, seed_everything, stable_has
 from .encoders import load_text, resolve_encoders
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .labels import prompts_for
-from .manifest import Corpus, check_disjoint, load_corpus, write_table
+from .manifest import Corpus, check_disjoint, write_table
 from .models import build
 from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
@@ -93,7 +93,7 @@ PUBLISHED = { # (model, task) -> metric -> (value, what it stands on)
 def published(model:str, task:str, metric:str) -> tuple: # (value or None, what it stands on)
     return PUBLISHED.get((model, task), {}).get(metric, (None, ''))
 
-# %% ../nbs/44_runs.ipynb #5b77d66c
+# %% ../nbs/44_runs.ipynb #1070f2e9
 class HistoryFile:
     "Writes each epoch's record as a line of JSON."
     def __init__(self, path): self.path = Path(path); self.path.unlink(missing_ok=True); self.path.touch()
@@ -107,28 +107,36 @@ def save_weights(model, path):
 
 def load_weights(model, path):
     "Put saved tensors into a model of the same shape."
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     try: model.load_state_dict(load_file(path))
-    except RuntimeError as e: raise UserError(f'{path}: these weights do not fit the model that config.json describes ({str(e).splitlines()[-1].strip()}).') from None
+    except (RuntimeError, SafetensorError) as e: raise UserError(f'{path}: these weights do not fit the model that config.json describes ({str(e).splitlines()[-1].strip()}).') from None
     return model
 
-# %% ../nbs/44_runs.ipynb #87fc1c48
+# %% ../nbs/44_runs.ipynb #37c026e2
 def own_prompts(config:RunConfig, labels) -> dict: # class -> sentences
     return prompts_for(labels, {c: [s.strip() for s in text.split('|') if s.strip()] for c, text in config.prompts.items()})
 
+def options_of(config:RunConfig) -> dict: # model settings; `modalities` may be written 'visual+audio'
+    return {k: tuple(v.split('+')) if k == 'modalities' and isinstance(v, str) else v for k, v in config.options.items()}
+
 def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, d) class embeddings or None
     "The model that a config asks for, seeded, for these features."
-    labels, s = windows.corpus.labels, windows.settings
+    labels, s, options = windows.corpus.labels, windows.settings, options_of(config)
+    reads = build(config.model, task=s.task, level=s.level, **options).modalities
+    if gone := [m for m in reads if m not in windows.dims]:
+        raise UserError(f"model '{config.model}' reads {gone[0]}, but the features are {' and '.join(windows.dims)} only; choose a model that reads those.")
+    dims = {**{m: 1 for m in ('visual', 'audio') if m not in reads}, **windows.dims} # what is not read needs no width
     text = {} if anchors is None else dict(text_dim=int(anchors.shape[1]))
     seed_everything(config.seed)
-    return build(config.model, dims=dict(windows.dims), n_classes=2 if s.task == 'va' else labels.n, task=s.task, level=s.level, **{**text, **config.options})
+    return build(config.model, dims=dims, n_classes=2 if s.task == 'va' else labels.n, task=s.task, level=s.level, **{**text, **options})
 
 def anchors_for(config:RunConfig, labels, text_tower=None): # (c, d) or None
     "Class embeddings where the guide is on."
     if not config.train.lambda_text or config.task == 'va': return None
     return text_class_embeddings(text_tower or load_text(resolve_encoders(config.encoders)[0]), own_prompts(config, labels))
 
-# %% ../nbs/44_runs.ipynb #5cac0d94
+# %% ../nbs/44_runs.ipynb #0f4586f3
 @dataclass
 class Run:
     "A finished run: its folder, and what is in it."
@@ -144,24 +152,26 @@ class Run:
     def scores(self) -> dict: return self.metrics.get('test') or self.metrics['val'] # subset -> score -> figure
     @property
     def classes(self) -> list: return self.about['classes']
-    def windows(self, corpus, store, split=None) -> Windows: # cut as in training, for the model's own modalities
+    def windows(self, corpus, store, split=None) -> Windows: # cut as in training
         check_features(self, store)
         return Windows(corpus, store, self.config.window, split, tuple(self.about['features']['dims']))
     def __repr__(self):
-        f = self.scores['all']['ccc' if self.config.task == 'va' else 'macro_f1']
-        return f"Run({self.folder}, {self.config.model}, {'ccc' if self.config.task == 'va' else 'macro-F1'} {f['value']:.3f} {f['ci95'] and [round(v, 3) for v in f['ci95']]})"
+        name = 'ccc' if self.config.task == 'va' else 'macro_f1'
+        return f"Run({self.folder}, {self.config.model}, {name} {shown(self.scores['all'][name])})"
 
+# %% ../nbs/44_runs.ipynb #ed16d911
 def check_features(run:Run, store):
     "Refuse features of other encoders than the run was trained with."
     for m, known in run.about['features']['encoders'].items():
         found = getattr(store, 'facts', {}).get('encoders', {}).get(m)
-        if m in run.about['features']['dims'] and known and found and known != found:
+        if m in run.model.modalities and known and found and known != found:
             raise UserError(f"{run.folder} was trained on {m} features of '{known}', these are of '{found}'; extract with encoders={run.config.encoders}.")
 
-# %% ../nbs/44_runs.ipynb #c952c667
-def split_windows(config:RunConfig, corpus, store, modalities) -> dict: # split -> Windows
-    "Windows of each split that the corpus has, after the leak guard."
+# %% ../nbs/44_runs.ipynb #bd3892cc
+def split_windows(config:RunConfig, corpus, store) -> dict: # split -> Windows
+    "Windows of each split that the corpus has, after the leak guard; all modalities, since the voice alone is judged on the face's frames too."
     check_disjoint(corpus.clips)
+    modalities = [m for m in ('visual', 'audio', 'text') if m in store]
     have = set(corpus.clips.split.dropna())
     if 'train' not in have: raise UserError(f"{corpus.name}: expected clips with split 'train', found {', '.join(sorted(have)) or 'none'}.")
     return {s: Windows(corpus, store, config.window, s, modalities) for s in ('train', 'val', 'test') if s in have}
@@ -176,15 +186,15 @@ def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predict
     if smoothing['width'] and 'test' in raw: smoothing['test_without'] = score(raw['test'])
     return pd.concat(pred.values(), ignore_index=True) if pred else pd.DataFrame(), scores, smoothing
 
-# %% ../nbs/44_runs.ipynb #bbc5f809
+# %% ../nbs/44_runs.ipynb #9faeed32
 def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `split`; features of the corpus
                    folder, # becomes the run's folder
                    callbacks=(), # of the training
                    text_tower=None, # in place of the one that belongs to the encoders
                    overwrite:bool=False) -> Run:
     "Train, choose, evaluate, write."
-    started, probe = time.perf_counter(), build(config.model, task=config.task, level=config.level)
-    windows = split_windows(config, corpus, store, probe.modalities)
+    started, probe = time.perf_counter(), build(config.model, task=config.task, level=config.level, **options_of(config))
+    windows = split_windows(config, corpus, store)
     folder = fresh_folder(folder, overwrite)
     guided = hasattr(probe.config, 'text_dim') and 'visual' in probe.modalities and not hasattr(probe, 'fit')
     anchors = anchors_for(config, corpus.labels, text_tower) if guided else None
@@ -197,8 +207,8 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     save_weights(model, folder/'model.safetensors')
     predictions, scores, smoothing = predict_and_score(model, windows, config)
     write_table(predictions, folder/'predictions.parquet')
-    metrics = dict(scores, smoothing=smoothing, training=training_facts(history, objective), data=data_facts(windows), warnings=warnings_for(corpus, store))
-    metrics['seconds'] = round(time.perf_counter() - started, 1)
+    metrics = dict(scores, smoothing=smoothing, training=training_facts(history, objective), data=data_facts(windows), warnings=warnings_for(corpus, store),
+                   seconds=round(time.perf_counter() - started, 1))
     run = Run(folder, config, model.eval(), to_jsonable(metrics), predictions, history, to_jsonable(about))
     with atomic_path(folder/'card.md') as tmp: tmp.write_text(card(run), encoding='utf8')
     write_json(folder/'metrics.json', metrics) # last: its presence says that the run is finished

@@ -8,12 +8,12 @@ __all__ = ['LEVELS', 'FAMILIES', 'VALUES', 'STARTS', 'WEIGHTS', 'EMOTION_WORDS',
            'SPEECH', 'PITCHES', 'CUES', 'FRAMES_HZ', 'GATE', 'GATED', 'ABOUT', 'COMMAND', 'CARD', 'columns',
            'look_phrases', 'phrases', 'caption', 'vocabulary', 'new_tokenizer', 'write_tokenizer', 'clip_config',
            'new_clip', 'write_clip_folder', 'draw_units', 'blur_rows', 'face_facts', 'through_codec', 'training_faces',
-           'family_loss', 'multi_positive_loss', 'Captioner', 'clip_step', 'fit', 'FacePlan', 'render_faces', 'nudge',
+           'family_loss', 'multi_positive_loss', 'Captioner', 'ClipLearner', 'fit', 'FacePlan', 'render_faces', 'nudge',
            'train_clip', 'draw_style', 'step_starts', 'spectra', 'spread', 'cycle_measures', 'pace_of', 'voice_targets',
-           'through_holes', 'training_voice', 'VoiceLearner', 'write_speech_folder', 'level', 'pitch_shares',
-           'voice_loss', 'VoicePlan', 'speak_all', 'train_speech', 'apex_course', 'probe_face', 'probe_voice',
-           'face_features', 'voice_features', 'Probe', 'linear_probe', 'zero_shot', 'face_figures', 'voice_figures',
-           'check_gate', 'write_card', 'put_in_place', 'make_encoder', 'main']
+           'through_holes', 'training_voice', 'gabor_filters', 'VoiceLearner', 'write_speech_folder', 'level',
+           'pitch_shares', 'voice_loss', 'VoicePlan', 'speak_all', 'train_speech', 'apex_course', 'probe_face',
+           'probe_voice', 'face_features', 'voice_features', 'Probe', 'linear_probe', 'zero_shot', 'face_figures',
+           'voice_figures', 'check_gate', 'write_card', 'put_in_place', 'make_encoder', 'main']
 
 # %% ../nbs/23_tiny.ipynb #e017ae41
 import shutil
@@ -132,13 +132,13 @@ def write_tokenizer(folder:Path) -> None:
     write_json(folder/'tokenizer_config.json', dict(tokenizer_class='PreTrainedTokenizerFast', pad_token='<pad>', unk_token='<unk>',
         bos_token='<start>', eos_token='<end>', model_max_length=CONTEXT))
 
-# %% ../nbs/23_tiny.ipynb #1c8b8aa3
-VISION = dict(image_size=112, patch_size=14, width=128, layers=4, head_width=32, mlp_ratio=2.0)
+# %% ../nbs/23_tiny.ipynb #9869329d
+VISION = dict(timm_model_name='test_resnet', image_size=64, timm_pool='avg', timm_proj='linear')
 
 def clip_config(vision:dict=VISION, dim:int=128) -> dict: # what open_clip_config.json holds
     "The architecture and pre-processing of the small CLIP."
     text = dict(context_length=CONTEXT, vocab_size=len(vocabulary()), width=64, heads=4, layers=2, hf_tokenizer_name='local')
-    pre = dict(size=vision['image_size'], mode='RGB', mean=[.5]*3, std=[.25]*3, interpolation='bicubic', resize_mode='shortest')
+    pre = dict(size=vision['image_size'], mode='RGB', mean=[.5]*3, std=[.25]*3, interpolation='bilinear', resize_mode='shortest')
     return dict(model_cfg=dict(embed_dim=dim, vision_cfg=vision, text_cfg=text), preprocess_cfg=pre)
 
 def new_clip(seed:int=0, vision:dict=VISION):
@@ -152,7 +152,7 @@ def write_clip_folder(folder, model, vision:dict=VISION) -> Path:
     from safetensors.torch import save_file
     folder = Path(folder); folder.mkdir(parents=True, exist_ok=True)
     write_json(folder/'open_clip_config.json', clip_config(vision)); write_tokenizer(folder)
-    state = {k: v.detach().half().contiguous() for k, v in model.state_dict().items()}
+    state = {k: v.detach().half().contiguous() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     with atomic_path(folder/'open_clip_model.safetensors') as p: save_file(state, p, metadata={'format': 'pt'})
     return folder
 
@@ -253,18 +253,25 @@ class Captioner:
         fits = np.stack([(facts[:, c] > .5).all(1) for c in said], 1)
         return self.pack(rows, rng), torch.from_numpy(fits)
 
-# %% ../nbs/23_tiny.ipynb #290fccf0
-def clip_step(model, pictures:Tensor, # (b, 3, 112, 112) uint8
-              facts:Tensor, captioner:Captioner, rng) -> Tensor:
-    "The loss of one batch."
-    tokens, fits = captioner.draw(facts.numpy(), rng)
-    x = (pictures.float() - 127.5)/63.75
-    with torch.autocast('cpu', torch.bfloat16), sdpa_kernel(SDPBackend.MATH): # twice as fast as the fused kernels at this size
-        image, text = model.visual(x), model.encode_text(tokens)
-    image, text = F.normalize(image.float(), dim=1), F.normalize(text.float(), dim=1)
-    logits = model.logit_scale.exp().clamp(max=60)*image @ text.T
-    n = len(VALUES)
-    return family_loss(logits[:, :n], facts) + .3*multi_positive_loss(logits[:, n:], fits)
+# %% ../nbs/23_tiny.ipynb #224ca171
+class ClipLearner(nn.Module):
+    "The small CLIP with an anchor for every fact."
+    def __init__(self, seed:int=0, vision:dict=VISION):
+        super().__init__()
+        self.clip = new_clip(seed, vision).to(memory_format=torch.channels_last)
+        self.anchors = nn.Parameter(torch.randn(len(VALUES), self.clip.text_projection.shape[1])*.1)
+
+    def forward(self, pictures:Tensor, # (b, 3, h, w) uint8
+                facts:Tensor, tokens:Tensor, fits:Tensor) -> Tensor: # the loss
+        x = ((pictures.float() - 127.5)/63.75).contiguous(memory_format=torch.channels_last)
+        with torch.autocast('cpu', torch.bfloat16), sdpa_kernel(SDPBackend.MATH): # twice as fast here as the fused kernels
+            image, text = self.clip.visual(x), self.clip.encode_text(tokens)
+        image, text, anchors = (F.normalize(v.float(), dim=1) for v in (image, text, self.anchors))
+        scale, n = self.clip.logit_scale.exp().clamp(max=60), len(VALUES)
+        logits = scale*image @ text.T
+        drawn = (1 - (text[:n]*anchors.detach()).sum(1)).mean()
+        return family_loss(scale*image @ anchors.T, facts) + family_loss(logits[:, :n], facts) + drawn \
+            + .3*multi_positive_loss(logits[:, n:], fits)
 
 # %% ../nbs/23_tiny.ipynb #a513dc14
 def fit(model, losses, # an iterator of losses to descend
@@ -283,29 +290,31 @@ def fit(model, losses, # an iterator of losses to descend
         if len(history) % 20 == 0: bar.set_postfix(loss=f'{np.mean(history[-50:]):.3f}')
     return history
 
-# %% ../nbs/23_tiny.ipynb #04c22d91
+# %% ../nbs/23_tiny.ipynb #431d1e79
 @dataclass(frozen=True)
 class FacePlan:
     "How much the small CLIP sees."
     subjects:int = 640 # training subjects
     scenes:int = 9 # of each
     frames:int = 12 # of each scene
-    passes:int = 3 # over all pictures
-    batch:int = 64
+    passes:int = 5 # over all pictures
+    batch:int = 128
     seed:int = 0
 
-def render_faces(plan:FacePlan) -> tuple: # (n, 3, 112, 112) uint8, (n, values)
+def render_faces(plan:FacePlan, size:int=VISION['image_size']) -> tuple: # (n, 3, size, size) uint8, (n, values)
     "All training pictures in memory."
     n = plan.subjects*plan.scenes*plan.frames
-    pictures, facts = torch.empty(n, 3, 112, 112, dtype=torch.uint8), torch.empty(n, len(VALUES))
+    pictures, facts = torch.empty(n, 3, size, size, dtype=torch.uint8), torch.empty(n, len(VALUES))
     for i in tqdm(range(plan.subjects*plan.scenes), desc='rendering faces', mininterval=5):
         p, f = training_faces(i % plan.subjects, i//plan.subjects, plan.frames)
         at = slice(i*plan.frames, (i + 1)*plan.frames)
-        pictures[at], facts[at] = rearrange(torch.from_numpy(p), 't h w c -> t c h w'), torch.from_numpy(f)
+        p = F.interpolate(rearrange(torch.from_numpy(p), 't h w c -> t c h w').float(), size, mode='area')
+        pictures[at] = p.round().to(torch.uint8)
+        facts[at] = torch.from_numpy(f)
     return pictures, facts
 
-# %% ../nbs/23_tiny.ipynb #ddccc461
-def nudge(x:Tensor, rng, most:int=5) -> Tensor: # (b, 3, h, w)
+# %% ../nbs/23_tiny.ipynb #ee442466
+def nudge(x:Tensor, rng, most:int=3) -> Tensor: # (b, 3, h, w)
     "The same small shift for a batch; frame edges are repeated."
     dy, dx = (int(v) for v in rng.integers(-most, most + 1, 2))
     h, w = x.shape[-2:]
@@ -313,14 +322,14 @@ def nudge(x:Tensor, rng, most:int=5) -> Tensor: # (b, 3, h, w)
 
 def train_clip(pictures:Tensor, facts:Tensor, plan:FacePlan, vision:dict=VISION):
     "A small CLIP, trained on these pictures; and its losses."
-    model, captioner, rng = new_clip(plan.seed, vision).train(), Captioner(), rng_for('tiny-clip', plan.seed)
+    learner, captioner, rng = ClipLearner(plan.seed, vision).train(), Captioner(), rng_for('tiny-clip', plan.seed)
     steps = len(pictures)*plan.passes//plan.batch
     def losses():
         for i in range(steps):
             if i*plan.batch % len(pictures) < plan.batch: order = torch.from_numpy(rng.permutation(len(pictures)))
             at = order[torch.arange(i*plan.batch, (i + 1)*plan.batch) % len(order)]
-            yield clip_step(model, nudge(pictures[at], rng), facts[at], captioner, rng)
-    return model, fit(model, losses(), steps, label='training the small CLIP')
+            yield learner(nudge(pictures[at], rng), facts[at], *captioner.draw(facts[at].numpy(), rng))
+    return learner.clip.eval(), fit(learner, losses(), steps, 3e-3, label='training the small CLIP')
 
 # %% ../nbs/23_tiny.ipynb #9e788166
 CREATED = {**VOICE_STYLES, 'cue0': VOICE_CUES[0], 'cue1': VOICE_CUES[1]}
@@ -332,11 +341,11 @@ def draw_style(rng:np.random.Generator) -> dict:
     return {k: NEUTRAL_VOICE[k] + rng.uniform(.2, 1.2)*((a if rng.random() < .5 else b).get(k, NEUTRAL_VOICE[k]) - NEUTRAL_VOICE[k])
             for k in NEUTRAL_VOICE if rng.random() < .7}
 
-# %% ../nbs/23_tiny.ipynb #19b26a22
-RATE, HOP, WIDTH = 16000, 320, 400 # of wav2vec2's convolutions: samples a second, a step, and seen by one
+# %% ../nbs/23_tiny.ipynb #220346fc
+RATE, HOP, WIDTH = 16000, 320, 880 # of the convolutions below: samples a second, a step, and seen by one step
 
 def step_starts(n:int) -> np.ndarray: # samples in a clip -> first sample of each step
-    "Where the steps of wav2vec2 begin."
+    "Where the steps of the encoder begin."
     return HOP*np.arange((n - WIDTH)//HOP + 1)
 
 def spectra(sound) -> tuple: # power (steps, 513) and autocorrelation (steps, 1024), 1 at lag 0, of 64 ms about each step
@@ -420,11 +429,21 @@ def training_voice(subject:int, # its number in the encoders' own name space
     if rng.random() < .5: heard = through_holes(heard, rng)
     return heard, voice_targets(clean, truth, voice.pitch)
 
-# %% ../nbs/23_tiny.ipynb #37569598
+# %% ../nbs/23_tiny.ipynb #e1fc564a
 SPEECH = dict(vocab_size=32, hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256,
-              conv_dim=[32, 48, 64, 64, 96, 96, 128], conv_bias=True, feat_extract_norm='layer', do_stable_layer_norm=True,
-              num_conv_pos_embeddings=32, num_conv_pos_embedding_groups=8, hidden_dropout=0., attention_dropout=0.,
+              conv_dim=[128]*3, conv_kernel=[400, 5, 3], conv_stride=[40, 4, 2], conv_bias=True, feat_extract_norm='group',
+              do_stable_layer_norm=True, num_conv_pos_embeddings=32, num_conv_pos_embedding_groups=8, hidden_dropout=0., attention_dropout=0.,
               activation_dropout=0., feat_proj_dropout=0., layerdrop=0., apply_spec_augment=False, mask_time_prob=0.)
+
+def gabor_filters(n:int, width:int=400) -> Tensor: # (n, 1, width): cosines, then sines
+    "Filters at mel-spaced centres from 60 to 7200 Hz, as wide in frequency as hearing."
+    mel, hz = lambda f: 2595*np.log10(1 + f/700), lambda m: 700*(10**(m/2595) - 1)
+    f, t = hz(np.linspace(mel(60), mel(7200), n//2))[:, None], (np.arange(width) - (width - 1)/2)/RATE
+    bell = np.exp(-.5*(2*t*np.maximum(24.7 + .108*f, 50))**2)
+    g = np.concatenate([bell*np.cos(2*np.pi*f*t), bell*np.sin(2*np.pi*f*t)])
+    return torch.from_numpy(g/np.linalg.norm(g, axis=1, keepdims=True)).float()[:, None]
+
+# %% ../nbs/23_tiny.ipynb #34815995
 PITCHES = np.geomspace(60, 640, 36) # Hz, centres of the pitch classes
 
 class VoiceLearner(nn.Module):
@@ -434,13 +453,15 @@ class VoiceLearner(nn.Module):
         from transformers import Wav2Vec2Config, Wav2Vec2Model
         torch.manual_seed(seed)
         with quiet(): self.encoder = Wav2Vec2Model(Wav2Vec2Config(**{**SPEECH, **changes}))
+        first = self.encoder.feature_extractor.conv_layers[0].conv
+        first.weight.data = gabor_filters(first.out_channels, first.kernel_size[0])
         self.sizes = [1, len(PITCHES), len(WORDS) + 1, len(MEASURES)] # voiced, pitch, word, measures
         self.head = nn.Linear(self.encoder.config.hidden_size, sum(self.sizes))
 
     def forward(self, x:Tensor) -> tuple: # (b, n) samples -> voiced (b, t, 1), pitch, word, measures
         return self.head(self.encoder(x).last_hidden_state).split(self.sizes, -1)
 
-# %% ../nbs/23_tiny.ipynb #05c654f2
+# %% ../nbs/23_tiny.ipynb #3282f9fe
 def write_speech_folder(folder, encoder) -> Path:
     "What transformers reads, in fp16."
     import copy
@@ -448,6 +469,7 @@ def write_speech_folder(folder, encoder) -> Path:
     with quiet():
         copy.deepcopy(encoder).half().save_pretrained(folder)
         Wav2Vec2FeatureExtractor(sampling_rate=RATE, do_normalize=True, return_attention_mask=True).save_pretrained(folder)
+    (Path(folder)/'model.safetensors').chmod(0o644)
     return Path(folder)
 
 # %% ../nbs/23_tiny.ipynb #21f3c277
@@ -474,13 +496,13 @@ def voice_loss(learner, x:Tensor, # (b, n) samples
     gap = F.smooth_l1_loss(told, torch.where(known, measures, 0.), reduction='none', beta=.5)*known
     return loss + 3*(gap.sum((0, 1))/known.sum((0, 1)).clamp(min=1)).mean()
 
-# %% ../nbs/23_tiny.ipynb #f8afd1d2
+# %% ../nbs/23_tiny.ipynb #6f9a153f
 @dataclass(frozen=True)
 class VoicePlan:
     "How much the small wav2vec2 hears."
     subjects:int = 600
     takes:int = 7 # of each, three seconds long: 3.5 hours
-    passes:int = 5
+    passes:int = 7
     batch:int = 16
     window:int = 119 # steps a training window: 2.4 s
     seed:int = 0
@@ -497,7 +519,7 @@ def speak_all(plan:VoicePlan) -> dict: # sound (n, samples) float16, pitch, word
     rest['measures'] = ((rest['measures'] - np.nanmean(flat, 0))/np.nanstd(flat, 0)).clip(-4, 4).astype(np.float32)
     return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in (('sound', np.stack(sound)), *rest.items())}
 
-# %% ../nbs/23_tiny.ipynb #33af8bf1
+# %% ../nbs/23_tiny.ipynb #aff6d651
 def train_speech(data:dict, plan:VoicePlan, **changes):
     "A small wav2vec2 trained on these voices; and its losses."
     learner, rng, n = VoiceLearner(plan.seed, **changes).train(), rng_for('tiny-wav2vec2', plan.seed), len(data['sound'])
@@ -509,7 +531,7 @@ def train_speech(data:dict, plan:VoicePlan, **changes):
             x = data['sound'][at, start*HOP:start*HOP + length].float()
             with sdpa_kernel(SDPBackend.MATH):
                 yield voice_loss(learner, x, *(data[k][at, start:start + plan.window] for k in ('pitch', 'word', 'measures')))
-    return learner.encoder, fit(learner, losses(), steps, label='training the small wav2vec2')
+    return learner.encoder, fit(learner, losses(), steps, 1.5e-3, label='training the small wav2vec2')
 
 # %% ../nbs/23_tiny.ipynb #7c2004e6
 CUES = ('cue0', 'cue1')

@@ -1,4 +1,4 @@
-"Encoders at published sizes with random weights, every family of speech encoder, and the real Whisper where it is to be had."
+"Encoders at published sizes with random weights, every family of speech encoder, and the real Whisper where it is."
 import json
 from pathlib import Path
 
@@ -11,7 +11,8 @@ from mmemo.encoders import (is_synthetic_only, load_speech, load_text, load_visu
                             visual_files, write_random_speech, write_random_visual)
 
 FAMILIES = {'wav2vec2': dict(kind='wav2vec2'), # group norm: padding would change every step
-            'wav2vec2-large': dict(kind='wav2vec2', feat_extract_norm='layer', do_stable_layer_norm=True, conv_bias=True),
+            'wav2vec2-large': dict(kind='wav2vec2', feat_extract_norm='layer', do_stable_layer_norm=True,
+                                   conv_bias=True),
             'hubert': dict(kind='hubert'), 'wavlm': dict(kind='wavlm'), 'whisper': dict(kind='whisper')}
 
 
@@ -69,7 +70,9 @@ def test_convolutions_do_not_notice_the_cut(speech_folders):
     "With attention out of the way (layer 0 without a positional convolution), pieces equal the whole."
     folder = speech_folders['wav2vec2-large']
     enc, whole = (load_speech(str(folder), layers='0', precision='fp32') for _ in range(2))
-    for e in (enc, whole): e.model.encoder.pos_conv_embed = torch.nn.Module(); e.model.encoder.pos_conv_embed.forward = torch.zeros_like
+    for e in (enc, whole):
+        e.model.encoder.pos_conv_embed = torch.nn.Module()
+        e.model.encoder.pos_conv_embed.forward = torch.zeros_like
     whole.longest = 1000.
     x = voice(40)
     a, b = enc(x)[0], whole(x)[0]
@@ -80,7 +83,8 @@ def test_missing_weights_are_refused(speech_folders, tmp_path):
     from safetensors.torch import load_file, save_file
     folder = tmp_path/'half'
     folder.mkdir()
-    for f in ('config.json', 'preprocessor_config.json'): (folder/f).write_text((speech_folders['wav2vec2']/f).read_text())
+    for f in ('config.json', 'preprocessor_config.json'):
+        (folder/f).write_text((speech_folders['wav2vec2']/f).read_text())
     weights = load_file(speech_folders['wav2vec2']/'model.safetensors')
     save_file({k: v for k, v in weights.items() if 'layers.1.' not in k}, folder/'model.safetensors')
     with pytest.raises(UserError, match='lack .*layers.1'): load_speech(str(folder))
@@ -96,7 +100,8 @@ def test_pickles_are_refused(tmp_path):
 
 
 def test_offline_sentence():
-    for find, name in ((visual_files, 'clip-vit-l14'), (visual_files, 'hf-hub:nobody/nothing'), (speech_files, 'nobody/nothing')):
+    for find, name in ((visual_files, 'clip-vit-l14'), (visual_files, 'hf-hub:nobody/nothing'),
+                       (speech_files, 'nobody/nothing')):
         with pytest.raises(UserError, match=f'mmemo fetch {name}'): find(name)
 
 
@@ -160,7 +165,8 @@ def test_real_whisper():
     enc = load_speech(str(folder), layers='2,3', precision='fp32')
     values, time, _ = enc(x)
     model = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).get_encoder().eval()
-    mel = transformers.AutoFeatureExtractor.from_pretrained(folder)(x, sampling_rate=16000, return_tensors='pt').input_features
+    listen = transformers.AutoFeatureExtractor.from_pretrained(folder)
+    mel = listen(x, sampling_rate=16000, return_tensors='pt').input_features
     with torch.inference_mode(): hidden = model(mel, output_hidden_states=True).hidden_states
     theirs = (hidden[2] + hidden[3])[0]/2
     n = -(-len(x)//320)

@@ -9,8 +9,8 @@ import pytest
 from mmemo.core import UserError
 from mmemo.encoders import VisualEncoder, load_speech, load_visual, write_random_speech, write_random_visual
 from mmemo.faces import FaceSettings
-from mmemo.features import (ExtractSettings, Track, cache_list, cache_prune, compact, extract, load_track, pack_tracks, read_ahead,
-                            save_track, track_bytes, tracks_from_table)
+from mmemo.features import (ExtractSettings, Track, cache_list, cache_prune, compact, extract, load_track, pack_tracks,
+                            read_ahead, save_track, track_bytes, tracks_from_table)
 from mmemo.manifest import Corpus
 from mmemo.media import write_clip
 
@@ -18,10 +18,12 @@ from mmemo.media import write_clip
 def picture(n, seed, size=64):
     "Frames in which something moves."
     t, y, x = np.ogrid[:n, :size, :size]
-    return np.stack([(127 + 120*np.sin((x + seed*5 + t)/(4 + c)) * np.cos((y + t*c)/9)).astype(np.uint8) for c in range(3)], -1)
+    wave = [127 + 120*np.sin((x + seed*5 + t)/(4 + c))*np.cos((y + t*c)/9) for c in range(3)]
+    return np.stack(wave, -1).astype(np.uint8)
 
 
-def sound(seconds, seed, level=.1): return np.random.default_rng(seed).normal(0, level, int(16000*seconds)).astype(np.float32)
+def sound(seconds, seed, level=.1):
+    return np.random.default_rng(seed).normal(0, level, int(16000*seconds)).astype(np.float32)
 
 
 @pytest.fixture(scope='module')
@@ -35,7 +37,7 @@ def corpus(tmp_path_factory):
     root = tmp_path_factory.mktemp('corpus')
     lengths = [20, 64, 130, 7, 45]
     for i, n in enumerate(lengths): write_clip(root/f'{i}.mp4', picture(n, i), 25, sound(n/25, i))
-    clips = pd.DataFrame(dict(clip_id=[f'c{i}' for i in range(5)], path=[f'{i}.mp4' for i in range(5)], label='Neutral'))
+    clips = pd.DataFrame(dict(clip_id=[f'c{i}' for i in range(5)], path=[f'{i}.mp4' for i in range(5)]))
     return Corpus('five', root, clips)
 
 
@@ -85,7 +87,8 @@ def test_what_changes_the_bytes_changes_the_key(corpus, encoders, tmp_path):
     one = corpus.subset(['c3'])
     visual, _ = encoders
     run(one, (visual, None), tmp_path)
-    for kw in (dict(every=2), dict(backend='pyav'), dict(faces=FaceSettings(size=32)), dict(faces=FaceSettings('haar'))):
+    for kw in (dict(every=2), dict(backend='pyav'), dict(faces=FaceSettings(size=32)),
+               dict(faces=FaceSettings('haar'))):
         assert run(one, (visual, None), tmp_path, **kw).facts['counts']['encoded'] == 1, kw
     assert run(one, (visual, None), tmp_path, workers=2, ahead=1).facts['counts']['encoded'] == 0
     part = Corpus('part', one.root, one.clips.assign(start=0., end=.1))
@@ -121,7 +124,8 @@ def test_odd_files(encoders, tmp_path):
     assert store['visual'].missing == {'voice': 'no picture'}
     assert not store.clip('quiet', 'audio').valid.any() and store.clip('quiet', 'visual').valid.all()
     only = Corpus('odd', root, corpus.clips[corpus.clips.clip_id.isin(['good'])].reset_index(drop=True))
-    assert len(run(only, encoders, tmp_path/'cache').quarantine) == 0 and not (tmp_path/'cache'/'quarantine.csv').exists()
+    assert len(run(only, encoders, tmp_path/'cache').quarantine) == 0
+    assert not (tmp_path/'cache'/'quarantine.csv').exists()
     bad = Corpus('bad', root, corpus.clips[corpus.clips.clip_id == 'text'].reset_index(drop=True))
     assert run(bad, encoders, tmp_path/'cache')['visual'].values.shape == (0, 64)
 
@@ -148,7 +152,8 @@ from pathlib import Path
 from mmemo.manifest import Corpus, read_manifest
 from mmemo.features import extract
 store = extract(Corpus('five', Path({str(corpus.root)!r}), read_manifest({str(tmp_path/'manifest.csv')!r})),
-                {str(encoders[0].files.folder)!r}, {str(encoders[1].files.folder)!r}, cache={str(tmp_path/'both')!r}, progress=False)
+                {str(encoders[0].files.folder)!r}, {str(encoders[1].files.folder)!r},
+                cache={str(tmp_path/'both')!r}, progress=False)
 assert len(store['visual'].values) == 266
 '''
     both = [subprocess.Popen([sys.executable, '-c', code], stderr=subprocess.PIPE) for _ in range(2)]
@@ -171,7 +176,8 @@ def test_wide_values_stay_wide(tmp_path):
 def test_tables(end, tmp_path, corpus, encoders):
     rows = pd.DataFrame(dict(clip_id=['c0']*3 + ['c2']*2, time=[.1, .2, .3, .1, .2], AU1=np.arange(5.), AU2=1.))
     place = tmp_path/f'au.{end}'
-    if end == 'npz': np.savez(place, values=rows[['AU1', 'AU2']].to_numpy(), clip_id=rows.clip_id.to_numpy(str), time=rows.time)
+    values = rows[['AU1', 'AU2']].to_numpy()
+    if end == 'npz': np.savez(place, values=values, clip_id=rows.clip_id.to_numpy(str), time=rows.time)
     else: getattr(rows, {'csv': 'to_csv', 'parquet': 'to_parquet'}[end])(place, index=False)
     tracks = tracks_from_table(place)
     assert tracks['c0'].values.tolist() == [[0, 1], [1, 1], [2, 1]] and tracks['c2'].time.tolist() == [.1, .2]

@@ -136,7 +136,7 @@ def test_map_axes_are_seconds_of_the_right_side():
 
 
 def test_signed_map_is_symmetric_about_zero():
-    fig = attention_map(rng.normal(size=(5, 6)), range(5), range(6), signed=True)
+    fig = attention_map(rng.normal(size=(5, 6)), np.arange(5), np.arange(6), signed=True)
     assert fig.data[0].zmin == -fig.data[0].zmax
 
 

@@ -21,8 +21,8 @@ out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def watch(event, modality, key):
     os.write(out, f'{event} {modality} {key}\\n'.encode()) # one system call: nothing is lost in a kill
     time.sleep(.01) # so that five kills find something to stop
-store = extract(Corpus('odd', root, read_manifest(root/'manifest.csv')), str(root/'clip'), str(root/'wave'), cache=cache,
-                progress=False, watch=watch)
+corpus = Corpus('odd', root, read_manifest(root/'manifest.csv'))
+store = extract(corpus, str(root/'clip'), str(root/'wave'), cache=cache, progress=False, watch=watch)
 counts = store.facts['counts']
 os.write(out, f"done {counts['encoded']} {counts['cached']} {counts['quarantined']}\\n".encode())
 '''
@@ -37,14 +37,18 @@ def root(tmp_path):
     for i in range(CLIPS):
         n = 10 + 13*(i % 7)
         y, x = np.mgrid[:64, :64]
-        write_clip(root/f'{i}.mp4', (frame + (127 + 100*np.sin((x + i + t)/5)*np.cos(y/7)).astype(np.uint8)[..., None] for t in range(n)),
-                   25, rng.normal(0, .1, 640*n))
+        grey = (127 + 100*np.sin((x + i + t)/5)*np.cos(y/7) for t in range(n))
+        write_clip(root/f'{i}.mp4', (frame + g.astype(np.uint8)[..., None] for g in grey), 25, rng.normal(0, .1, 640*n))
     (root/'5.mp4').write_text('broken')
-    pd.DataFrame(dict(clip_id=[f'c{i}' for i in range(CLIPS)], path=[f'{i}.mp4' for i in range(CLIPS)])).to_csv(root/'manifest.csv', index=False)
+    clips = pd.DataFrame(dict(clip_id=[f'c{i}' for i in range(CLIPS)], path=[f'{i}.mp4' for i in range(CLIPS)]))
+    clips.to_csv(root/'manifest.csv', index=False)
     return root
 
 
-def start(root, cache, log): return subprocess.Popen([sys.executable, '-c', CHILD, root, cache, log], stderr=subprocess.PIPE)
+def start(root, cache, log):
+    return subprocess.Popen([sys.executable, '-c', CHILD, root, cache, log], stderr=subprocess.PIPE)
+
+
 def events(log): return [line.split() for line in log.read_text().splitlines()] if log.exists() else []
 def tracks(cache): return {p.stem for p in (cache/'tracks').rglob('*.safetensors')}
 def files(cache): return {p.relative_to(cache): p.read_bytes() for p in cache.rglob('*') if p.is_file()}

@@ -1,0 +1,201 @@
+"""The command line as a person meets it: help that reads well, one sentence for a mistake, exit statuses."""
+import json, os, re, shutil, subprocess, sys, time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmemo.cli import COMMANDS, Check, diagnosis, examine, main
+from mmemo.core import real_data
+from mmemo.labels import EXPRESSION8
+from mmemo.media import write_clip
+from small_run import small_run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def mmemo(*argv, cwd=None, env=None):
+    "The program in a process of its own."
+    return subprocess.run([sys.executable, '-m', 'mmemo', *map(str, argv)], capture_output=True, text=True, cwd=cwd, timeout=300,
+                          env=dict(os.environ, PYTHONPATH=str(ROOT), COLUMNS='110', **(env or {})))
+
+
+@pytest.fixture
+def said(capsys):
+    def call(*argv):
+        capsys.readouterr()
+        try: status = main([str(a) for a in argv])
+        except SystemExit as e: status = e.code
+        return status, *capsys.readouterr()
+    return call
+
+
+def test_help_is_there_at_once():
+    best = min(timed_help() for _ in range(3))
+    assert best < 1, f'{best:.2f} s'
+
+
+def timed_help():
+    started = time.perf_counter()
+    r = mmemo('--help')
+    assert r.returncode == 0 and all(c in r.stdout for c in ('demo', 'extract', 'train', 'evaluate', 'predict', 'fetch', 'cache', 'doctor'))
+    return time.perf_counter() - started
+
+
+def test_help_loads_nothing_heavy():
+    r = subprocess.run([sys.executable, '-c', "import sys, mmemo.cli; mmemo.cli.main(['--help']); print(sorted({'torch','plotly','cv2','av','transformers','pandas'} & set(sys.modules)))"],
+                       capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
+    assert r.stdout.strip().endswith('[]'), r.stdout[-200:]
+
+
+@pytest.mark.parametrize('name', list(COMMANDS))
+def test_each_command_explains_itself(name, said):
+    status, out, err = said(name, '--help')
+    assert status in (0, None) and f'usage: mmemo {name}' in out and 'examples' in out and err == ''
+    options = [line for line in re.split(r'\n│ (?=--)', out)[1:]]
+    for o in options: assert len(re.findall(r'[a-z]{3,}', re.sub(r'\(default.*', '', o, flags=re.S))) > 2, f'{name}: an option without a word of help: {o[:80]}'
+
+
+@pytest.mark.parametrize('name', list(COMMANDS))
+def test_the_examples_are_valid(name, said, monkeypatch):
+    "What help shows can be typed: tyro reads it, and nothing is run."
+    import shlex, tyro
+    for line in COMMANDS[name].examples:
+        words = shlex.split(line)
+        assert words[:2] == ['mmemo', name]
+        tyro.cli(COMMANDS[name].build(), args=words[2:])
+
+
+@pytest.mark.parametrize('argv,found', [
+    (['tran'], "Did you mean 'train'"), (['predict', 'nowhere.mp4'], 'nowhere.mp4: there is no such file'),
+    (['train', '--corpus', 'nowhere'], 'nowhere: there is no such file or folder'), (['train'], 'needs a corpus'),
+    (['extract', 'nowhere'], 'nowhere'), (['evaluate', 'nowhere'], 'nowhere: there is no such folder'), (['doctor', 'face'], "mean 'faces'"),
+    (['cache', 'prune', '--encoder', 'nobody'], "no tracks of 'nobody'")])
+def test_a_mistake_is_one_sentence_and_status_2(argv, found, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path); monkeypatch.setenv('MMEMO_CACHE', str(tmp_path/'cache'))
+    status, out, err = said(*argv)
+    assert status == 2 and found in err and err.startswith('mmemo: ') and err.count('\n') == 1 and 'Traceback' not in err
+
+
+def test_a_misspelt_option_is_explained(said):
+    status, out, err = said('predict', 'x.mp4', '--fases', 'haar')
+    assert status == 2 and '--faces' in out + err
+
+
+def test_our_own_mistakes_keep_their_traceback(monkeypatch):
+    def broken(): raise RuntimeError('ours')
+    monkeypatch.setitem(COMMANDS, 'doctor', type(COMMANDS['doctor'])('doctor', 'x', (), broken))
+    with pytest.raises(RuntimeError, match='ours'): main(['doctor'])
+
+
+def test_python_m_mmemo(): assert mmemo('nonsense').returncode == 2
+
+
+def test_doctor_tries_things(said):
+    status, out, err = said('doctor', 'decoders', 'faces', 'notebooks')
+    assert status == 0 and '✓ PyAV' in out and 'read back' in out and '✓ haar' in out and 'plotly in the browser' in out
+    assert diagnosis([Check('a', 'b', 'no', 'gone', 'mend it')]).endswith('Not well: b.')
+    assert all(c.hint for c in examine(['encoders']) if c.state != 'yes'), 'what does not work comes with a hint'
+
+
+def test_extract_train_evaluate(said, tmp_path):
+    place = small_run()
+    status, out, _ = said('extract', place/'corpus', '--cache', place/'cache')
+    assert status == 0 and 'cached' in out
+    status, out, _ = said('train', '--corpus', place/'corpus', '--cache', place/'cache', '--model', 'bicross', '--train.epochs', '1', '--train.no-progress', '--train.lambda-text', '0', '--train.device', 'cpu', '--out', tmp_path/'run')
+    assert status == 0 and 'macro-F1' in out and (tmp_path/'run'/'report.html').exists()
+    assert json.loads((tmp_path/'run'/'config.json').read_text())['run']['train']['epochs'] == 1
+    status, out, err = said('train', '--corpus', place/'corpus', '--cache', place/'cache', '--out', tmp_path/'run')
+    assert status == 2 and 'overwrite' in err
+    status, out, _ = said('evaluate', tmp_path/'run', '--cache', place/'cache', '--out', tmp_path/'scores')
+    kept = json.loads((tmp_path/'scores'/'metrics.json').read_text()); own = json.loads((tmp_path/'run'/'metrics.json').read_text())['test']
+    assert status == 0 and kept['all']['macro_f1']['value'] == pytest.approx(own['all']['macro_f1']['value'], abs=1e-9)
+
+
+def test_a_broken_clip_is_set_aside_with_status_3(said, tmp_path):
+    place = small_run()
+    clips = pd.read_csv(place/'corpus'/'manifest.csv').head(3)
+    (tmp_path/'clips').mkdir()
+    for p in clips.path[:2]: shutil.copy(place/'corpus'/p, tmp_path/p)
+    (tmp_path/clips.path[2]).write_bytes(b'not a video')
+    clips.to_csv(tmp_path/'manifest.csv', index=False)
+    status, out, err = said('extract', tmp_path, '--cache', tmp_path/'cache')
+    assert status == 3 and '1 clip(s)' in err and 'quarantine.csv' in err and Path(clips.path[2]).name in err
+
+
+# predict: any video
+
+def predict(said, file, out, *more): return said('predict', file, '--run', small_run()/'bicross', '--out', out, '--cache', small_run()/'cache', *more)
+
+
+def face_clip(path, audio=None, seconds=1.6):
+    "A planted face in a wide picture, as a camera would see it."
+    from mmemo.media import VideoReader
+    frames = VideoReader(next((small_run()/'corpus'/'clips').glob('test-*.mp4'))).frames(range(40))
+    wide = np.full((40, 160, 240, 3), 90, np.uint8); wide[:, 24:136, 64:176] = frames
+    write_clip(path, wide, 25, audio)
+    return path
+
+
+def test_predict_writes_the_table_and_the_page(said, tmp_path):
+    clip = next((small_run()/'corpus'/'clips').glob('test-*.mp4'))
+    status, out, err = predict(said, clip, tmp_path/'out')
+    assert status == 0, err
+    table = pd.read_csv(tmp_path/'out'/'frames.csv')
+    assert list(table.columns) == ['time', 'label', *EXPRESSION8.classes] and len(table) == 60, 'a planted clip carries no warning'
+    assert np.allclose(table[list(EXPRESSION8.classes)].sum(1), 1, atol=2e-3) and set(table.label) <= set(EXPRESSION8.classes)
+    assert np.allclose(table.time, (np.arange(60) + .5)/25, atol=1e-3)
+    page = (tmp_path/'out'/'report.html').read_text()
+    assert 'data:image/jpeg' in page and 'Loudness' in page and len(page) < 10e6
+
+
+def test_predict_on_a_file_from_elsewhere_carries_the_warning(said, tmp_path):
+    clip = next((small_run()/'corpus'/'clips').glob('test-*.mp4'))
+    shutil.copy(clip, tmp_path/'mine.mp4')
+    status, out, _ = predict(said, tmp_path/'mine.mp4', tmp_path/'out')
+    warning = pd.read_csv(tmp_path/'out'/'frames.csv').warning
+    assert status == 0 and warning.str.contains('tiny encoders know only planted faces').all()
+    assert 'tiny encoders know only planted faces' in out and 'tiny encoders know only planted faces' in (tmp_path/'out'/'report.html').read_text()
+
+
+@pytest.mark.parametrize('audio,said_so', [(None, 'no sound track'), (np.full(25600, 1e-4, np.float32), 'nearly silent')])
+def test_predict_without_sound_is_visual_only(said, tmp_path, audio, said_so):
+    file = face_clip(tmp_path/'quiet.mp4', audio)
+    status, out, err = predict(said, file, tmp_path/'out', '--faces', 'none')
+    assert status == 0 and said_so in out and 'visual only' in out and 'visual only' in (tmp_path/'out'/'report.html').read_text(), err
+
+
+def test_predict_does_not_hear_what_is_nearly_silent(said, tmp_path):
+    "Two clips with the same picture, one with a hiss of -80 dB: the same answer."
+    a, b = face_clip(tmp_path/'a.mp4'), face_clip(tmp_path/'b.mp4', np.random.default_rng(0).normal(0, 1e-4, 25600).astype(np.float32))
+    for f in (a, b): assert predict(said, f, tmp_path/f.stem, '--faces', 'none')[0] == 0
+    x, y = (pd.read_csv(tmp_path/n/'frames.csv')[list(EXPRESSION8.classes)] for n in 'ab')
+    assert np.allclose(x, y, atol=2e-3)
+
+
+@pytest.mark.parametrize('kind,found', [('picture', 'still picture'), ('sound', 'no video track'), ('text', 'another kind of file'), ('empty', 'empty (0 bytes)'), ('noface', 'no face was found')])
+def test_predict_refuses_with_a_sentence(said, tmp_path, kind, found):
+    file = tmp_path/f'{kind}.mp4'
+    if kind == 'picture':
+        from PIL import Image
+        file = file.with_suffix('.jpg'); Image.new('RGB', (64, 64)).save(file)
+    if kind == 'sound':
+        import wave
+        file = file.with_suffix('.wav')
+        with wave.open(str(file), 'wb') as f: f.setnchannels(1); f.setsampwidth(2); f.setframerate(16000); f.writeframes(bytes(32000))
+    if kind == 'text': file.write_text('hello')
+    if kind == 'empty': file.touch()
+    if kind == 'noface': write_clip(file, np.random.default_rng(0).integers(0, 255, (30, 96, 128, 3)).astype(np.uint8), 25)
+    status, out, err = predict(said, file, tmp_path/'out')
+    assert status == 2 and found in err and err.count('\n') == 1 and not (tmp_path/'out').exists()
+
+
+@pytest.mark.skipif(real_data() is None, reason='MMEMO_REAL_DATA is not set')
+def test_predict_on_real_clips(said, tmp_path):
+    for i, file in enumerate(sorted((real_data()/'clips').iterdir())):
+        status, out, err = predict(said, file, tmp_path/str(i))
+        assert status in (0, 2), f'{file.name}: {err}'
+        if status == 2: assert err.count('\n') == 1 and file.suffix == '.jpg', err
+        else: assert pd.read_csv(tmp_path/str(i)/'frames.csv').warning.str.contains('tiny encoders').all()
+        if 'near_silent' in file.name: assert 'visual only' in out and 'below -50 dB' in out

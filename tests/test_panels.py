@@ -1,0 +1,133 @@
+"""The clip panel without a browser: setting a value is the same as choosing it."""
+import json
+
+import numpy as np
+import pytest
+
+from mmemo.core import UserError
+from mmemo.panels import ClipPanel, Evidence, NoPanel, chosen_map, clip_panel, find_run, open_source
+from mmemo.predict import look_at
+from small_run import small_run
+
+
+@pytest.fixture(scope='module')
+def source(): return open_source(small_run())
+
+
+@pytest.fixture
+def panel(source): return ClipPanel(source)
+
+
+def drawn(panel): return {n: json.dumps(c.figure, sort_keys=True) for n, c in panel.view.figures.items()}
+
+
+def changed(panel, do):
+    before = drawn(panel); do()
+    return {n for n, f in drawn(panel).items() if f != before[n]}
+
+
+def test_it_shows_the_chosen_clip(panel, source):
+    ids = list(panel.controller.table.clip_id)
+    for clip in (ids[3], ids[-1]):
+        panel.view.clip.value = clip
+        seen = source.evidence(clip, panel.state.window)
+        lines = {d['name']: d for d in panel.view.curve.figure['data'] if d['type'] == 'scatter'}
+        assert set(lines) == set(seen.classes) and clip in panel.view.facts.value
+        assert panel.view.strip.figure['layout']['images'] and panel.state.clip_id == clip
+        assert panel.view.curve.figure['layout']['xaxis']['range'] == [0, seen.end]
+    assert np.allclose(panel.selection[list(seen.classes)].sum(1), 1, atol=1e-5)
+
+
+def test_another_clip_changes_every_figure(panel):
+    other = list(panel.controller.table.clip_id)[5]
+    assert changed(panel, lambda: setattr(panel.view.clip, 'value', other)) == set(panel.view.figures)
+
+
+@pytest.mark.parametrize('name,value,touched', [('scale', 'even', {'to_face', 'to_voice'}), ('head', 1, {'to_face', 'to_voice'}), ('sound', 'spectrogram', {'wave'}), ('window', .4, {'curve'})])
+def test_a_control_changes_its_own_figures_only(panel, name, value, touched):
+    assert changed(panel, lambda: setattr(getattr(panel.view, name), 'value', value)) == touched
+    assert getattr(panel.state, name) == value
+
+
+def test_filters_offer_what_they_say(panel):
+    table = panel.controller.table
+    panel.view.subset.value = 'xor'
+    assert {v for _, v in panel.view.clip.options} == set(table.clip_id[table.subset == 'xor']) and 'xor' in panel.state.clip_id
+    panel.view.outcome.value = 'wrong'
+    wrong = set(table.clip_id[(table.subset == 'xor') & ~table.right])
+    if wrong: assert {v for _, v in panel.view.clip.options} == wrong
+    else: assert 'No clip' in panel.view.facts.value
+
+
+def test_buttons_go_round(panel):
+    first = panel.state.clip_id
+    panel.view.next.click(); assert panel.state.clip_id != first
+    panel.view.previous.click(); assert panel.state.clip_id == first
+    panel.view.previous.click(); assert panel.state.clip_id == panel.controller.table.clip_id.iloc[-1]
+
+
+def test_both_directions_of_the_map(panel, source):
+    seen = source.evidence(panel.state.clip_id, 0.)
+    for query, canvas, axis in (('visual', panel.view.to_face, 'voice time (s), keys'), ('audio', panel.view.to_voice, 'face time (s), keys')):
+        weights, at, of, _ = chosen_map(seen.maps, query)
+        assert np.allclose(weights.sum(1), 1, atol=1e-2) and weights.shape == (len(at), len(of)), 'rows of present keys sum to one'
+        assert canvas.figure['layout']['xaxis']['title']['text'] == axis
+    heads = np.mean([chosen_map(seen.maps, 'visual', head=h)[0] for h in range(seen.maps[0].weights.shape[1])], 0)
+    assert np.allclose(heads, chosen_map(seen.maps, 'visual')[0], atol=1e-6)
+
+
+def test_unknown_clip_is_a_sentence_and_changes_nothing(panel):
+    before = panel.state.clip_id
+    with pytest.raises(UserError, match="no clip 'nobody'"): panel.state.clip_id = 'nobody'
+    assert panel.state.clip_id == before and before in panel.view.facts.value
+
+
+def test_dark_theme_reaches_every_figure(panel):
+    panel.view.watch.theme = 'dark'
+    assert all(c.figure['layout']['template']['layout']['paper_bgcolor'] == '#111111' for c in panel.view.figures.values())
+
+
+def test_page_without_a_kernel(panel):
+    text = panel.to_html()
+    assert panel.state.clip_id in text and len(text) < 10e6 and text.count('class="figure"') == 5
+
+
+def test_a_missing_run_is_one_sentence(tmp_path):
+    nothing = clip_panel(tmp_path/'runs'/'demo')
+    assert isinstance(nothing, NoPanel) and '`make demo`' in nothing.sentence and nothing.sentence.count('.') <= 2
+    assert nothing.state.clip_id == '' and nothing.selection.empty and '`make demo`' in nothing.to_html()
+
+
+def test_a_run_is_found_from_the_notebook_folder(monkeypatch, tmp_path):
+    place = small_run()
+    (tmp_path/'nbs'/'workbench').mkdir(parents=True); (tmp_path/'runs').symlink_to(place.parent)
+    monkeypatch.chdir(tmp_path/'nbs'/'workbench')
+    assert find_run(f'runs/{place.name}').samefile(place/'bicross')
+
+
+def test_the_label_is_not_seen_by_the_model(source):
+    "Evidence is the same whatever the clip is labelled."
+    clip = source.offered.clip_id[0]
+    before = look_at(source.model, source.corpus, source.store, clip, source.settings).probs
+    other = source.corpus.subset(list(source.corpus.clips.clip_id)); other.clips['label'] = 'Surprise'
+    assert np.array_equal(before, look_at(source.model, other, source.store, clip, source.settings).probs)
+
+
+def test_a_longer_clip_is_judged_by_overlapping_windows():
+    from types import SimpleNamespace
+    import pandas as pd, torch
+    from pathlib import Path
+    from mmemo.manifest import Corpus
+    from mmemo.windows import Output, WindowSettings
+    n = 400
+    class Counts(torch.nn.Module):
+        modalities = ('visual',); seen = []
+        def forward(self, batch, maps=False):
+            Counts.seen.append(batch.frame.clone())
+            return Output('expression', torch.zeros(len(batch), 8))
+    pack = lambda hz, d: SimpleNamespace(values=np.zeros((n*hz//25, d), np.float32), time=(np.arange(n*hz//25) + .5)/hz, valid=np.ones(n*hz//25, bool), offsets=np.array([0, n*hz//25]), clip_ids=['x'], dim=d, missing={})
+    corpus = Corpus('toy', Path('.'), pd.DataFrame(dict(clip_id=['x'], path=['x.mp4'])))
+    seen = look_at(Counts(), corpus, dict(visual=pack(25, 3), audio=pack(50, 2)), 'x', WindowSettings(60, 30))
+    assert isinstance(seen, Evidence) and len(seen.time) == n and np.isclose(seen.end, n/25)
+    held = torch.cat(Counts.seen[1:]).flatten(); held = held[held >= 0].bincount()
+    assert len(held) == n and held[100:300].min() >= 2

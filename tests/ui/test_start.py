@@ -1,0 +1,208 @@
+"""The workbench notebook and the report pages in a real browser."""
+import hashlib, json, os, shutil, socket, subprocess, sys, time, urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT/'tests'))
+from small_run import small_run
+
+pytestmark = pytest.mark.ui
+SHOTS = ROOT/'screenshots'
+CHROMIUM = next((c for c in ('/usr/bin/chromium', shutil.which('chromium') or '', shutil.which('google-chrome') or '') if c and Path(c).exists()), None)
+
+
+@pytest.fixture(scope='session')
+def browser():
+    if not CHROMIUM:
+        said = "no chromium on this machine, so nothing was tried in a browser: apt install chromium"
+        if os.environ.get('MMEMO_UI') == '1': pytest.fail(said)
+        pytest.skip(said)
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        yield b
+        b.close()
+
+
+@pytest.fixture(scope='session')
+def lab(tmp_path_factory):
+    "A JupyterLab with the workbench notebook in it, pointed at a small run."
+    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
+    nb = nbformat.read(ROOT/'nbs'/'workbench'/'start.ipynb', 4)
+    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
+    at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
+    nbformat.write(nb, folder/'start.ipynb')
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
+    env = dict(os.environ, HOME=str(home), PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", JUPYTER_CONFIG_DIR=str(home/'config'), JUPYTER_DATA_DIR=str(home/'data'),
+               JUPYTER_RUNTIME_DIR=str(home/'runtime'), MMEMO_CACHE=str(small_run()/'cache'))
+    with open(home/'lab.log', 'w') as log:
+        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', f'--port={port}', '--IdentityProvider.token=', '--ServerApp.password=',
+                                   f'--ServerApp.root_dir={folder}', '--LabApp.expose_app_in_browser=True', '--LabApp.extension_manager=readonly', '--LabApp.news_url=None'],
+                                  env=env, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            for _ in range(240):
+                try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api').read(); break
+                except OSError: time.sleep(.5)
+            else: pytest.fail('JupyterLab did not start: ' + (home/'lab.log').read_text()[-800:])
+            yield f'http://127.0.0.1:{port}'
+        finally: server.terminate(); server.wait(30)
+
+
+WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
+  title: g.layout?.title?.text ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
+  data: JSON.stringify(g.data ?? null), images: (g.layout?.images ?? []).map(i => i.source)}))"""
+NAMES = ('strip', 'wave', 'curve', 'to_face', 'to_voice')
+
+
+def figures(page) -> dict:
+    "What each figure on the page holds, as the browser has it."
+    found = page.evaluate(WHAT)
+    return {n: dict(f, data=hashlib.md5((f['data'] + ''.join(f['images'])).encode()).hexdigest(), drawn=f['drawn']) for n, f in zip(NAMES, found)}
+
+
+def wait_for(page, condition, what, seconds=90):
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if condition(now := figures(page)): return now
+        page.wait_for_timeout(250)
+    page.screenshot(path=SHOTS/'failed.png', full_page=True)
+    pytest.fail(f'{what}: not within {seconds} s; the page shows ' + str({n: (f["title"], f["drawn"]) for n, f in figures(page).items()}))
+
+
+@pytest.fixture(scope='module')
+def page(browser, lab):
+    "The notebook, run from top to bottom."
+    SHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport=dict(width=1280, height=1800))
+    page.errors = []
+    page.on('pageerror', lambda e: page.errors.append(str(e)))
+    page.goto(f'{lab}/lab/tree/start.ipynb?reset')
+    page.wait_for_selector('.jp-Notebook .jp-Cell', timeout=120_000)
+    page.wait_for_function('window.jupyterapp')
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=120_000)
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    page.wait_for_selector('.mmemo-figure', timeout=240_000)
+    wait_for(page, lambda f: len(f) == 5 and all(x['drawn'] for x in f.values()), 'five figures')
+    yield page
+    page.close()
+
+
+def choose(page, label, value):
+    "Choose an entry of the dropdown with this description."
+    page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select').select_option(value)
+
+
+def clip_choice(page): return page.locator('.widget-dropdown').first.locator('select')
+
+
+def changed(before, after): return {n for n in before if before[n]['data'] != after[n]['data']}
+
+
+def test_everything_is_drawn_and_fits(page):
+    now = wait_for(page, lambda f: all(abs(x['width'] - x['inside']) <= 2 for x in f.values()), 'figures as wide as the panel')
+    assert all(x['width'] > 700 for x in now.values())
+    assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    page.screenshot(path=SHOTS/'start.png', full_page=True)
+    assert not page.errors, page.errors
+
+
+def test_another_clip_changes_the_picture_to_that_clips_data(page):
+    before = figures(page)
+    options = clip_choice(page).locator('option').all_inner_texts()
+    other = next(o for o in options[1:] if 'xor' not in o)
+    clip_choice(page).select_option(label=other)
+    now = wait_for(page, lambda f: changed(before, f) == set(NAMES), 'another clip')
+    expected = in_python(other.split()[1])
+    # the browser holds exactly what the library makes of that clip
+    assert page.evaluate("() => document.querySelectorAll('.mmemo-figure')[0].layout.images.map(i => i.source)") == expected['images']
+    assert now['curve']['title'] == expected['curve'] and now['to_face']['title'] == expected['to_face'] and now['wave']['title'] == expected['wave']
+    page.screenshot(path=SHOTS/'start-other-clip.png', full_page=True)
+
+
+def in_python(clip_id) -> dict:
+    from mmemo.panels import ClipPanel, open_source
+    panel = ClipPanel(open_source(small_run()), clip_id=clip_id)
+    f = {n: c.figure for n, c in panel.view.figures.items()}
+    return dict(images=[i['source'] for i in f['strip']['layout']['images']], **{n: f[n]['layout']['title']['text'] for n in ('curve', 'wave', 'to_face')})
+
+
+def test_an_unrelated_control_changes_nothing_else(page):
+    before = figures(page)
+    choose(page, 'head', '2')
+    now = wait_for(page, lambda f: changed(before, f), 'another head')
+    page.wait_for_timeout(800)
+    assert changed(before, figures(page)) == {'to_face', 'to_voice'}
+    before = figures(page)
+    choose(page, 'sound', 'spectrogram')
+    wait_for(page, lambda f: changed(before, f) == {'wave'}, 'the spectrogram')
+    page.wait_for_timeout(800)
+    assert changed(before, figures(page)) == {'wave'}
+
+
+def test_dark_theme(page):
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    wait_for(page, lambda f: all(x['paper'] == '#111111' for x in f.values()), 'dark figures')
+    page.screenshot(path=SHOTS/'start-dark.png', full_page=True)
+    page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    wait_for(page, lambda f: all(x['paper'] == '#FFFFFF' for x in f.values()), 'light figures')
+
+
+def test_a_narrow_window(page):
+    page.set_viewport_size(dict(width=900, height=1800))
+    wait_for(page, lambda f: all(abs(x['width'] - x['inside']) <= 2 for x in f.values()) and f['curve']['width'] < 880, 'figures follow the window')
+    assert not page.evaluate("() => [...document.querySelectorAll('.mmemo-figure')].some(g => g.getBoundingClientRect().right > innerWidth)")
+    page.screenshot(path=SHOTS/'start-900.png', full_page=True)
+    page.set_viewport_size(dict(width=1280, height=1800))
+
+
+# pages
+
+CLIPPED = """() => [...document.querySelectorAll('svg text')].filter(t => { const r = t.getBoundingClientRect(), g = t.closest('.js-plotly-plot');
+  if (!r.width || !g) return false; const q = g.getBoundingClientRect();
+  return r.left < q.left - 1 || r.right > q.right + 1 || r.top < q.top - 1 || r.bottom > q.bottom + 1 }).map(t => t.textContent)"""
+SMALL = "() => [...document.querySelectorAll('svg text, body *')].filter(t => t.children.length === 0 && t.textContent.trim() && parseFloat(getComputedStyle(t).fontSize) < 12 && !t.closest('script, style')).map(t => t.textContent)"
+
+
+@pytest.fixture(scope='module')
+def pages(tmp_path_factory):
+    from mmemo.predict import predict_file
+    from mmemo.report import page, figure_block, write_report
+    from mmemo.plots import nuisance_curve, scores_figure, history_curves, attention_map, loudness, spectrogram, va_timeline
+    import numpy as np, pandas as pd
+    out = tmp_path_factory.mktemp('pages')
+    shutil.copytree(small_run()/'bicross', out/'run')
+    clip = next((small_run()/'corpus'/'clips').glob('test-both*.mp4'))
+    predict_file(clip, out/'run', out/'predicted')
+    f = lambda v: dict(value=v, ci95=[v - .05, min(1, v + .05)])
+    rows = [dict(model=m, subset=s, macro_f1=f(v)) for m, v in dict(bicross=.95, visual=.55, audio=.53, linear=.62).items() for s in ('all', 'both', 'audio', 'video', 'xor')]
+    curve = pd.DataFrame([dict(nuisance=x, model=m, value=a - .1*x, low=a - .1*x - .04, high=a - .1*x + .04) for x in (0, 1, 2) for m, a in (('bicross', .98), ('visual', .8), ('pixels', .4))])
+    history = [dict(epoch=e, train_loss=2/(e + 1), train_text=1/(e + 1), val_loss=2.2/(e + 1), val_macro_f1=1 - 1/(e + 2), val_accuracy=1 - .9/(e + 2)) for e in range(20)]
+    w = np.exp(-((np.arange(120)[None]/50 - np.arange(60)[:, None]/25)/.2)**2)
+    figs = [scores_figure(rows), nuisance_curve(curve, chance=.13), history_curves(history, 12), attention_map(w/w.sum(1, keepdims=True), np.arange(60)/25, np.arange(120)/50),
+            attention_map(w - .2, np.arange(60)/25, np.arange(120)/50, signed=True), loudness(np.random.default_rng(0).normal(0, .1, 38400)), spectrogram(np.random.default_rng(0).normal(0, .1, 38400)),
+            va_timeline(np.arange(60)/25, np.stack([np.sin(np.arange(60)/9), np.cos(np.arange(60)/9)], 1))]
+    (out/'all.html').write_text(page('all figures', [figure_block(g, f'f{i}') for i, g in enumerate(figs)]), encoding='utf8')
+    return dict(report=write_report(out/'run'), predicted=out/'predicted'/'report.html', figures=out/'all.html')
+
+
+@pytest.mark.parametrize('name', ['report', 'predicted', 'figures'])
+@pytest.mark.parametrize('width,scheme', [(1280, 'light'), (900, 'light'), (1280, 'dark')])
+def test_pages_fit_and_need_no_network(browser, pages, name, width, scheme):
+    SHOTS.mkdir(exist_ok=True)
+    page = browser.new_page(viewport=dict(width=width, height=900), color_scheme=scheme)
+    errors, asked = [], []
+    page.on('pageerror', lambda e: errors.append(str(e))); page.on('request', lambda r: asked.append(r.url))
+    page.goto(pages[name].as_uri())
+    page.wait_for_function("() => { const f = [...document.querySelectorAll('.figure')]; return f.length && f.every(g => g.querySelector('.main-svg')) }", timeout=60_000)
+    page.wait_for_timeout(300)
+    page.screenshot(path=SHOTS/f'{name}-{width}-{scheme}.png', full_page=True)
+    assert page.evaluate('document.documentElement.scrollWidth') <= width, 'nothing overflows'
+    assert page.evaluate(CLIPPED) == [], 'nothing is clipped'
+    assert page.evaluate(SMALL) == [], 'text is 12 px or more'
+    assert not errors and [u for u in asked if not u.startswith(('file:', 'data:', 'blob:'))] == []
+    paper = page.evaluate("() => document.querySelector('.figure')._fullLayout.paper_bgcolor")
+    assert paper == ('#111111' if scheme == 'dark' else '#FFFFFF')
+    page.close()
