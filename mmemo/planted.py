@@ -62,17 +62,17 @@ def generator_hash(config:PlantedConfig) -> str:
     "Names a generator: its version, its renderers' and its settings."
     return stable_hash((PLANTED_VERSION, FACE_VERSION, VOICE_VERSION, config))
 
-# %% ../nbs/13_planted.ipynb #674f6957
+# %% ../nbs/13_planted.ipynb #413f9020
 def _interval(rng, config:PlantedConfig) -> tuple: # onset and offset in seconds of face, then of voice
     "When the evidence stands; the voice may lead or follow the face."
-    onset, length = rng.uniform(.15, .6), rng.uniform(1.1, 1.5)
+    onset, length = rng.uniform(.1, .5), rng.uniform(1.35, 1.7)
     lag = rng.choice([-1, 1]) * rng.uniform(.1, .3) if rng.random() < config.lagged else 0.
     # times scale with the clip, so that longer clips hold longer evidence
     scale, last = config.seconds / 2.4, config.seconds - .08
-    on, off = onset * scale, min(onset + length, 2.2) * scale
+    on, off = onset * scale, min(onset + length, 2.25) * scale
     return on, off, float(np.clip(on + lag, .04, last)), float(np.clip(off + lag, .04, last))
 
-# %% ../nbs/13_planted.ipynb #9c273330
+# %% ../nbs/13_planted.ipynb #9b1986d4
 def _plain_clips(split:str, subset:str, n:int, config:PlantedConfig) -> list:
     "Plan `n` clips of one subset: classes balanced, subjects in turn, each clip with takes of its own."
     rng = rng_for('planted-plan', config.seed, split, subset)
@@ -84,10 +84,10 @@ def _plain_clips(split:str, subset:str, n:int, config:PlantedConfig) -> list:
         rows.append(dict(clip_id=name, subject=f'{split}{subjects[i]:02d}', split=split, subset=subset, label=label, group=name,
                          face_state='Neutral' if subset == 'audio' else label, voice_state='Neutral' if subset == 'video' else label,
                          face_onset=on, face_offset=off, voice_onset=voice_on, voice_offset=voice_off,
-                         face_take=f'{name}-f', voice_take=f'{name}-v', intensity=rng.uniform(.75, 1.)))
+                         face_take=f'{name}-f', voice_take=f'{name}-v', intensity=rng.uniform(.85, 1.)))
     return rows
 
-# %% ../nbs/13_planted.ipynb #0f71480c
+# %% ../nbs/13_planted.ipynb #9e589bec
 def _quartets(split:str, n:int, config:PlantedConfig) -> list:
     "Plan `n` quartets: two face takes crossed with two voice takes, the label their exclusive or."
     rng, rows = rng_for('planted-plan', config.seed, split, 'xor'), []
@@ -95,7 +95,7 @@ def _quartets(split:str, n:int, config:PlantedConfig) -> list:
     for i in range(n):
         group = f'{split}-xor-{i:04d}'
         on, off, voice_on, voice_off = _interval(rng, config)
-        intensity = rng.uniform(.75, 1.)
+        intensity = rng.uniform(.85, 1.)
         for face in (0, 1):
             for voice in (0, 1):
                 rows.append(dict(clip_id=f'{group}-{face}{voice}', subject=f'{split}{subjects[i]:02d}', split=split, subset='xor',

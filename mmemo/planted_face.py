@@ -27,7 +27,7 @@ FACE_VERSION = 'face-1'  # goes into every settings hash: change it when any pix
 UNIT, CENTRE = 0.27, (0.5, 0.47)  # half a face's width and the middle of a head, in frame sizes
 SCALE, EXTENT = 44, (-1.9, 1.9, -2.0, 2.3)  # texture pixels a unit; left, right, top, bottom of the texture in units
 
-# %% ../nbs/08_planted_face.ipynb #843c43ba
+# %% ../nbs/08_planted_face.ipynb #6cf4cbd5
 ACTION_UNITS = ('AU1', 'AU2', 'AU4', 'AU5', 'AU6', 'AU7', 'AU9', 'AU10', 'AU12', 'AU14', 'AU15', 'AU17', 'AU20',
                 'AU23', 'AU24', 'AU25', 'AU26')
 PROTOTYPES = {
@@ -42,7 +42,7 @@ OTHER_PAIRS = (('Happiness', 'Surprise'), ('Happiness', 'Disgust'), ('Happiness'
 
 
 #| export
-FACE_CUES = ({'AU14': 1., 'AU17': .9}, {'AU10': 1., 'AU24': 1.})  # the two face states of the combination clips
+FACE_CUES = ({'AU14': 1., 'AU17': .9}, {'AU2': .8, 'AU10': 1., 'AU24': 1.})  # the two face states of the combination clips
 
 # %% ../nbs/08_planted_face.ipynb #cba1a03d
 def blend_prototypes(

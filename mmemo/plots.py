@@ -6,9 +6,10 @@
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'HISTORY_INK', 'make_template', 'themed',
            'titled', 'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline',
            'label_ends', 'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row',
-           'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'describe_map',
-           'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'pretty', 'model_colour',
-           'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves', 'nuisance_curve']
+           'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness',
+           'describe_map', 'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'pretty',
+           'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
+           'nuisance_curve']
 
 # %% ../nbs/60_plots.ipynb #afb24e4e
 import base64, io, textwrap
@@ -170,11 +171,11 @@ def probability_timeline(times, # (t,) seconds
                       xaxis=dict(range=[0, end], title='time (s)', anchor='y2', hoverformat='.2f', unifiedhovertitle_text='%{x:.2f} s'))
     return titled(fig, title or describe_timeline(times, probs, classes), height)
 
-# %% ../nbs/60_plots.ipynb #92061c17
+# %% ../nbs/60_plots.ipynb #25a9df55
 def va_timeline(times, # (t,) seconds
                 values, # (t, 2) valence and arousal, -1 to 1
                 end:float|None=None, title:str|None=None, height:int=300) -> go.Figure:
-    "Valence and arousal over time."
+    "Valence and arousal over time: signed values and no classes, so an axis of their own."
     times, values = np.asarray(times, float), np.asarray(values, float)
     if not len(times): return empty_figure('There is no frame here that the model could judge.', height)
     fig, end = go.Figure(), end or float(times[-1])
@@ -285,26 +286,36 @@ def film_strip(frames, # n pictures, each (h, w, 3) uint8
                       yaxis=dict(range=[0, 1], visible=False), showlegend=False)
     return titled(fig, title, height, margin=dict(t=34 if title else 8, b=28))
 
-# %% ../nbs/60_plots.ipynb #2f4c8771
+# %% ../nbs/60_plots.ipynb #c9852c51
+def nearness(weights, query_time, key_time, within:float=.2) -> tuple: # share of the weight, and what it would be if rows did not differ
+    "How much of the attention stays within some tenths of a second of the asking moment."
+    w = np.nan_to_num(np.asarray(weights, float))
+    w = w/np.maximum(w.sum(1, keepdims=True), 1e-12)
+    near = np.abs(np.asarray(key_time)[None] - np.asarray(query_time)[:, None]) <= within
+    return (w*near).sum()/len(w), (w.mean(0)[None]*near).sum()/len(w)
+
 def describe_map(weights, key_time, # (q, k) >= 0, (k,) seconds
-                 query:str='face', key:str='voice') -> str:
-    "Where the weight lies along the keys, or that it lies nowhere in particular."
+                 query:str='face', key:str='voice', query_time=None) -> str:
+    "Where the weight lies along the keys, that it follows the asking moment, or that it lies nowhere in particular."
     received = np.nan_to_num(np.asarray(weights, float)).mean(0)
     if not received.sum(): return f'The {query} has no {key} to look at here'
-    share, n = received/received.sum(), len(received)
+    share, n, look = received/received.sum(), len(received), 'listens to' if key == 'voice' else 'looks at'
+    if query_time is not None and n > 2:
+        here, usual = nearness(weights, query_time, key_time)
+        if here > 1.4*usual: return f'The {query} {look} the {key} of the same moment: {here:.0%} of the weight within 0.2 s, {usual:.0%} if all moments asked alike'
     width = max(1, round(n/3))
     sums = np.convolve(share, np.ones(width), 'valid')
     a, held = int(sums.argmax()), sums.max()
-    look = 'listens to' if key == 'voice' else 'looks at'
     if held < 1.25*width/n: return f'The {query} {look} the {key} evenly: no stretch holds much more than its share'
     return f'The {query} {look} the {key} most from {key_time[a]:.2f} to {key_time[a + width - 1]:.2f} s, a third of the clip that holds {held:.0%} of the weight'
 
+# %% ../nbs/60_plots.ipynb #7d10db6c
 def describe_signed(values, key_time, query:str='face', key:str='voice') -> str: # (q, k), (k,) seconds
     "The strongest moment of a signed map and its direction."
     q, k = np.unravel_index(np.nanargmax(np.abs(values)), np.shape(values))
     return f'The {key} at {key_time[k]:.2f} s speaks most {"for" if values[q, k] > 0 else "against"} the prediction'
 
-# %% ../nbs/60_plots.ipynb #ef4fcc55
+# %% ../nbs/60_plots.ipynb #f261443e
 def attention_map(weights, # (q, k); NaN where a step is masked
                   query_time, # (q,) seconds
                   key_time, # (k,) seconds
@@ -324,7 +335,7 @@ def attention_map(weights, # (q, k); NaN where a step is masked
                                hovertemplate=f'{query} at %{{y:.2f}} s<br>{key} at %{{x:.2f}} s<br>%{{z:.4f}}<extra></extra>'))
     fig.add_shape(type='line', x0=0, y0=0, x1=end, y1=end, line=dict(width=1, dash='dot', color='#888888'))
     fig.update_layout(xaxis=dict(range=[0, end], title=f'{key} time (s), keys', showgrid=False), yaxis=dict(range=[0, end], title=f'{query} time (s), queries', showgrid=False))
-    said = describe_signed(z, key_time, query, key) if signed else describe_map(z, key_time, query, key)
+    said = describe_signed(z, key_time, query, key) if signed else describe_map(z, key_time, query, key, query_time)
     return titled(fig, title or said, height)
 
 # %% ../nbs/60_plots.ipynb #bcda9559

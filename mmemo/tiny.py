@@ -628,13 +628,15 @@ def check_gate(name:str, figures:dict) -> None:
     for k in GATED:
         if figures[k] < GATE: raise UserError(f"{name}: expected a linear probe of '{k}' at {GATE} or more, found {figures[k]:.3f}; nothing was replaced.")
 
-# %% ../nbs/23_tiny.ipynb #f87f0a39
+# %% ../nbs/23_tiny.ipynb #8b369a7c
 ABOUT = {
     'tiny-clip': ('A CLIP (image and text tower) that open_clip reads with `local-dir:`', 'contrastively, on captions that name '
                   'action units, the look of the face and its emotion', FACE_VERSION),
     'tiny-wav2vec2': ('A wav2vec2 that transformers reads', 'to predict voicing, pitch, energy, voice quality, pace and words of the clean '
                       'voice at each 20 ms step from the disturbed one, never the emotion', VOICE_VERSION)}
 COMMAND = 'python -m mmemo.tiny --out data'
+
+# %% ../nbs/23_tiny.ipynb #acf7aee2
 CARD = """# {name}
 
 {what}, trained from nothing {how}.
