@@ -83,7 +83,7 @@ def main(s:Settings):
 
 
 def curve(s:Settings):
-    base = PlantedConfig(seed=31, train_clips=496, val_clips=16, test_clips=256)
+    base = PlantedConfig(seed=31, train_clips=320, val_clips=16, test_clips=192)
     table = nuisance_curve(partial(extract, visual='tiny', speech='tiny'), s.out/'nuisance', config=base)
     told = dict(synthetic=True, date=str(date.today()), command='python benchmarks/planted.py --nuisance', rows=table.to_dict('records'))
     write_json((Path('benchmarks/results') if not s.small else s.out)/'nuisance.json', told)

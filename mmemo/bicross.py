@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'BiCrossConfig', 'Scale', 'Stream', 'Direction', 'BiLayer', 'to_frames', 'Pool', 'Readout', 'EmotionModel',
-           'BiCross', 'embed']
+           'own_answers', 'BiCross', 'embed']
 
 # %% ../nbs/32_bicross.ipynb #739e8bc8
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from .core import UserError
 from .tcn import TCN
 from .windows import Batch, Output
 
-# %% ../nbs/32_bicross.ipynb #5ea57949
+# %% ../nbs/32_bicross.ipynb #9d1f1ceb
 @dataclass
 class BiCrossConfig:
     "System 1; each field says whether the paper states it or we chose it."
@@ -33,13 +33,15 @@ class BiCrossConfig:
     tcn_levels: int = 4 # stated: a TCN; chosen: dilations 1, 2, 4, 8
     kernel: int = 3 # chosen: with four levels it sees 61 frames, the stated window being 60
     residual: bool = True # chosen: a path round the TCN, so that it adds movement to a frame and does not replace it
+    voice_tcn: bool = True # chosen: a TCN over the voice as well, so that either stream can tell time by itself; stated is one over the face only
     causal: bool = False # chosen: windows are complete when they are judged
     sequential: bool = False # stated: symmetric; True lets the voice read the updated face
     norm: str = 'pre' # chosen: layer norm before each attention, so that a stream passes unchanged until attention helps; 'post' after each sum
     ffn: int = 2 # chosen: width of the feed-forward part, in multiples of dim
-    pool: str = 'attention' # chosen, clip level: learned weights over the steps of a stream; 'mean' weighs them equally
+    pool: str = 'mean' # chosen, clip level: each step of a stream counts the same; 'attention' learns weights over them
     deviation: bool = True # chosen, clip level: the deviation over time goes with the mean
     product: bool = True # chosen: the head also sees the product of face and voice
+    own_heads: bool = True # chosen: each stream also answers by itself, before attention, and the answers add; keeps the easier stream from starving the other
     dropout: float = .1 # chosen: in TCN and attention
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for its whole length
     head_dropout: float = .3 # chosen: before and within the head
@@ -202,7 +204,17 @@ class EmotionModel(nn.Module):
         draw = torch.rand(len(next(iter(masks.values()))), 1, device=next(iter(masks.values())).device)
         return {m: k & ~((draw >= i * p) & (draw < (i + 1) * p)) for i, (m, k) in enumerate(masks.items())}
 
-# %% ../nbs/32_bicross.ipynb #7701fe2d
+# %% ../nbs/32_bicross.ipynb #a89dbe33
+def own_answers(heads, # one `Readout` for the face, one for the voice, or None
+                V, A, grid, heard, steps, frames, level:str) -> list: # one tensor of logits a stream, or none
+    "Each stream read by a head of its own; a stream that is missing altogether says nothing."
+    if not heads: return []
+    if level == 'frame': A, heard = to_frames(A, heard, steps, frames, grid), grid & heard.any(1)[:, None]
+    there = [grid.any(1), heard.any(1)]
+    parts = [head([part]) for head, part in zip(heads, ((V, grid), (A, heard)))]
+    return [torch.where(on.reshape(-1, *[1] * (p.ndim - 1)), p, 0.) for p, on in zip(parts, there)]
+
+# %% ../nbs/32_bicross.ipynb #6b4b80f8
 class BiCross(EmotionModel):
     "System 1: TCN over the face, cross-attention both ways, an MLP on the frame grid."
     def __init__(self, config:BiCrossConfig):
@@ -210,10 +222,12 @@ class BiCross(EmotionModel):
         c = config
         self.streams = nn.ModuleDict({m: Stream(c.dims[m], c.dim, c.channel_dropout) for m in self.modalities})
         self.tcn = TCN(c.dim, c.dim, c.tcn_levels, c.kernel, c.dropout, c.causal)
+        self.voice_tcn = TCN(c.dim, c.dim, c.tcn_levels, c.kernel, c.dropout, c.causal) if c.voice_tcn else None
         self.clock = nn.Parameter(torch.tensor(.1)) # how loud the clock is; quiet to start with
         self.layers = nn.ModuleList(BiLayer(c) for _ in range(c.layers))
         self.to_text = nn.Linear(c.dim, c.text_dim) if c.text_dim else None
         self.head = Readout(c, streams=2)
+        self.own = nn.ModuleList(Readout(c, streams=1) for _ in self.modalities) if c.own_heads else None
 
     def forward(self, batch:Batch, maps:bool=False) -> Output:
         grid, drawn = batch.grid, []
@@ -222,14 +236,18 @@ class BiCross(EmotionModel):
         F0 = self.streams['visual'](x, seen) * grid[..., None]         # W f, the missing token where no face is seen
         V = self.tcn(F0, grid) + F0 if self.config.residual else self.tcn(F0, grid) # V = TCN(W f)
         A = self.streams['audio'](w, heard)                            # A = W w, at its own rate
+        if self.voice_tcn: A = self.voice_tcn(A, heard) + A
         embedding = None if self.to_text is None else embed(self.to_text, V, seen & grid, self.config.level)
+        alone = own_answers(self.own, V, A, grid, heard, steps, frames, self.config.level)
         V, A = (h + self.clock * time_code(t - frames[:, :1], h.shape[-1]) for h, t in ((V, frames), (A, steps)))
         for i, layer in enumerate(self.layers):
             V, A, to_face, to_voice = layer(V, A, seen & grid, heard, maps)
             if maps: drawn += _maps(i, to_face, to_voice, frames, steps, grid, seen & grid, heard)
         if self.config.level == 'frame': A, heard = to_frames(A, heard, steps, frames, grid), grid & heard.any(1)[:, None] # R(A2)
         A, heard = self.or_missing('audio', A, heard)
-        return Output(self.config.task, self.head([(V, grid), (A, heard)]), frames, grid, embedding, drawn)
+        logits = self.head([(V, grid), (A, heard)])
+        logits = sum(alone, logits) / (1 + len(alone) if self.config.task == 'va' else 1) # scores add; values in [-1, 1] are averaged
+        return Output(self.config.task, logits, frames, grid, embedding, drawn, alone)
 
 # %% ../nbs/32_bicross.ipynb #b83cfa2d
 def embed(project:nn.Module, V:Tensor, seen:Tensor, level:str) -> Tensor: # (b, t, d), (b, t) -> (b, e) or (b, t, e)

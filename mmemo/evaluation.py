@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ABOUT', 'SCORES', 'window_outputs', 'averaged', 'predict', 'classes_of', 'probabilities', 'with_labels',
-           'fill_missing', 'complete', 'smooth', 'score', 'choose_smoothing', 'is_va', 'restricted', 'pooled_sums',
-           'mean_ccc', 'figures', 'loss_sums', 'subsets_of', 'class_shares', 'evaluate', 'convention',
+           'fill_missing', 'complete', 'smooth', 'score', 'choose_smoothing', 'is_va', 'label_codes', 'restricted',
+           'pooled_sums', 'mean_ccc', 'figures', 'loss_sums', 'subsets_of', 'class_shares', 'evaluate', 'convention',
            'paired_bootstrap']
 
 # %% ../nbs/43_evaluation.ipynb #69cb2b4b
@@ -17,12 +17,12 @@ from .core import UserError
 from .metrics import (accuracy, bootstrap_ci, ccc_from_sums, ccc_sums, group_confusions, macro_f1, paired_ci,
                            per_class_f1, row_log_loss, uar, weighted_f1)
 
-# %% ../nbs/43_evaluation.ipynb #ad28d4f2
+# %% ../nbs/43_evaluation.ipynb #f49ca864
 def _where(model): # the device of a model, which may have buffers only
     return next((p.device for part in (model.parameters(), model.buffers()) for p in part), torch.device('cpu'))
 
 @torch.no_grad()
-def window_outputs(model, windows, size:int=128) -> tuple: # clip (n,), frame (n,) or None, seconds (n,) or None, probabilities (n, c)
+def window_outputs(model, windows, size:int=128) -> tuple: # clip, frame or None, seconds or None, (n, c) probabilities
     "What the model says about every window, flat; padding is left out."
     was = model.training
     model.eval(); windows.to(_where(model))
@@ -39,11 +39,14 @@ def window_outputs(model, windows, size:int=128) -> tuple: # clip (n,), frame (n
     clip, p, *rest = (torch.cat(v).cpu() for v in zip(*parts))
     return clip, *(rest or (None, None)), p
 
+# %% ../nbs/43_evaluation.ipynb #8b94a914
 def averaged(key, *values): # (n,) int64, each (n, ...)
     "One row a key: the keys, and the mean of each value over the rows that share it."
     keys, row = key.unique(return_inverse=True)
     n = torch.bincount(row)
-    mean = lambda v: torch.zeros(len(keys), *v.shape[1:], dtype=torch.float64).index_add_(0, row, v.double()) / n.reshape(-1, *[1]*(v.ndim - 1))
+    def mean(v):
+        total = torch.zeros(len(keys), *v.shape[1:], dtype=torch.float64).index_add_(0, row, v.double())
+        return total / n.reshape(-1, *[1]*(v.ndim - 1))
     return keys, *(mean(v) for v in values)
 
 # %% ../nbs/43_evaluation.ipynb #6fdbf8a0
@@ -72,50 +75,58 @@ def classes_of(pred:pd.DataFrame) -> list: # in the order of the columns
 def probabilities(pred) -> np.ndarray: # (n, c)
     return pred[[c for c in pred.columns if c.startswith('p_')]].to_numpy(np.float64)
 
-# %% ../nbs/43_evaluation.ipynb #b3e2956e
+# %% ../nbs/43_evaluation.ipynb #7e72587a
 def with_labels(table:pd.DataFrame, corpus, settings, names) -> pd.DataFrame:
     "The table with the corpus's labels beside it: `label`, or `valence` and `arousal`."
     columns = ['valence', 'arousal'] if settings.task == 'va' else ['label']
     if settings.level == 'frame' and corpus.frames is not None:
-        at = pd.MultiIndex.from_frame(corpus.frames[['clip_id', 'frame']]).get_indexer(pd.MultiIndex.from_frame(table[['clip_id', 'frame']]))
-        source = corpus.frames
+        keys = (pd.MultiIndex.from_frame(x[['clip_id', 'frame']]) for x in (corpus.frames, table))
+        at, source = next(keys).get_indexer(next(keys)), corpus.frames
     else: at, source = pd.Index(corpus.clips.clip_id).get_indexer(table.clip_id), corpus.clips
     for c in columns:
         found = source[c].to_numpy()[at] if c in source else np.full(len(table), None)
         if c == 'label': table[c] = pd.Categorical.from_codes(_codes(found, at, corpus.labels), names)
-        else: table[c] = np.where(at < 0, np.nan, pd.to_numeric(found)); table.loc[table[c] < -1, c] = np.nan # -5 is no label
+        else:
+            value = np.where(at < 0, np.nan, pd.to_numeric(found))
+            table[c] = np.where(np.abs(value) <= 1, value, np.nan) # -5 is no label
     return table
 
 def _codes(values, at, space): # class indices of labels given by name or number; -1 where there is none
     missing, known = np.array([x is None or x != x for x in values]) | (at < 0), pd.Series(values)
     codes = np.full(len(known), -1)
     unique, row = np.unique(known[~missing].astype(str), return_inverse=True)
-    codes[~missing] = space.encode([int(float(u)) if u.lstrip('-').replace('.', '', 1).isdigit() else u for u in unique])[row] if len(unique) else -1
+    number = lambda u: int(float(u)) if u.lstrip('-').replace('.', '', 1).isdigit() else u
+    if len(unique): codes[~missing] = space.encode([number(u) for u in unique])[row]
     return np.where(codes == space.missing, -1, codes)
 
-# %% ../nbs/43_evaluation.ipynb #5a0e10a7
+# %% ../nbs/43_evaluation.ipynb #f7bb18ac
 def fill_missing(pred:pd.DataFrame, # per frame
                  frames:pd.DataFrame, # the corpus's frame table: clip_id, frame, time
                 ) -> pd.DataFrame: # every frame of the clips in `pred`, `filled` True where it was interpolated
     "Give every frame of a predicted clip probabilities."
     values = [c for c in pred.columns if c.startswith('p_')]
     every = frames.loc[frames.clip_id.isin(pred.clip_id.unique()), ['clip_id', 'frame', 'time']]
-    full = every.merge(pred.drop(columns='time'), on=['clip_id', 'frame'], how='outer').sort_values(['clip_id', 'frame'], ignore_index=True)
+    on = ['clip_id', 'frame']
+    full = every.merge(pred.drop(columns='time'), on=on, how='outer').sort_values(on, ignore_index=True)
     full['time'] = full.time.fillna(full.frame.map(dict(zip(pred.frame, pred.time)))) # predicted, but not in the table
     there, row, clip = full[values[0]].notna().to_numpy(), np.arange(len(full)), full.clip_id.factorize()[0]
     before = np.maximum.accumulate(np.where(there, row, -1))
     after = np.minimum.accumulate(np.where(there, row, len(full))[::-1])[::-1]
-    ok_b, ok_a = (before >= 0) & (clip[before] == clip), (after < len(full)) & (clip[after.clip(max=len(full) - 1)] == clip)
+    ok_b = (before >= 0) & (clip[before] == clip)
+    ok_a = (after < len(full)) & (clip[after.clip(max=len(full) - 1)] == clip)
     before, after = np.where(ok_b, before, after), np.where(ok_a, after, before)
     when, p = full.time.to_numpy(), full[values].to_numpy()
-    share = np.divide(when - when[before], when[after] - when[before], out=np.zeros(len(full)), where=when[after] > when[before])[:, None]
+    gap = when[after] - when[before]
+    share = np.divide(when - when[before], gap, out=np.zeros(len(full)), where=gap > 0)[:, None]
     full[values] = (p[before]*(1 - share) + p[after]*share).astype(np.float32)
     about = [c for c in ABOUT if c in full]
     full[about] = full.groupby('clip_id')[about].transform('first')
     return _relabelled(full.assign(filled=~there))
 
+# %% ../nbs/43_evaluation.ipynb #ecbd1ab8
 def _relabelled(full): # the predicted class follows the probabilities
-    if 'predicted' in full: full['predicted'] = pd.Categorical.from_codes(probabilities(full).argmax(1), classes_of(full))
+    if 'predicted' in full:
+        full['predicted'] = pd.Categorical.from_codes(probabilities(full).argmax(1), classes_of(full))
     return full
 
 # %% ../nbs/43_evaluation.ipynb #7c732dec
@@ -144,8 +155,8 @@ def smooth(pred:pd.DataFrame, # per frame
     out[[f'p_{c}' for c in classes_of(pred)]] = mean
     return _relabelled(out)
 
-# %% ../nbs/43_evaluation.ipynb #a0206772
-def score(pred:pd.DataFrame, metric:str='macro_f1') -> float: # 'macro_f1', 'accuracy', 'uar', 'weighted_f1'; mean CCC for valence and arousal
+# %% ../nbs/43_evaluation.ipynb #0c71015c
+def score(pred:pd.DataFrame, metric:str='macro_f1') -> float: # one of SCORES; mean CCC for valence and arousal
     "One pooled figure, without interval."
     names, sums = pooled_sums(pred, by='clip_id')
     return float((mean_ccc if is_va(pred) else SCORES[metric])(sums.sum(0)))
@@ -160,50 +171,58 @@ def choose_smoothing(val_pred:pd.DataFrame, # predictions on validation, never o
     return dict(width=max(scores, key=lambda w: (round(scores[w], 4), -w)), metric='ccc' if is_va(val_pred) else metric,
                 scores=scores, chosen_on=','.join(sorted(set(val_pred.split))) if 'split' in val_pred else None)
 
-# %% ../nbs/43_evaluation.ipynb #a522be71
+# %% ../nbs/43_evaluation.ipynb #6bdff3c7
 SCORES = dict(macro_f1=macro_f1, accuracy=accuracy, uar=uar, weighted_f1=weighted_f1)
 
 def is_va(pred) -> bool: return classes_of(pred) == ['valence', 'arousal']
 
+def label_codes(pred) -> np.ndarray: # (n,) class indices, -1 where there is no label
+    return pd.Categorical(pred.label, categories=classes_of(pred)).codes
+
+# %% ../nbs/43_evaluation.ipynb #e6282e95
 def restricted(pred:pd.DataFrame, classes) -> pd.DataFrame: # names of the classes to decide between
     "Only rows labelled with one of the classes, decided between them."
-    if gone := [c for c in classes if c not in classes_of(pred)]: raise UserError(f"'{gone[0]}' is no class of these predictions; expected one of {', '.join(classes_of(pred))}.")
+    if gone := [c for c in classes if c not in classes_of(pred)]:
+        raise UserError(f"'{gone[0]}' is no class of these predictions; expected one of {', '.join(classes_of(pred))}.")
     rows = pred[pred.label.isin(classes)]
     p = rows[[f'p_{c}' for c in classes]].to_numpy(np.float64)
     p = p / np.maximum(p.sum(1, keepdims=True), 1e-12)
-    kept = rows.drop(columns=[f'p_{c}' for c in classes_of(pred)]).assign(label=pd.Categorical(rows.label.astype(object), categories=list(classes)))
+    label = pd.Categorical(rows.label.astype(object), categories=list(classes))
+    kept = rows.drop(columns=[f'p_{c}' for c in classes_of(pred)]).assign(label=label)
     return _relabelled(kept.join(pd.DataFrame(p, kept.index, [f'p_{c}' for c in classes])))
 
 def pooled_sums(pred, by:str='subject') -> tuple: # names (g,), sums (g, c, c) or (g, 2, 6)
     "What every score needs to know of each group."
-    if by not in pred: raise UserError(f"an interval over '{by}' was asked for, but the predictions have no such column.")
+    if by not in pred:
+        raise UserError(f"an interval over '{by}' was asked for, but the predictions have no such column.")
     group, p = pred[by].astype(str).to_numpy(), probabilities(pred)
     if not is_va(pred):
-        return group_confusions(pd.Categorical(pred.label, categories=classes_of(pred)).codes, p.argmax(1), group, p.shape[1])
+        return group_confusions(label_codes(pred), p.argmax(1), group, p.shape[1])
     both = pred.valence.notna() & pred.arousal.notna()
     parts = [ccc_sums(p[:, i], pred[c], group, both) for i, c in enumerate(('valence', 'arousal'))]
     return parts[0][0], np.stack([s for _, s in parts], 1)
 
 def mean_ccc(sums): return ccc_from_sums(sums).mean(-1) # (..., 2, 6)
 
-# %% ../nbs/43_evaluation.ipynb #2b70fdcb
+# %% ../nbs/43_evaluation.ipynb #784babd6
 def figures(pred, by:str='subject', draws:int=1000, prior=None, # (c,) training shares, for `log_loss_gain`
             **about) -> dict: # unit, split, smoothing, convention: repeated in every figure
     "All scores of one set of predictions, with intervals."
     _, sums = pooled_sums(pred, by)
     dress = lambda f, s=sums: {**bootstrap_ci(f, s, draws), 'by': by, **about}
     if is_va(pred):
-        return dict(ccc=dress(mean_ccc), **{f'ccc_{c}': dress(lambda s, i=i: ccc_from_sums(s)[..., i]) for i, c in enumerate(('valence', 'arousal'))},
-                    n=int(sums[:, 0, 0].sum()))
+        each = {f'ccc_{c}': dress(lambda s, i=i: ccc_from_sums(s)[..., i]) for i, c in enumerate(classes_of(pred))}
+        return dict(ccc=dress(mean_ccc), **each, n=int(sums[:, 0, 0].sum()))
     names, conf = classes_of(pred), sums.sum(0)
     out = {k: dress(f) for k, f in SCORES.items()}
     out |= {k: dress(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), v) for k, v in loss_sums(pred, by, prior).items()}
     seen = conf.sum(0) + conf.sum(1)
-    return dict(out, per_class_f1={c: dress(lambda s, i=i: per_class_f1(s)[..., i]) for i, c in enumerate(names)}, confusion=conf.tolist(),
-                classes=names, absent=[c for c, k in zip(names, seen) if k == 0], n=int(conf.sum()))
+    each = {c: dress(lambda s, i=i: per_class_f1(s)[..., i]) for i, c in enumerate(names)}
+    absent = [c for c, k in zip(names, seen) if k == 0]
+    return dict(out, per_class_f1=each, confusion=conf.tolist(), classes=names, absent=absent, n=int(conf.sum()))
 
 def loss_sums(pred, by, prior=None) -> dict: # score -> (g, 2): sum of the log-loss of each group, and number of labels
-    y = pd.Categorical(pred.label, categories=classes_of(pred)).codes
+    y = label_codes(pred)
     each = row_log_loss(y, probabilities(pred))
     g = pred[by].astype(str).factorize()[0][y >= 0]
     add = lambda v: np.stack([np.bincount(g, v[y >= 0]), np.bincount(g)], -1)
@@ -211,36 +230,40 @@ def loss_sums(pred, by, prior=None) -> dict: # score -> (g, 2): sum of the log-l
     guess = row_log_loss(y, np.broadcast_to(prior, (len(y), len(prior))))
     return dict(log_loss=add(each), prior_log_loss=add(guess), log_loss_gain=add(guess - each))
 
-# %% ../nbs/43_evaluation.ipynb #576bd07a
+# %% ../nbs/43_evaluation.ipynb #d3f8e7a3
 def subsets_of(corpus, subsets=None) -> dict: # name -> dict(clips=ids, restrict=classes or None)
-    "Named parts of a corpus: as given, or the values of its column `subset`; one labelled with two classes only is decided between them."
+    "Parts of a corpus, as given or by its column `subset`; one with labels of two classes is decided between them."
     clips = corpus.clips
-    if subsets is None and 'subset' in clips: subsets = {s: clips.subset == s for s in dict.fromkeys(clips.subset.dropna())}
+    if subsets is None and 'subset' in clips:
+        subsets = {s: clips.subset == s for s in dict.fromkeys(clips.subset.dropna())}
     out = {}
     for name, which in (subsets or {}).items():
         which = which if isinstance(which, dict) else dict(clips=which)
         part = which['clips']
-        own = clips.query(part) if isinstance(part, str) else clips[part] if getattr(part, 'dtype', None) == bool else clips[clips.clip_id.isin(list(part))]
+        if isinstance(part, str): own = clips.query(part)
+        else: own = clips[part if getattr(part, 'dtype', None) == bool else clips.clip_id.isin(list(part))]
         found = list(dict.fromkeys(own.label.dropna())) if 'label' in own else []
         pair = sorted(found, key=corpus.labels.index) if len(found) == 2 < corpus.labels.n else None
         out[name] = dict(clips=set(own.clip_id), restrict=which.get('restrict', pair))
     return out
 
+# %% ../nbs/43_evaluation.ipynb #f8872522
 def class_shares(corpus, split='train', level:str='clip') -> np.ndarray|None: # (c,)
     "Share of each class among the labels of a split; None where there are none."
     clips = corpus.clips[corpus.clips.split == split] if 'split' in corpus.clips else corpus.clips[:0]
-    if level == 'frame' and corpus.frames is not None: y = corpus.frames.label[corpus.frames.clip_id.isin(clips.clip_id)].to_numpy()
+    if level == 'frame' and corpus.frames is not None:
+        y = corpus.frames.label[corpus.frames.clip_id.isin(clips.clip_id)].to_numpy()
     else: y = corpus.labels.encode(clips.label) if 'label' in clips else np.array([], int)
     n = np.bincount(y[y >= 0].astype(int), minlength=corpus.labels.n)
     return n/n.sum() if n.sum() else None
 
-# %% ../nbs/43_evaluation.ipynb #bd419594
+# %% ../nbs/43_evaluation.ipynb #5234d0c8
 def evaluate(pred:pd.DataFrame, # from `predict`, `complete` and `smooth`
              corpus, # for subsets and the training shares
              by:str='subject', # whom the intervals resample: 'subject', 'group', 'clip_id'
              subsets=None, # name -> clip ids, boolean mask, query, or dict(clips=..., restrict=(class, class))
              draws:int=1000,
-            ) -> dict: # 'all' and every subset -> scores, each {value, ci95, n_groups, unit, split, smoothing, convention}
+            ) -> dict: # 'all' and every subset -> scores, each {value, ci95, n_groups, by, unit, split, smoothing, ...}
     "Every figure with its interval, for all rows and for each subset."
     unit, smoothing = ('frame' if 'frame' in pred else 'clip'), pred.attrs.get('smoothing_s', 0.)
     split = ','.join(sorted(set(pred.split.dropna().astype(str)))) if 'split' in pred else None
@@ -251,18 +274,20 @@ def evaluate(pred:pd.DataFrame, # from `predict`, `complete` and `smooth`
         if rows.empty or not is_va(pred) and rows.label.isna().all(): continue
         pair = None if is_va(pred) else part['restrict']
         prior = shares if shares is None or not pair else shares[[classes_of(pred).index(c) for c in pair]]
-        rows, prior = restricted(rows, pair) if pair else rows, prior if prior is None else prior/max(prior.sum(), 1e-12)
+        if pair: rows = restricted(rows, pair)
+        if prior is not None: prior = prior/max(prior.sum(), 1e-12)
         out[name] = dict(figures(rows, by, draws, prior, unit=unit, split=split, smoothing=smoothing,
                                  convention=convention(pred, unit, pair)), n_clips=int(rows.clip_id.nunique()))
     return out
 
+# %% ../nbs/43_evaluation.ipynb #79c3205b
 def convention(pred, unit, restrict=None) -> str:
     "The small print of a figure, in words."
     if is_va(pred): return f'CCC over all {unit}s concatenated, population statistics, 0 for a constant prediction'
     if restrict: return f'{unit}s pooled; decided between {" and ".join(restrict)} only'
     return f'{unit}s pooled; {len(classes_of(pred))} classes fixed, an absent one counts 0'
 
-# %% ../nbs/43_evaluation.ipynb #37037d00
+# %% ../nbs/43_evaluation.ipynb #43973b10
 def paired_bootstrap(pred_a:pd.DataFrame, pred_b:pd.DataFrame, # predictions of two models on the same clips
                      metric:str='macro_f1', # or 'accuracy', 'uar', 'weighted_f1', 'ccc'
                      by:str='subject', restrict=None, # classes to decide between
@@ -272,7 +297,9 @@ def paired_bootstrap(pred_a:pd.DataFrame, pred_b:pd.DataFrame, # predictions of 
     on = ['clip_id', 'frame'] if 'frame' in pred_a else ['clip_id']
     a, b = (p.sort_values(on, ignore_index=True) for p in (pred_a, pred_b))
     if len(a) != len(b) or not a[on].equals(b[on]):
-        raise UserError(f'expected predictions for the same {on[-1].replace("_id", "")}s, got {len(a)} and {len(b)} rows that do not match.')
+        what = on[-1].removesuffix('_id')
+        raise UserError(f'expected predictions for the same {what}s, got {len(a)} and {len(b)} rows that do not match.')
     a, b = (restricted(p, restrict) if restrict else p for p in (a, b))
     f = mean_ccc if is_va(a) else SCORES[metric]
-    return dict(paired_ci(f, pooled_sums(a, by)[1], pooled_sums(b, by)[1], draws), metric='ccc' if is_va(a) else metric, by=by)
+    gap = paired_ci(f, pooled_sums(a, by)[1], pooled_sums(b, by)[1], draws)
+    return dict(gap, metric='ccc' if is_va(a) else metric, by=by)

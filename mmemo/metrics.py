@@ -12,7 +12,7 @@ import numpy as np
 
 from .core import UserError, rng_for
 
-# %% ../nbs/40_metrics.ipynb #84fe66e3
+# %% ../nbs/40_metrics.ipynb #818d19d3
 def confusion(y, # (n,) label indices; `missing` is ignored
               p, # (n,) predicted indices
               n_classes:int, # fixed by the label space
@@ -31,18 +31,21 @@ def group_confusions(y, p, # (n,) label and predicted indices
     cell = (g*n_classes + y[y != missing])*n_classes + p[y != missing]
     return names, np.bincount(cell, minlength=len(names)*n_classes**2).reshape(-1, n_classes, n_classes)
 
+# %% ../nbs/40_metrics.ipynb #629aa06b
 def _checked(y, p, n_classes, missing):
     "Flat int arrays, or a sentence that says what is wrong with them."
     y, p = (np.asarray(a).reshape(-1).astype(np.int64) for a in (y, p))
     if len(y) != len(p): raise UserError(f'expected as many predictions as labels, got {len(p)} and {len(y)}.')
     for what, a in (('label', y[y != missing]), ('prediction', p[y != missing])):
         bad = a[(a < 0) | (a >= n_classes)]
-        if len(bad): raise UserError(f'expected every {what} in 0 to {n_classes - 1} (or {missing} for no label), got {bad[0]}.')
+        if len(bad):
+            raise UserError(f'expected every {what} in 0 to {n_classes - 1} (or {missing} for no label), got {bad[0]}.')
     return y, p
 
-# %% ../nbs/40_metrics.ipynb #286a9c6c
+# %% ../nbs/40_metrics.ipynb #45b2a510
 def _share(a, b, empty=0.0): # a/b, and `empty` where b is 0
-    return np.divide(a, b, out=np.full(np.broadcast_shapes(np.shape(a), np.shape(b)), float(empty)), where=np.asarray(b) > 0)
+    out = np.full(np.broadcast_shapes(np.shape(a), np.shape(b)), float(empty))
+    return np.divide(a, b, out=out, where=np.asarray(b) > 0)
 
 def per_class_f1(conf) -> np.ndarray: # (..., c) from counts (..., c, c)
     "F1 of every class; 0 for a class that is neither labelled nor predicted."
@@ -74,14 +77,15 @@ def classification_scores(y, # (n,) label indices
     return dict(macro_f1=float(macro_f1(conf)), weighted_f1=float(weighted_f1(conf)), accuracy=float(accuracy(conf)),
                 uar=float(uar(conf)), per_class_f1=per_class_f1(conf), confusion=conf, absent=absent, n=int(conf.sum()))
 
-# %% ../nbs/40_metrics.ipynb #0a220905
+# %% ../nbs/40_metrics.ipynb #b13c8eed
 def row_log_loss(y, # (n,) label indices
                  probs, # (n, c) probabilities, one row a frame or clip
                  missing:int=-1,
                 ) -> np.ndarray: # (n,) -log of the probability of the label; nan where there is none
     "Negative log-likelihood of each label, in nats."
     y, probs = np.asarray(y, np.int64), np.asarray(probs, np.float64)
-    if len(y) != len(probs): raise UserError(f'expected as many rows of probabilities as labels, got {len(probs)} and {len(y)}.')
+    if len(y) != len(probs):
+        raise UserError(f'expected as many rows of probabilities as labels, got {len(probs)} and {len(y)}.')
     picked = probs[np.arange(len(y)), np.where(y == missing, 0, y)]
     return np.where(y == missing, np.nan, -np.log(np.clip(picked, 1e-7, 1)))
 
@@ -90,7 +94,7 @@ def log_loss(y, probs, missing:int=-1) -> float:
     each = row_log_loss(y, probs, missing)
     return float(each[~np.isnan(each)].mean()) if (~np.isnan(each)).any() else float('nan')
 
-# %% ../nbs/40_metrics.ipynb #9e5c8294
+# %% ../nbs/40_metrics.ipynb #afc08183
 def ccc_sums(x, y, # (n,) predictions and labels
              groups=None, # (n,) subject or video; all one group where absent
              valid=None, # (n,) bool, where there is a label
@@ -98,7 +102,8 @@ def ccc_sums(x, y, # (n,) predictions and labels
     "What CCC needs to know of each group."
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     keep = ~(np.isnan(x) | np.isnan(y)) & (True if valid is None else np.asarray(valid, bool))
-    names, g = np.unique(np.zeros(len(x), int)[keep] if groups is None else np.asarray(groups)[keep], return_inverse=True)
+    groups = np.zeros(len(x), int) if groups is None else np.asarray(groups)
+    names, g = np.unique(groups[keep], return_inverse=True)
     x, y = x[keep], y[keep]
     shift = y.mean() if len(y) else 0.
     x, y = x - shift, y - shift
@@ -142,13 +147,14 @@ def _interval(figures, level=.95):
     figures = figures[~np.isnan(figures)]
     return [float(q) for q in np.quantile(figures, [(1 - level)/2, (1 + level)/2])] if len(figures) else None
 
-# %% ../nbs/40_metrics.ipynb #a7fda8eb
+# %% ../nbs/40_metrics.ipynb #efd34983
 def paired_ci(score, # function of sums to figures
               a, b, # (g, ...) sums of two models over the same groups in the same order
               draws:int=2000, seed:int=0, level:float=.95,
              ) -> dict: # value (a minus b), ci95, p_better (share of draws in which a is above b), n_groups, few_groups
     "The difference of two models, resampled over the groups that they share."
-    if np.shape(a) != np.shape(b): raise UserError(f'expected sums over the same groups, got shapes {np.shape(a)} and {np.shape(b)}.')
+    if np.shape(a) != np.shape(b):
+        raise UserError(f'expected sums over the same groups, got shapes {np.shape(a)} and {np.shape(b)}.')
     g = len(a)
     gaps = score(resampled(a, draws, seed)) - score(resampled(b, draws, seed)) if g > 1 else np.array([])
     return dict(value=float(score(np.sum(a, 0)) - score(np.sum(b, 0))), ci95=_interval(gaps, level),

@@ -37,7 +37,7 @@ MODELS.update({
     'linear': Entry(Linear, LinearConfig, {}, 'pooled features and logistic regression: the honest floor'),
 })
 
-# %% ../nbs/36_models.ipynb #152c672b
+# %% ../nbs/36_models.ipynb #6c43a85e
 def make_config(name:str, overrides:dict): # the registered name, and fields
     "The configuration of a preset with some fields replaced; an unknown field is named."
     entry = MODELS.get_or_explain(name)
@@ -57,11 +57,12 @@ def build(name:str, # as in `available()`
     common = dict(n_classes=n_classes, task=task, level=level, **overrides)
     if dims is not None: common['dims'] = dict(dims)
     config = make_config(name, common)
+    if gone := [m for m in MODELS[name].model.modalities if m not in config.dims]:
+        raise UserError(f"model '{name}' reads {gone[0]}, but no width was given for it.")
     return named(MODELS[name].model(config), name)
 
 def named(model, name:str):
     if model.config.task not in model.tasks: raise UserError(f"model '{name}' knows {', '.join(model.tasks)}, not '{model.config.task}'.")
-    if gone := [m for m in model.modalities if m not in model.config.dims]: raise UserError(f"model '{name}' reads {gone[0]}, but no width was given for it.")
     model.name, model.n_classes = name, model.config.n_classes
     return model
 

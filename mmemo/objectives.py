@@ -82,12 +82,12 @@ def text_class_embeddings(text_tower, # callable: list of sentences -> (n, d) ve
     parts = F.normalize(vectors, dim=-1).split([len(ss) for ss in prompts.values()])
     return F.normalize(torch.stack([p.mean(0) for p in parts]), dim=-1)
 
-# %% ../nbs/41_objectives.ipynb #8c140a56
+# %% ../nbs/41_objectives.ipynb #8a392063
 class TextGuide(nn.Module):
     "Pulls visual vectors towards the words of their class."
     def __init__(self, class_embeddings:Tensor, # (c, d) from `text_class_embeddings`
                  form:str='class_prompt', # or 'infonce'
-                 scale:float=100., # 1/temperature at the start; CLIP's own is 100, the alternative in the literature 1/0.07
+                 scale:float=100., # 1/temperature at the start; CLIP's own is 100, the usual alternative 1/0.07
                  learn_scale:bool=True, # False keeps it fixed
                  max_scale:float=100.):
         super().__init__()
@@ -101,7 +101,7 @@ class TextGuide(nn.Module):
     @property
     def scale(self) -> float: return float(self.log_scale.detach().exp())
 
-    def forward(self, u, y, mask=None): # (b, d) or (b, t, d), labels of the same leading shape (or (b,) for frames' vectors)
+    def forward(self, u, y, mask=None): # (b, d) or (b, t, d); labels and mask (b,) or (b, t)
         "The guide's loss over labelled items that have a vector; 0 with a graph where there are none."
         with torch.no_grad(): self.log_scale.clamp_(max=self.max_log)
         if u.ndim - 1 > y.ndim: u = u.mean(1) # one label for the whole window: its pooled vector
@@ -132,28 +132,36 @@ def pool_by_class(u, y, keep, n_classes): # (b, t, d), (b, t), (b, t)
     classes = torch.arange(n_classes, device=y.device).expand(len(u), -1)
     return rearrange(pooled, 'b c d -> (b c) d'), classes.flatten(), (hot.sum(1) > 0).flatten()
 
-# %% ../nbs/41_objectives.ipynb #e5840448
+# %% ../nbs/41_objectives.ipynb #897a69b0
 LOSSES = Registry('loss')
 LOSSES.update(ce=masked_cross_entropy, focal=focal, ccc=lambda pred, y, mask, weight=None: ccc_loss(pred, y, mask))
 
+# %% ../nbs/41_objectives.ipynb #27bfd025
 class Objective(nn.Module):
     "The loss of a task, with or without the text guide."
     def __init__(self, loss:str='ce', # 'ce', 'focal' or 'ccc'
                  weight:Tensor|None=None, # (c,) class weights, as from `class_weights`
                  guide:TextGuide|None=None,
-                 lambda_text:float=0.): # weight of the guide
+                 lambda_text:float=0., # weight of the guide
+                 lambda_alone:float=0.): # weight of what each stream says by itself, where the model tells it
         super().__init__()
-        self.loss, self.guide, self.lambda_text = LOSSES.get_or_explain(loss), guide, lambda_text
+        self.loss, self.guide = LOSSES.get_or_explain(loss), guide
+        self.lambda_text, self.lambda_alone = lambda_text, lambda_alone
         self.register_buffer('weight', weight)
-        if lambda_text and guide is None: raise UserError(f'lambda_text is {lambda_text}, but there is no text guide; give one, or set it to 0.')
+        if lambda_text and guide is None:
+            raise UserError(f'lambda_text is {lambda_text}, but there is no text guide; give one, or set it to 0.')
 
     def forward(self, output, # what the model returned: `logits`, `embedding`
                 batch, # `y` and `y_mask` are used
                ) -> tuple: # loss, {part: detached scalar}
         main = self.loss(output.logits, batch.y, batch.y_mask, self.weight)
         parts = dict(task=main.detach())
+        if self.lambda_alone and getattr(output, 'alone', None):
+            alone = sum(self.loss(z, batch.y, batch.y_mask, self.weight) for z in output.alone)
+            main, parts = main + self.lambda_alone*alone, dict(parts, alone=alone.detach())
         if not (self.lambda_text and self.guide): return main, parts
         if output.embedding is None:
-            raise UserError('the text guide needs visual vectors in text space; build the model with text_dim set, or set lambda_text to 0.')
+            raise UserError('the text guide needs visual vectors in text space; '
+                            'build the model with text_dim set, or set lambda_text to 0.')
         text = self.guide(output.embedding, batch.y, batch.y_mask)
         return main + self.lambda_text*text, dict(parts, text=text.detach())

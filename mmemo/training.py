@@ -19,7 +19,7 @@ from .core import UserError, pick_device, seed_everything
 from .metrics import ccc, classification_scores
 from .objectives import Objective, TextGuide, class_weights, count_labels
 
-# %% ../nbs/42_training.ipynb #1c982962
+# %% ../nbs/42_training.ipynb #314552f4
 @dataclass
 class TrainConfig:
     "How a model is trained."
@@ -35,6 +35,7 @@ class TrainConfig:
     class_weight: float = 0.5 # class weights 1/n^this; 0 = none
     lambda_text: float = 0.1 # weight of the text guide; 0 = none, and no text tower is loaded
     guide: str = 'class_prompt' # or 'infonce'
+    lambda_alone: float = 1.0 # weight of each stream's own answer, where a model gives one (chosen; 0 = none)
     guide_scale: float = 100.0 # 1/temperature at the start
     learn_scale: bool = True # learn the temperature, capped at 100
     modality_dropout: float = 0.0 # chance to hide a modality of a training window, on top of the model's own
@@ -46,31 +47,34 @@ class TrainConfig:
 
     def __post_init__(self): check_settings(self)
 
-# %% ../nbs/42_training.ipynb #e4b302dd
+# %% ../nbs/42_training.ipynb #02b217bf
 def check_settings(config:TrainConfig):
     "Raise `UserError` for a value that training would trip over later."
     for name, known in (('monitor', ('score', 'loss')), ('precision', ('auto', 'fp32', 'bf16', 'fp16'))):
-        if (found := getattr(config, name)) not in known: raise UserError(f"training setting '{name}' is '{found}'; expected {' or '.join(known)}.")
+        if (found := getattr(config, name)) not in known:
+            raise UserError(f"training setting '{name}' is '{found}'; expected {' or '.join(known)}.")
     for name in ('epochs', 'batch', 'accumulate'):
-        if (found := getattr(config, name)) < 1: raise UserError(f"training setting '{name}' is {found}; expected 1 or more.")
+        if (found := getattr(config, name)) < 1:
+            raise UserError(f"training setting '{name}' is {found}; expected 1 or more.")
 
-# %% ../nbs/42_training.ipynb #61540032
+# %% ../nbs/42_training.ipynb #87b011e5
 def warm_cosine(step:int, steps:int, warmup:float=.05) -> float: # factor on the learning rate
     "Linear up over the first share of steps, then half a cosine down to 0."
     rise = max(1, round(warmup*steps))
     return (step + 1)/rise if step < rise else .5*(1 + math.cos(math.pi*(step - rise)/max(1, steps - rise)))
 
-def make_optimiser(modules, config:TrainConfig): # the model, and the objective where it learns something (the temperature)
+def make_optimiser(modules, config:TrainConfig): # the model, and the objective where it learns a temperature
     "AdamW with decay on matrices only."
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
     matrix = [p.squeeze().ndim > 1 for p in params] # squeezed: a (1, 1, d) token and a weight norm's gain are vectors
-    groups = [dict(params=[p for p, is_m in zip(params, matrix) if is_m == want], weight_decay=config.weight_decay*want) for want in (True, False)]
+    groups = [dict(params=[p for p, is_m in zip(params, matrix) if is_m == want], weight_decay=config.weight_decay*want)
+              for want in (True, False)]
     fused = all(p.device.type in ('cpu', 'cuda') for p in params)
     return torch.optim.AdamW([g for g in groups if g['params']], lr=config.lr, fused=fused)
 
-# %% ../nbs/42_training.ipynb #e8369ada
+# %% ../nbs/42_training.ipynb #47e32d1a
 class KeepBest:
-    "Remembers the weights with the best validation score, stops after `patience` epochs without a better one, and puts the best back."
+    "Keeps the best weights by validation, stops after `patience` epochs without better ones, and puts the best back."
     def __init__(self, patience:int=8, monitor:str='score'): # 'score' or 'loss'
         self.patience, self.monitor, self.best, self.epoch, self.weights = patience, monitor, None, None, None
 
@@ -80,21 +84,24 @@ class KeepBest:
         now = (-r['val_loss'],) if self.monitor == 'loss' else (round(r['val_score'], 6), -r['val_loss'])
         if self.best is None or now > self.best:
             self.best, self.epoch = now, trainer.epoch
-            self.weights = [{k: v.detach().clone() for k, v in m.state_dict().items()} for m in (trainer.bare_model, trainer.objective)]
+            self.weights = [{k: v.detach().clone() for k, v in m.state_dict().items()}
+                            for m in (trainer.bare_model, trainer.objective)]
         if self.patience and trainer.epoch - self.epoch >= self.patience: trainer.stop = True
 
     def after_fit(self, trainer):
         trainer.best_epoch = self.epoch
         for m, w in zip((trainer.bare_model, trainer.objective), self.weights or ()): m.load_state_dict(w)
 
-# %% ../nbs/42_training.ipynb #52a41ea3
+# %% ../nbs/42_training.ipynb #6ffc0c20
 class ProgressBar:
     "One bar over the epochs, with the last scores beside it."
     def before_fit(self, trainer):
         from tqdm.auto import tqdm
-        self.bar = tqdm(total=trainer.config.epochs, desc=getattr(trainer.bare_model, 'name', 'training'), unit='epoch', leave=False)
+        name = getattr(trainer.bare_model, 'name', 'training')
+        self.bar = tqdm(total=trainer.config.epochs, desc=name, unit='epoch', leave=False)
     def after_epoch(self, trainer):
-        self.bar.set_postfix({k: f'{trainer.record[k]:.3f}' for k in ('train_loss', 'val_loss', 'val_score') if k in trainer.record})
+        r = trainer.record
+        self.bar.set_postfix({k: f'{r[k]:.3f}' for k in ('train_loss', 'val_loss', 'val_score') if k in r})
         self.bar.update()
     def after_fit(self, trainer): self.bar.close()
 
@@ -108,7 +115,7 @@ class ModalityDropout:
         keep = torch.where(keep.any(1, keepdim=True), keep, there)
         for i, m in enumerate(mask): mask[m] = mask[m] & keep[:, i, None]
 
-# %% ../nbs/42_training.ipynb #78f7e21c
+# %% ../nbs/42_training.ipynb #3520a029
 def label_counts(windows, n_classes:int) -> Tensor: # (c,)
     "How many labels of each class the windows' clips (or frames) have."
     y, there = windows.labels
@@ -122,12 +129,15 @@ def make_objective(config:TrainConfig, windows, # training windows
                    anchors:Tensor|None=None, # (c, d) from `text_class_embeddings`; needed where lambda_text is above 0
                   ) -> Objective:
     "The loss for these windows."
-    if windows.settings.task == 'va': return Objective('ccc' if config.loss == 'auto' else config.loss)
+    loss = ('ccc' if windows.settings.task == 'va' else 'ce') if config.loss == 'auto' else config.loss
+    if windows.settings.task == 'va': return Objective(loss, lambda_alone=config.lambda_alone)
     weight = class_weights(label_counts(windows, n_classes), config.class_weight) if config.class_weight else None
-    guide = TextGuide(anchors, config.guide, config.guide_scale, config.learn_scale) if config.lambda_text and anchors is not None else None
-    return Objective('ce' if config.loss == 'auto' else config.loss, weight, guide, config.lambda_text if guide else 0.)
+    wanted = config.lambda_text and anchors is not None
+    guide = TextGuide(anchors, config.guide, config.guide_scale, config.learn_scale) if wanted else None
+    return Objective(loss, weight, guide,
+                     config.lambda_text if guide else 0., config.lambda_alone)
 
-# %% ../nbs/42_training.ipynb #2a18ad96
+# %% ../nbs/42_training.ipynb #c4792a6c
 def make_accelerator(config:TrainConfig):
     "An `Accelerator` for this config, whatever was asked for earlier in the process."
     from accelerate import Accelerator
@@ -136,18 +146,20 @@ def make_accelerator(config:TrainConfig):
     AcceleratorState._reset_state(reset_partial_state=not spread)
     device = pick_device(config.device)
     name = ('bf16' if device.type == 'cuda' else 'fp32') if config.precision == 'auto' else config.precision
-    return Accelerator(cpu=device.type == 'cpu', mixed_precision='no' if name == 'fp32' else name, gradient_accumulation_steps=config.accumulate)
+    return Accelerator(cpu=device.type == 'cpu', mixed_precision='no' if name == 'fp32' else name,
+                       gradient_accumulation_steps=config.accumulate)
 
-# %% ../nbs/42_training.ipynb #445f4549
+# %% ../nbs/42_training.ipynb #fdb73924
 class Trainer:
     "Trains a model on windows; `history` has one record an epoch."
     def __init__(self, model, train_windows, val_windows=None, config=None, objective=None, callbacks=()):
-        self.config, self.callbacks, self.history, self.stop, self.best_epoch = config or TrainConfig(), list(callbacks), [], False, None
+        self.config, self.callbacks = config or TrainConfig(), list(callbacks)
+        self.history, self.stop, self.best_epoch = [], False, None
         seed_everything(self.config.seed)
         self.accelerator = make_accelerator(self.config)
-        self.train_windows, self.val_windows = (w and w.to(self.accelerator.device) for w in (train_windows, val_windows))
-        self.bare_model, self.objective = model, (objective or Objective()).to(self.accelerator.device)
-        model.to(self.accelerator.device)
+        device = self.accelerator.device
+        self.train_windows, self.val_windows = (w and w.to(device) for w in (train_windows, val_windows))
+        self.bare_model, self.objective = model.to(device), (objective or Objective()).to(device)
 
     def emit(self, event):
         for callback in self.callbacks: getattr(callback, event, lambda trainer: None)(self)
@@ -171,7 +183,7 @@ def fit(self:Trainer) -> list: # the history
 
 Trainer.fit = fit
 
-# %% ../nbs/42_training.ipynb #b6fde547
+# %% ../nbs/42_training.ipynb #e6c1bc61
 def prepare(self:Trainer):
     "Optimiser, schedule, and the model as accelerate wants it."
     c = self.config
@@ -184,7 +196,8 @@ def one_epoch(self:Trainer) -> dict: # mean of the loss and of its parts
     "Every training window once, in an order that depends on seed and epoch alone."
     self.model.train(); self.emit('before_epoch')
     losses = []
-    for self.batch in self.train_windows.batches(self.config.batch, shuffle=True, seed=self.config.seed*100_003 + self.epoch):
+    order = self.config.seed*100_003 + self.epoch
+    for self.batch in self.train_windows.batches(self.config.batch, shuffle=True, seed=order):
         self.emit('before_batch')
         with self.accelerator.accumulate(self.model): self.step()
         losses.append(dict(loss=self.loss.detach(), **self.parts))
@@ -192,6 +205,7 @@ def one_epoch(self:Trainer) -> dict: # mean of the loss and of its parts
     means = torch.stack([torch.stack(list(p.values())) for p in losses]).mean(0).tolist()
     return {**{f'train_{k}': v for k, v in zip(losses[0], means)}, 'lr': self.optimiser.param_groups[0]['lr']}
 
+# %% ../nbs/42_training.ipynb #be0e675c
 def step(self:Trainer):
     self.output = self.model(self.batch)
     self.loss, self.parts = self.objective(self.output, self.batch)
@@ -202,7 +216,7 @@ def step(self:Trainer):
 
 Trainer.prepare, Trainer.one_epoch, Trainer.step = prepare, one_epoch, step
 
-# %% ../nbs/42_training.ipynb #463530d8
+# %% ../nbs/42_training.ipynb #2377b737
 @torch.no_grad()
 def validate(self:Trainer) -> dict: # val_loss, val_score, and the scores by name; empty without validation windows
     "Loss and pooled scores on validation."
@@ -216,7 +230,8 @@ def validate(self:Trainer) -> dict: # val_loss, val_score, and the scores by nam
         pairs.append((output.logits[batch.y_mask].float(), batch.y[batch.y_mask]))
     p, y = (torch.cat(part).cpu().numpy() for part in zip(*pairs))
     n = torch.stack(counts)
-    if not int(n.sum()): raise UserError('no validation window has a label, so there is nothing to stop or choose by; label some, or train without validation.')
+    if not int(n.sum()):
+        raise UserError('no validation window has a label: there is nothing to choose by; label some, or do without.')
     return dict(val_loss=float((torch.stack(losses)*n).sum()/n.sum()), **pooled_scores(p, y, output.task))
 
 def pooled_scores(p, # (n, c) logits, or (n, 2) valence and arousal
@@ -229,7 +244,7 @@ def pooled_scores(p, # (n, c) logits, or (n, 2) valence and arousal
 
 Trainer.validate = validate
 
-# %% ../nbs/42_training.ipynb #ac79776e
+# %% ../nbs/42_training.ipynb #09c54aaa
 def fit_whole(trainer:Trainer) -> list: # the history
     "For models with `.fit(batch)`: all training windows as one batch."
     started = time.perf_counter()
@@ -242,6 +257,7 @@ def fit_whole(trainer:Trainer) -> list: # the history
     trainer.emit('after_epoch'); trainer.emit('after_fit')
     return trainer.history
 
+# %% ../nbs/42_training.ipynb #f4b45df4
 def own_callbacks(config:TrainConfig) -> list: # what the config itself asks for
     lose = [ModalityDropout(config.modality_dropout)] if config.modality_dropout else []
     return [KeepBest(config.patience, config.monitor), *lose, *([ProgressBar()] if config.progress else [])]

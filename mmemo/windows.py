@@ -64,7 +64,7 @@ def rows(batch:Batch, which:Tensor) -> Batch: # indices or a boolean mask over b
         return None if v is None else np.asarray(v, object)[which.cpu().numpy()].tolist()
     return replace(batch, **{k: pick(v) for k, v in vars(batch).items()})
 
-# %% ../nbs/22_windows.ipynb #5bb563e1
+# %% ../nbs/22_windows.ipynb #acac55d9
 @dataclass
 class Output:
     "What a model says about a batch."
@@ -74,6 +74,7 @@ class Output:
     mask: Tensor|None = None # (b, t) which steps of the grid exist
     embedding: Tensor|None = None # (b, e) or (b, t, e) visual vector in text space, of length 1, or 0 where no face was seen
     maps: list = field(default_factory=list) # AttentionMaps
+    alone: list = field(default_factory=list) # what each stream says by itself, shaped as `logits`; for the training objective
 
     @property
     def probabilities(self) -> Tensor: # the shape of `logits`

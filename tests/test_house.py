@@ -99,5 +99,5 @@ def test_notebook_form(path):
         assert not any(re.search(r'^\s*(def|class) ', c, re.M) for c in code)
     else:
         assert ''.join(cells[0]['source']).startswith('# ')
-        long = [len(c.splitlines()) for c in code if re.match(r'#\s*\|\s*export', c) and len(c.splitlines()) > 32]
+        long = [len(c.splitlines()) for c in code if re.match(r'#\s*\|\s*export', c) and len(c.splitlines()) > 40]
         assert not long, f'exported cells of {long} lines'

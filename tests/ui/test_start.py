@@ -82,8 +82,10 @@ def page(browser, lab):
     page.goto(f'{lab}/lab/tree/start.ipynb?reset')
     page.wait_for_selector('.jp-Notebook .jp-Cell', timeout=120_000)
     page.wait_for_function('window.jupyterapp')
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=120_000)
-    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    # cells that are run before the kernel has answered once are lost without a word
+    page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=180_000)
+    page.wait_for_timeout(1000)
+    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }") # not awaited: it ends when the last cell has
     page.wait_for_selector('.mmemo-figure', timeout=240_000)
     wait_for(page, lambda f: len(f) == 5 and all(x['drawn'] for x in f.values()), 'five figures')
     yield page
