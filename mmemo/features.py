@@ -30,7 +30,7 @@ from .faces import FaceSettings, FaceTracker, face_chunks
 from .manifest import Corpus, read_table, write_table
 from .media import SILENCE_DB, VideoReader, decoder_version, loudness_db, probe, read_audio
 
-# %% ../nbs/21_features.ipynb #dd9c5234
+# %% ../nbs/21_features.ipynb #a3542313
 @dataclass
 class Track:
     "Features of one clip in one modality."
@@ -47,12 +47,14 @@ class Track:
                             f'got {len(self.time)} and {len(self.valid)}.')
 
 def compact(values:np.ndarray # (t, d) float32
-           ) -> np.ndarray: # float16 where that is harmless
-    "The same features in half precision, unless that would change them."
+           ) -> np.ndarray: # float16, or float32 if a step needs it
+    "Features rounded to half precision, step by step, where that is harmless."
+    if values.dtype == np.float16: return values
     values = np.asarray(values, np.float32)
-    with np.errstate(over='ignore'): half = values.astype(np.float16)
-    error = np.linalg.norm(half.astype(np.float32) - values, axis=-1)
-    return half if bool(np.all(error <= 1e-3*np.linalg.norm(values, axis=-1))) else values
+    with np.errstate(over='ignore', invalid='ignore'):
+        half = values.astype(np.float16); wide = half.astype(np.float32)
+        harmless = np.linalg.norm(wide - values, axis=-1) <= 1e-3*np.linalg.norm(values, axis=-1)
+    return half if harmless.all() else np.where(harmless[:, None], wide, values)
 
 # %% ../nbs/21_features.ipynb #fd39a855
 def place_bytes(data:bytes, path:Path, # where the finished file stands
@@ -149,7 +151,7 @@ def jobs_of(corpus:Corpus, limit:int=0) -> list:
     sound = lambda r: corpus.path(r, 'audio_path' if isinstance(r.get('audio_path'), str) else 'path')
     return [Job(r['clip_id'], corpus.path(r), sound(r), seconds(r.get('start')), seconds(r.get('end'))) for r in rows]
 
-# %% ../nbs/21_features.ipynb #9f94c5f9
+# %% ../nbs/21_features.ipynb #bb315e44
 def open_frames(job:Job, settings:ExtractSettings, sound:bool) -> VideoReader|None:
     "A clip's video; None where there is sound alone, which makes the face missing and the clip not bad."
     info = probe(job.path)
@@ -158,7 +160,7 @@ def open_frames(job:Job, settings:ExtractSettings, sound:bool) -> VideoReader|No
 
 def read_frames(reader:VideoReader, encoder:VisualEncoder, settings:ExtractSettings):
     "Yield (frames ready for the encoder, times, valid) in chunks whose size bounds the memory."
-    size, every = encoder.batch//2, settings.every
+    size, every = max(1, encoder.batch//4), settings.every
     if is_plain(settings.faces): chunks = ((i, f, None, np.ones(len(f), bool)) for i, f in reader.chunks(size, every))
     else: chunks = face_chunks(reader, settings.faces, size, every)
     for indices, crops, _, valid in chunks: yield encoder.preprocess(crops), reader.times[indices], valid
@@ -210,7 +212,7 @@ def read_ahead(jobs, make, # make(job) yields items; may raise
         for t in threads: t.join()
         torch.set_num_threads(before) # the workers' choice must not reach whoever comes next
 
-# %% ../nbs/21_features.ipynb #80e61574
+# %% ../nbs/21_features.ipynb #6052ffa7
 def take_frames(waiting:deque, # of (job, frames): taken from the left, an overlong chunk is cut in two
                 room:int) -> list: # (job, frames) that fill `room` at most
     "Frames for one batch."
@@ -223,11 +225,11 @@ def take_frames(waiting:deque, # of (job, frames): taken from the left, an overl
 
 def whole_clip(job:Job, dim:int): # values, time, valid
     "Put a clip's parts together and let go of them."
-    parts, steps = [np.zeros((0, dim), np.float32), *job.parts], [(np.zeros(0), np.zeros(0, bool)), *job.steps]
+    parts, steps = [np.zeros((0, dim), np.float16), *job.parts], [(np.zeros(0), np.zeros(0, bool)), *job.steps]
     job.parts, job.steps = [], []
     return np.concatenate(parts), *(np.concatenate(s) for s in zip(*steps))
 
-# %% ../nbs/21_features.ipynb #2bdad852
+# %% ../nbs/21_features.ipynb #59dbb82b
 class ClipBatches:
     "Constant batches with frames of several clips; calls `finish(job, values, time, valid)` when a clip is whole."
     def __init__(self, encoder:VisualEncoder, finish, watch, share:bool=True): # share: may two clips meet in a batch?
@@ -252,7 +254,7 @@ class ClipBatches:
         for job in {id(j): j for j, _ in taken}.values(): self.watch('encode', 'visual', job.keys['visual'])
         values, at = self.encoder.encode(torch.cat([x for _, x in taken])), 0
         for job, x in taken:
-            job.parts.append(values[at:at + len(x)]); at += len(x); job.left -= len(x)
+            job.parts.append(compact(values[at:at + len(x)])); at += len(x); job.left -= len(x)
             if job.ended and not job.left: self.finish(job, *whole_clip(job, self.encoder.dim))
         self.n -= at; self.frames += at
 

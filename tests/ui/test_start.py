@@ -86,7 +86,9 @@ def page(browser, lab):
     page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=180_000)
     page.wait_for_timeout(1000)
     page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }") # not awaited: it ends when the last cell has
-    page.wait_for_selector('.mmemo-figure', timeout=240_000)
+    page.wait_for_selector('.mmemo-figure, .jp-OutputArea-output .warning', timeout=240_000)
+    said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
+    if said: pytest.fail(f'no panel: {said[0]}')
     wait_for(page, lambda f: len(f) == 5 and all(x['drawn'] for x in f.values()), 'five figures')
     yield page
     page.close()
