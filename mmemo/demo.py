@@ -127,7 +127,7 @@ def summary(told:dict, out) -> str: # what stands in demo.json, and its folder
                       'Macro-F1, eight classes (XOR: two)', printed(told['rows'], 'macro_f1'), '', 'Accuracy', printed(told['rows'], 'accuracy'), '',
                       'XOR controls', *controls, '', f'Took {took}.', f'Look at {Path(out)/"report.html"}, or open nbs/workbench/start.ipynb (`make lab`).'])
 
-# %% ../nbs/63_demo.ipynb #a7e666dc
+# %% ../nbs/63_demo.ipynb #c5a51878
 def sample_strip(corpus:Corpus, n:int=10): # -> film strip of test clips, one a state, at the middle of the evidence
     "What the planted faces look like."
     from mmemo.media import VideoReader
@@ -135,7 +135,8 @@ def sample_strip(corpus:Corpus, n:int=10): # -> film strip of test clips, one a 
     clips = corpus.clips[corpus.clips.split == 'test'].drop_duplicates('face_state').sort_values('face_state').head(n)
     middles = ((clips.face_onset + clips.face_offset) / 2).to_numpy()
     frames = [VideoReader(corpus.path(c)).at(t) for (_, c), t in zip(clips.iterrows(), middles)]
-    return film_strip(frames, middles, title='Planted faces at the middle of their evidence: ' + ', '.join(clips.face_state))
+    strip = film_strip(frames, np.arange(len(frames)) + .5, len(frames), title='Planted faces at the middle of their evidence')
+    return strip.update_xaxes(tickvals=np.arange(len(frames)) + .5, ticktext=list(clips.face_state))
 
 def write_pages(out:Path, runs:dict, told:dict, corpus:Corpus):
     "Each run's report, and the demo's own page that leads to them."

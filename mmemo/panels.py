@@ -8,8 +8,8 @@ __all__ = ['HELP', 'SPEAKER', 'ClipSource', 'clip_list', 'ClipState', 'static', 
            'ClipController', 'offer', 'figures', 'draw', 'listen', 'find', 'step', 'ClipPanel', 'NoPanel', 'find_run',
            'open_source', 'clip_panel']
 
-# %% ../nbs/71_panels.ipynb #7f65dbde
-import html, json
+# %% ../nbs/71_panels.ipynb #92d34643
+import html
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,7 @@ from plotly.offline import get_plotlyjs
 from .core import UserError
 from .media import MediaError, VideoReader, read_audio
 from .plots import (attention_map, empty_figure, film_strip, letter_of, loudness, probability_timeline, spectrogram,
-                         strip_times, themed, waveform)
+                         strip_times, themed, untitled, waveform)
 from .predict import Evidence, look_at
 from .report import figure_block, page, table, warning, words
 
@@ -94,7 +94,7 @@ class ClipState(t.HasTraits):
     scale = t.Enum(('own', 'even'), 'own', help="full colour at the map's largest weight, or at four times an even share")
     theme = t.Enum(('light', 'dark'), 'light', help='follows JupyterLab')
 
-# %% ../nbs/71_panels.ipynb #9ce2c3c8
+# %% ../nbs/71_panels.ipynb #5aa5c367
 def static(name:str) -> str: # a file of mmemo/static
     return files('mmemo').joinpath('static', name).read_text(encoding='utf8')
 
@@ -117,7 +117,7 @@ class Canvas(anywidget.AnyWidget):
 
 def redraw(canvas:Canvas, fig:go.Figure, theme:str='light'):
     "Show another figure in the same place."
-    canvas.figure = json.loads(themed(fig, theme).to_json())
+    canvas.figure = untitled(themed(fig, theme))
 
 # %% ../nbs/71_panels.ipynb #238a9522
 class PageWatch(anywidget.AnyWidget):

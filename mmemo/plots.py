@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'HISTORY_INK', 'make_template', 'themed',
-           'titled', 'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline',
-           'label_ends', 'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row',
-           'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness',
-           'describe_map', 'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'pretty',
-           'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
-           'nuisance_curve']
+           'titled', 'untitled', 'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans',
+           'describe_timeline', 'label_ends', 'add_spans', 'probability_timeline', 'va_timeline', 'envelope',
+           'loudness_curve', 'time_row', 'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times',
+           'film_strip', 'nearness', 'describe_map', 'describe_signed', 'attention_map', 'describe_confusion',
+           'confusion_matrix', 'pretty', 'model_colour', 'score_rows', 'scores_figure', 'describe_scores',
+           'history_keys', 'history_curves', 'nuisance_curve']
 
-# %% ../nbs/60_plots.ipynb #afb24e4e
-import base64, io, textwrap
+# %% ../nbs/60_plots.ipynb #5b74dcb1
+import base64, io, json, textwrap
 
 import numpy as np
 import plotly.graph_objects as go
@@ -51,7 +51,7 @@ def make_template(theme:str='light') -> go.layout.Template: # 'light' or 'dark'
 
 pio.templates['mmemo'], pio.templates['mmemo_dark'] = make_template('light'), make_template('dark')
 
-# %% ../nbs/60_plots.ipynb #74df96a2
+# %% ../nbs/60_plots.ipynb #2794f9cd
 def themed(fig, theme:str='light'): # 'light' or 'dark'; the figure is changed in place
     "The same figure in another theme."
     fig.update_layout(template='mmemo_dark' if theme == 'dark' else 'mmemo')
@@ -70,11 +70,22 @@ def titled(fig, # changed in place
                       margin=dict(room, t=room['t'] + extra), template='mmemo')
     return fig
 
+def untitled(fig) -> dict: # figure as JSON-able values, `title` and `subtitle` beside it as plain text
+    "A figure whose title is left to the page around it, where text wraps at any width."
+    f = json.loads(fig.to_json())
+    layout, title = f['layout'], f['layout'].pop('title', {})
+    text, below = title.get('text') or '', (title.get('subtitle') or {}).get('text') or ''
+    less = min(36 + 19*text.count('<br>') + 18*bool(below), layout['margin']['t'] - 8) if text else 0
+    layout['margin']['t'] -= less
+    layout['height'] -= less
+    return dict(data=f['data'], layout=layout, title=text.replace('<br>', ' '), subtitle=below)
+
+# %% ../nbs/60_plots.ipynb #05992457
 def empty_figure(sentence:str, # what is not there, and what that means
                  height:int=120) -> go.Figure:
     "A quiet place holder that speaks."
     fig = go.Figure(layout=dict(xaxis=dict(visible=False), yaxis=dict(visible=False)))
-    fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, 90)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
+    fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, 60)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
     return titled(fig, '', height, margin=dict(t=8, b=8))
 
 # %% ../nbs/60_plots.ipynb #8af8fead
@@ -268,7 +279,7 @@ def strip_times(end:float, n:int=8) -> np.ndarray: # (n,) seconds
     "Times of n pictures that share a clip evenly."
     return (np.arange(n) + .5)*end/n
 
-# %% ../nbs/60_plots.ipynb #62571e04
+# %% ../nbs/60_plots.ipynb #ff8e4c7f
 def film_strip(frames, # n pictures, each (h, w, 3) uint8
                times, # (n,) seconds
                end:float, # seconds, the clip's duration
@@ -282,7 +293,7 @@ def film_strip(frames, # n pictures, each (h, w, 3) uint8
         slot = (k + .5)*wide # where the strip is even the pictures are too: half a frame aside of their true time, which is printed
         fig.add_layout_image(source=thumbnail(frame), x=slot if abs(slot - t) < wide/4 else t, y=.5, xref='x', yref='y', xanchor='center', yanchor='middle', sizex=wide*.97, sizey=1, layer='above')
         if valid is not None and not valid[k]: fig.add_annotation(x=t, y=.5, text='<b>no face</b>', bgcolor='rgba(255,255,255,.8)', font_color='#212121')
-    fig.update_layout(xaxis=dict(range=[0, end], tickvals=times, ticktext=[f'{t:.2f} s' for t in times], showgrid=False, ticks=''),
+    fig.update_layout(xaxis=dict(range=[0, end], tickvals=times, ticktext=[f'{t:.2f}' + ' s'*(k == 0) for k, t in enumerate(times)], tickangle=0, showgrid=False, ticks=''),
                       yaxis=dict(range=[0, 1], visible=False), showlegend=False)
     return titled(fig, title, height, margin=dict(t=34 if title else 8, b=28))
 

@@ -7,7 +7,7 @@ __all__ = ['STYLE', 'DRAW', 'COLUMNS', 'figure_block', 'page', 'words', 'warning
            'result_table', 'small_print', 'result_block', 'paper_figure', 'error_block', 'data_block', 'run_page',
            'write_report']
 
-# %% ../nbs/61_report.ipynb #6e8fbf11
+# %% ../nbs/61_report.ipynb #2ac80eee
 import html, json
 from pathlib import Path
 
@@ -16,9 +16,9 @@ import pandas as pd
 
 from .core import UserError, atomic_path, read_json
 from .labels import label_space
-from .plots import confusion_matrix, history_curves, pretty, scores_figure
+from .plots import confusion_matrix, history_curves, pretty, scores_figure, untitled
 
-# %% ../nbs/61_report.ipynb #89bc9f6f
+# %% ../nbs/61_report.ipynb #374db5fe
 STYLE = """:root{--paper:#fff;--ink:#212121;--soft:#616161;--line:#e0e0e0;--warn:#fff4dc;--edge:#e69f00}
 @media(prefers-color-scheme:dark){:root{--paper:#111;--ink:#e6e6e6;--soft:#ababab;--line:#333;--warn:#33280f;--edge:#e69f00}}
 *{box-sizing:border-box}html{color-scheme:light dark}body{margin:0 auto;padding:20px 28px 60px;max-width:1240px;background:var(--paper);color:var(--ink);
@@ -26,9 +26,9 @@ font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,s
 h1{font-size:25px;font-weight:600;margin:4px 0}h2{font-size:18px;font-weight:600;margin:34px 0 8px}h3{font-size:15px;margin:20px 0 4px}p{max-width:80ch;margin:6px 0 12px}
 .soft,caption{color:var(--soft);font-size:13px}.warning{background:var(--warn);border-left:4px solid var(--edge);padding:9px 14px;margin:12px 0;max-width:none}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-size:14px;font-variant-numeric:tabular-nums}caption{text-align:left;padding:0 0 6px}
-th,td{text-align:left;padding:5px 18px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right}
+th,td{text-align:left;padding:5px 18px 5px 0;border-bottom:1px solid var(--line);vertical-align:top}th{font-weight:600}td.n,th.n{text-align:right}.short{white-space:nowrap}
 pre,code{font:13px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;white-space:pre-wrap;overflow-wrap:anywhere}
-.figure{width:100%;margin:10px 0}.strip{display:flex;flex-wrap:wrap;gap:8px}.strip figure{margin:0;width:112px}.strip img{width:112px;display:block;border-radius:3px}
+.figure{width:100%;margin:2px 0 10px}.title{margin:14px 0 0;max-width:none;padding-left:76px}.title:empty{display:none}.title.soft{margin:2px 0 0}@media(max-width:700px){.title{padding-left:0}}.strip{display:flex;flex-wrap:wrap;gap:8px}.strip figure{margin:0;width:112px}.strip img{width:112px;display:block;border-radius:3px}
 .strip figcaption{font-size:12px;line-height:1.35}details{margin:8px 0}summary{cursor:pointer}blockquote{margin:8px 0;padding-left:14px;border-left:3px solid var(--line)}"""
 
 DRAW = """const dark=matchMedia('(prefers-color-scheme: dark)');
@@ -37,17 +37,18 @@ function draw(){for(const s of document.querySelectorAll('script.data')){const f
 Plotly.react(document.getElementById(s.dataset.at),f.data,f.layout,{responsive:true,displaylogo:false,displayModeBar:false})}}
 draw();dark.addEventListener('change',draw);"""
 
-# %% ../nbs/61_report.ipynb #379cd1d0
+# %% ../nbs/61_report.ipynb #105a7622
 def _json(obj) -> str: # safe between <script> tags
     return json.dumps(obj, separators=(',', ':')).replace('</', '<\\/')
 
 def figure_block(fig, # a plotly figure
                  at:str) -> str: # its id on the page
     "A figure as data, drawn by the page."
-    f = json.loads(fig.to_json())
+    f = untitled(fig)
     f['layout'].pop('template', None)
-    height = f['layout'].get('height', 400)
-    return f'<div class="figure" id="{html.escape(at)}" style="height:{height}px"></div><script type="application/json" class="data" data-at="{html.escape(at)}">{_json(f)}</script>'
+    height, title = f['layout'].get('height', 400), words(f.pop('title'), 'p', 'title')
+    below = f.pop('subtitle')
+    return f'{title}{words(below, "p", "title soft") if below else ""}<div class="figure" id="{html.escape(at)}" style="height:{height}px"></div><script type="application/json" class="data" data-at="{html.escape(at)}">{_json(f)}</script>'
 
 def page(title:str, body:list) -> str: # pieces of HTML
     "A whole page with everything in it."
@@ -63,7 +64,7 @@ def page(title:str, body:list) -> str: # pieces of HTML
             f'<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>\n{parts}\n'
             f'<noscript><p class="warning">The figures need JavaScript; the tables do not.</p></noscript>{templates}\n{library}</body></html>\n')
 
-# %% ../nbs/61_report.ipynb #14a223a2
+# %% ../nbs/61_report.ipynb #a94220b9
 def words(text:str, kind:str='p', cls:str='') -> str: # kind: an HTML tag
     "A piece of text, escaped."
     mark = f' class="{cls}"' if cls else ''
@@ -75,7 +76,10 @@ def table(rows:list, # of dictionaries with the same keys
           caption:str='') -> str:
     "A plain table; numbers stand right, and what is too wide scrolls by itself."
     if not rows: return words('Nothing to show.', cls='soft')
-    cell = lambda v, tag: f'<{tag} class="n">{v:g}</{tag}>' if isinstance(v, (int, float, np.number)) and not isinstance(v, bool) else f'<{tag}>{html.escape("" if v is None else str(v))}</{tag}>'
+    def cell(v, tag):
+        if isinstance(v, (int, float, np.number)) and not isinstance(v, bool): return f'<{tag} class="n">{v:g}</{tag}>'
+        text = '' if v is None else str(v)
+        return f'<{tag}{" class=short" if len(text) < 24 else ""}>{html.escape(text)}</{tag}>' # an interval is not torn apart
     head = ''.join(cell(k, 'th') for k in rows[0])
     body = ''.join('<tr>' + ''.join(cell(r.get(k), 'td') for k in rows[0]) + '</tr>' for r in rows)
     return f'<div class="wide"><table>{f"<caption>{html.escape(caption)}</caption>" if caption else ""}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -182,7 +182,7 @@ def test_precision_may_change_within_a_process():
 
 def test_accumulated_steps_equal_large_batches():
     w = stand_in(); plain = dict(class_weight=0., clip=1e9, epochs=1)
-    calm = dict(dropout=0., head_dropout=0., modality_dropout=0.)
+    calm = dict(dropout=0., channel_dropout=0., head_dropout=0., modality_dropout=0., own_heads=False) # Adam would blow up the rounding of heads that hardly move
     a, b = model_for(w['train'], **calm), model_for(w['train'], **calm)
     train(a, w['train'], None, quick(batch=32, lr=1e-3, **plain)); train(b, w['train'], None, quick(batch=16, accumulate=2, lr=1e-3, **plain))
     for (k, p), q in zip(a.named_parameters(), b.parameters()): torch.testing.assert_close(p, q, rtol=0, atol=2e-3)

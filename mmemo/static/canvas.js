@@ -1,4 +1,4 @@
-// Draws the figure that the kernel holds, into one place, as wide as that place is.
+// Draws the figure that the kernel holds, into one place, as wide as that place is; the title stands above it as text that wraps.
 // plotly.js itself arrives once a page, through the widget `Library`; whoever comes first makes the promise.
 const library = () => (globalThis.mmemoPlotly ??= (() => {
   let resolve;
@@ -6,23 +6,40 @@ const library = () => (globalThis.mmemoPlotly ??= (() => {
   return { promise, resolve };
 })());
 
+const line = (el, size, space) => {
+  const made = document.createElement("div");
+  made.style.cssText = `font-size:${size}px;line-height:1.35;padding-right:8px;margin-top:${space}px;color:var(--jp-ui-font-color1, inherit)`;
+  el.append(made);
+  return made;
+};
+
 export default {
   async render({ model, el }) {
-    const place = document.createElement("div");
+    const title = line(el, 15, 6), subtitle = line(el, 12, 1), place = document.createElement("div");
+    title.className = "mmemo-title";
     place.className = "mmemo-figure";
     el.append(place);
-    const show = (Plotly) => {
-      const { data, layout } = structuredClone(model.get("figure")); // plotly writes into what it is given
-      if (!layout) return;
-      place.style.height = `${layout.height}px`;
-      return Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
+    const frame = () => {
+      const { layout, ...said } = structuredClone(model.get("figure"));
+      for (const [el, text] of [[title, said.title], [subtitle, said.subtitle]]) {
+        el.textContent = text ?? "";
+        el.style.display = text ? "" : "none";
+        el.style.paddingLeft = `${layout?.margin?.l ?? 0}px`;
+      }
+      place.style.height = `${layout?.height ?? 100}px`;
+      return { layout, data: said.data }; // a copy: plotly writes into what it is given
     };
-    place.style.height = `${model.get("figure").layout?.height ?? 100}px`;
+    frame();
     const Plotly = await library().promise;
-    const draw = () => show(Plotly);
+    const draw = () => {
+      const { data, layout } = frame();
+      return layout && Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
+    };
     model.on("change:figure", draw);
     await draw();
-    const fit = () => { if (place.offsetWidth && Math.abs(place._fullLayout.width - place.offsetWidth) > 1) Plotly.Plots.resize(place); };
+    const fit = () => {
+      if (place.offsetWidth && place._fullLayout && Math.abs(place._fullLayout.width - place.offsetWidth) > 1) Plotly.Plots.resize(place);
+    };
     const widths = new ResizeObserver(fit);
     widths.observe(place);
     fit();

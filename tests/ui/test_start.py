@@ -52,7 +52,7 @@ def lab(tmp_path_factory):
 
 
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
-  title: g.layout?.title?.text ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
+  title: g.parentElement.querySelector('.mmemo-title')?.textContent ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
   data: JSON.stringify(g.data ?? null), images: (g.layout?.images ?? []).map(i => i.source)}))"""
 NAMES = ('strip', 'wave', 'curve', 'to_face', 'to_voice')
 
@@ -130,7 +130,7 @@ def in_python(clip_id) -> dict:
     from mmemo.panels import ClipPanel, open_source
     panel = ClipPanel(open_source(small_run()), clip_id=clip_id)
     f = {n: c.figure for n, c in panel.view.figures.items()}
-    return dict(images=[i['source'] for i in f['strip']['layout']['images']], **{n: f[n]['layout']['title']['text'] for n in ('curve', 'wave', 'to_face')})
+    return dict(images=[i['source'] for i in f['strip']['layout']['images']], **{n: f[n]['title'] for n in ('curve', 'wave', 'to_face')})
 
 
 def test_an_unrelated_control_changes_nothing_else(page):
@@ -157,7 +157,9 @@ def test_dark_theme(page):
 def test_a_narrow_window(page):
     page.set_viewport_size(dict(width=900, height=1800))
     wait_for(page, lambda f: all(abs(x['width'] - x['inside']) <= 2 for x in f.values()) and f['curve']['width'] < 880, 'figures follow the window')
-    assert not page.evaluate("() => [...document.querySelectorAll('.mmemo-figure')].some(g => g.getBoundingClientRect().right > innerWidth)")
+    page.wait_for_timeout(500)
+    assert not page.evaluate("() => [...document.querySelectorAll('.mmemo-figure, .mmemo-title')].some(g => g.getBoundingClientRect().right > innerWidth)")
+    assert page.evaluate(CLIPPED) == [], 'nothing is clipped, though the file browser takes a third'
     page.screenshot(path=SHOTS/'start-900.png', full_page=True)
     page.set_viewport_size(dict(width=1280, height=1800))
 
