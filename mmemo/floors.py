@@ -110,10 +110,10 @@ def state_probes(corpus:Corpus, # a planted corpus
             rows.append(dict(modality=modality, features=features, kind=kind, **found))
     return rows
 
-# %% ../nbs/45_floors.ipynb #f18dc806
+# %% ../nbs/45_floors.ipynb #57e6cb13
 def nuisance_curve(extract, # corpus -> features, for example `partial(mmemo.features.extract, visual='tiny', speech='tiny')`
                    folder, # the corpora are kept here
-                   levels=(0., .5, 1., 1.5, 2.),
+                   levels=(0., 1., 2.),
                    config:PlantedConfig=PlantedConfig(seed=11),
                    workers:int|None=None,
                   ) -> pd.DataFrame: # one row a level, modality, features and kind

@@ -187,7 +187,7 @@ def facts_line(row, # of the clip list
     if f.get('transcript'): parts.append(f"“{html.escape(str(f['transcript']))}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 
-# %% ../nbs/71_panels.ipynb #e4ef35a2
+# %% ../nbs/71_panels.ipynb #a3b6dbca
 class ClipController:
     "Connects a state, a view and a source; redraws what a change touches and nothing else."
     touches = dict(clip_id=('facts', 'strip', 'wave', 'curve', 'to_face', 'to_voice'), window=('curve',), sound=('wave',),
@@ -200,6 +200,10 @@ class ClipController:
         if not self.known(state.clip_id): raise UserError(f"there is no clip '{state.clip_id}' among the {len(self.table)} on offer.")
         view.subset.options = ['all', *dict.fromkeys(self.table.subset.astype(str))]
         self.offer(); self.draw(self.touches['clip_id']); self.listen()
+
+    def fit_window(self): # a clip hardly longer than the model's window gives one answer and so a flat line: judge by shorter ones
+        seen = self.source.evidence(self.state.clip_id, 0.)
+        if seen.clip_probs is not None and seen.end < 1.5*seen.window: self.state.window = .4
 
     def changed(self, change):
         if change['name'] == 'clip_id' and not self.known(change['new']):
@@ -275,13 +279,14 @@ def step(self:ClipController, by:int):
 ClipController.offer, ClipController.figures, ClipController.draw = offer, figures, draw
 ClipController.find, ClipController.step, ClipController.listen = find, step, listen
 
-# %% ../nbs/71_panels.ipynb #e0f8ca99
+# %% ../nbs/71_panels.ipynb #a9ad929a
 class ClipPanel:
     "One clip of a run: its frames, its sound, its probabilities and both directions of cross-attention."
     def __init__(self, source, # a ClipSource, or anything with its methods
                  **state): # where to begin: clip_id, subset, head ...
         self.source, self.state, self.view = source, ClipState(**state), ClipView()
         self.controller = ClipController(self.state, self.view, source)
+        if 'window' not in state: self.controller.fit_window()
 
     @property
     def selection(self) -> pd.DataFrame: # time, one column a class

@@ -6,7 +6,7 @@
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'spread_over_frames', 'Evidence', 'model_device', 'judge', 'maps_of',
            'clip_windows', 'look_at', 'seen_frames', 'check_video', 'planted_home', 'detector_for', 'doubts',
            'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page', 'predict_file',
-           'write_prediction']
+           'shorter_window', 'write_prediction']
 
 # %% ../nbs/62_predict.ipynb #68d681b9
 from dataclasses import dataclass, field
@@ -192,7 +192,7 @@ def features_of(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
     if not np.asarray(pack.valid).any(): raise UserError(f"{path}: no face was found in any of its {len(pack.values)} frames, so there is nothing to predict from; if the picture is a cropped face already, use --faces none.")
     return corpus, store
 
-# %% ../nbs/62_predict.ipynb #18cd1263
+# %% ../nbs/62_predict.ipynb #50508c99
 @dataclass
 class Prediction:
     "What was found in a file."
@@ -207,8 +207,8 @@ class Prediction:
     def __str__(self):
         seen = self.evidence
         if seen.task != 'expression': return f'{self.file.name}: mean valence {seen.probs[:, 0].mean():.2f}, arousal {seen.probs[:, 1].mean():.2f} over {seen.end:.1f} s'
-        mean = seen.probs.mean(0)
-        return f'{self.file.name}: {seen.classes[mean.argmax()]} ({mean.max():.2f} on average) over {seen.end:.1f} s'
+        mean = seen.probs.mean(0) if seen.clip_probs is None else seen.clip_probs # the whole, where the model judges wholes
+        return f'{self.file.name}: {seen.classes[mean.argmax()]} ({mean.max():.2f}) over {seen.end:.1f} s'
 
 # %% ../nbs/62_predict.ipynb #aadf6ee3
 def thin(seen:Evidence, most:int=3000) -> tuple: # (t,) and (t, c) with at most `most` rows
@@ -240,7 +240,7 @@ def file_page(p:Prediction) -> str:
              words('What was done', 'h2'), table([{'': k, ' ': v} for k, v in p.facts.items()])]
     return page(f'{name}: prediction', body)
 
-# %% ../nbs/62_predict.ipynb #1519f825
+# %% ../nbs/62_predict.ipynb #38578737
 def predict_file(file, # a video
                  run, # a trained run's folder, or a loaded Run
                  out, # becomes a folder with frames.csv and report.html
@@ -258,12 +258,20 @@ def predict_file(file, # a video
     corpus, store = features_of(path, run.config.encoders, ExtractSettings(faces=FaceSettings(detector=detector, model_file=model_file)), cache, progress)
     corpus.space = run.about.get('space', 'expression8')
     loud = None if samples is None or not len(samples) else loudness_db(samples)
+    seconds = seconds or shorter_window(store['visual'].time, run.config.window)
     seen = look_at(run.model, corpus, store, path.stem, run.config.window, seconds, mute='audio' if loud is None or loud < SILENCE_DB else None)
     found = doubts(path, run.config.encoders, bool(run.about['data'].get('facts', {}).get('synthetic')), info, loud, seen.valid)
     facts = {'file': f'{path.name}, {info.width} x {info.height}, {info.fps:.4g} frames a second, {info.duration:.2f} s', 'sound': 'none' if loud is None else f'{loud:.0f} dB',
              'faces': f'{detector}; a face in {np.mean(seen.valid):.0%} of {len(seen.valid)} frames', 'model': f'{run.config.model}, {run.folder}', 'encoders': run.config.encoders,
              'windows': f'{seen.window:.2f} s, overlapping; each frame is the mean over the windows that hold it'}
     return write_prediction(Prediction(path, seen, frames_table(seen, found), found, facts, samples), out)
+
+# %% ../nbs/62_predict.ipynb #64a1cb11
+def shorter_window(time, # (t,) seconds of the frames
+                   own:WindowSettings) -> float|None: # seconds; None: the model's own window will do
+    "A third of the model's window for a file that is hardly longer than one, so that the curve can say when."
+    if own.level == 'frame' or len(time) >= 1.5*own.length: return None
+    return float(np.median(np.diff(time)))*own.length/3 if len(time) > 1 else None
 
 # %% ../nbs/62_predict.ipynb #e27ee504
 def write_prediction(p:Prediction, out) -> Prediction:

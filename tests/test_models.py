@@ -215,6 +215,14 @@ def test_switches(name, changes):
     assert (model(batch).logits - model(padded(batch)).logits).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize('name, options', [('audio', {}), ('visual', {}), ('linear', dict(modalities=('audio',))), ('linear', dict(modalities=('visual',)))])
+def test_a_width_only_for_what_is_read(name, options):
+    reads = options.get('modalities', (name,))
+    model = build(name, {m: DIMS[m] for m in reads}, 3, **options)
+    if hasattr(model, 'fit'): model.fit(make_batch(12))
+    assert model.modalities == reads and model.eval()(make_batch()).logits.shape == (4, 3)
+
+
 def test_sequential_is_not_symmetric():
     batch = make_batch()
     a, b = make_model('bicross').eval(), make_model('bicross-sequential').eval()
