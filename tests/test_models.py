@@ -196,7 +196,7 @@ def test_on_gpu(case):
 @pytest.mark.parametrize('name', [n for n in MODELS if n != 'linear'])
 def test_compiles(name):
     model, batch = make_model(name).eval(), make_batch()
-    fast = torch.compile(model)
+    fast = torch.compile(model, backend='inductor' if name == 'bicross' else 'aot_eager') # one through the C++ compiler, which takes minutes; the others are traced whole
     with torch.no_grad():
         assert (fast(batch).logits - model(batch).logits).abs().max() <= 1e-4
         other = make_batch(3, 20, 31)
