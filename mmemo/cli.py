@@ -301,7 +301,7 @@ def _train():
         def __call__(self): return train_here(self)
     return Train
 
-# %% ../nbs/80_cli.ipynb #cded9f3c
+# %% ../nbs/80_cli.ipynb #7f6c41eb
 def train_here(asked) -> int: # a Train, with the fields of RunConfig
     "Features, training, report."
     from dataclasses import fields
@@ -310,6 +310,10 @@ def train_here(asked) -> int: # a Train, with the fields of RunConfig
     if not asked.corpus: raise UserError('train needs a corpus: --corpus FOLDER (`mmemo demo` makes a planted one in runs/demo/corpus).')
     config = RunConfig(**{f.name: getattr(asked, f.name) for f in fields(RunConfig)})
     corpus, store = features(config.corpus, config.encoders, asked.cache, asked.settings)
+    if 'split' not in corpus.clips:
+        from mmemo.manifest import split_by_subject
+        corpus.clips = split_by_subject(corpus.clips, seed=config.seed)
+        print('The manifest has no split: clips are dealt to train, val and test by subject (60, 20, 20 %).')
     run = run_experiment(config, corpus, store, asked.out, overwrite=asked.overwrite)
     tell_scores(run.scores, config.task)
     print(f'{write_report(run.folder)}')
