@@ -44,7 +44,7 @@ class SingleConfig:
     text_dim: int = 0 # visual only: width of the text space, 0 leaves the projection out
     product: bool = False # there is no second stream to multiply with
 
-# %% ../nbs/35_baselines.ipynb #8206d84f
+# %% ../nbs/35_baselines.ipynb #d282c5c7
 class Single(EmotionModel):
     "The face alone or the voice alone: TCN, self-attention, an MLP on the frame grid."
     def __init__(self, config:SingleConfig):
@@ -61,7 +61,7 @@ class Single(EmotionModel):
     def forward(self, batch:Batch, maps:bool=False) -> Output:
         m, grid, drawn = self.config.modality, batch.grid, []
         x, there, time = self.read(batch, m)
-        frames = time if m == 'visual' else self.read(batch, 'visual')[2]
+        frames = batch.time.get('visual', time)                      # the grid is there even where no picture is
         steps = grid if m == 'visual' else there                     # on the frames' grid a missing frame is still a step
         h = self.streams[m](x, there) * steps[..., None]
         h = h + self.tcn(h, steps)
