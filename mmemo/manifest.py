@@ -98,13 +98,15 @@ class Corpus:
         frames = None if self.frames is None else self.frames[self.frames.clip_id.isin(clips.clip_id)].reset_index(drop=True)
         return replace(self, clips=clips, frames=frames)
 
-# %% ../nbs/10_manifest.ipynb #8cb6e0f8
+# %% ../nbs/10_manifest.ipynb #0f2afedb
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
     "Write a corpus's tables; media files stay where they are."
     folder = Path(folder)
     write_table(corpus.clips, folder/'manifest.csv')
     if corpus.frames is not None: write_table(corpus.frames, folder/'frames.parquet')
-    write_json(folder/'corpus.json', dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
+    root = Path(corpus.root).resolve()
+    away = {} if root == folder.resolve() else dict(root=str(root)) # the tables may stand apart from the clips
+    write_json(folder/'corpus.json', dict(name=corpus.name, space=corpus.space, facts=corpus.facts, **away))
 
 def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     "A corpus from a folder (`manifest.csv` or `.parquet`, optional `frames.parquet` and `corpus.json`), or from one table."
@@ -115,7 +117,8 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     if found is None: raise UserError(f'{folder}: expected a manifest.csv or manifest.parquet in this folder, found neither.')
     about = read_json(folder/'corpus.json') if (folder/'corpus.json').exists() else {}
     frames = read_table(folder/'frames.parquet') if (folder/'frames.parquet').exists() else None
-    return Corpus(about.get('name', folder.resolve().name), folder, read_manifest(found), frames,
+    root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
+    return Corpus(about.get('name', folder.resolve().name), root, read_manifest(found), frames,
                   about.get('space', 'expression8'), about.get('facts', {}))
 
 # %% ../nbs/10_manifest.ipynb #7bd6b8e9
