@@ -286,22 +286,20 @@ def tell_store(store) -> int: # exit status
     print(f'mmemo: {len(store.quarantine)} clip(s) could not be used and were set aside, the first: {first.reason} All are in quarantine.csv in the cache.', file=sys.stderr)
     return SET_ASIDE
 
-# %% ../nbs/80_cli.ipynb #9e617c4a
+# %% ../nbs/80_cli.ipynb #8e7a918f
 @command('train', 'train a model on a corpus and write a run folder', 'mmemo train --corpus runs/demo/corpus --out runs/mine',
          'mmemo train --corpus corpora/mine --model visual --train.epochs 20 --window.level frame --out runs/face')
 def _train():
-    from mmemo.features import ExtractSettings
     from mmemo.runs import RunConfig
     @dataclass
     class Train(RunConfig):
         out: Path = Path('runs/new') # folder of the run
         overwrite: bool = False # replace a finished run
         cache: Path|None = None # folder of the feature cache
-        settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded, as in `mmemo extract`
         def __call__(self): return train_here(self)
     return Train
 
-# %% ../nbs/80_cli.ipynb #7f6c41eb
+# %% ../nbs/80_cli.ipynb #402d4e6c
 def train_here(asked) -> int: # a Train, with the fields of RunConfig
     "Features, training, report."
     from dataclasses import fields
@@ -309,7 +307,7 @@ def train_here(asked) -> int: # a Train, with the fields of RunConfig
     from mmemo.runs import RunConfig, run_experiment
     if not asked.corpus: raise UserError('train needs a corpus: --corpus FOLDER (`mmemo demo` makes a planted one in runs/demo/corpus).')
     config = RunConfig(**{f.name: getattr(asked, f.name) for f in fields(RunConfig)})
-    corpus, store = features(config.corpus, config.encoders, asked.cache, asked.settings)
+    corpus, store = features(config.corpus, config.encoders, asked.cache, config.settings)
     if 'split' not in corpus.clips:
         from mmemo.manifest import split_by_subject
         corpus.clips = split_by_subject(corpus.clips, seed=config.seed)
@@ -326,11 +324,10 @@ def tell_scores(scores:dict, task:str='expression'):
     import pandas as pd
     print(pd.DataFrame(result_table(scores, task)).to_string(index=False))
 
-# %% ../nbs/80_cli.ipynb #839a9f1d
+# %% ../nbs/80_cli.ipynb #9dfdca76
 @command('evaluate', "score a trained run, on its own test clips or on another corpus", 'mmemo evaluate runs/demo/bicross', 'mmemo evaluate runs/mine --corpus corpora/other --split test --out runs/mine/on-other')
 def _evaluate():
     from tyro.conf import Positional
-    from mmemo.features import ExtractSettings
     @dataclass
     class Evaluate:
         run: Positional[Path] # a run's folder
@@ -338,17 +335,18 @@ def _evaluate():
         split: str = 'test' # which clips; 'all' for all of them
         out: Path|None = None # folder for metrics.json and predictions.parquet; nothing is written where not given
         cache: Path|None = None # folder of the feature cache
-        settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded, as in training
+        faces: str = 'as trained' # or 'none' (cropped already), 'haar', 'yunet', where this corpus needs another way
+        model_file: str|None = None # the .onnx file of yunet
         def __call__(self): return evaluate_here(self)
     return Evaluate
 
-# %% ../nbs/80_cli.ipynb #f7a11659
+# %% ../nbs/80_cli.ipynb #166956fa
 def evaluate_here(asked) -> int:
     "Predict with a run, smooth as it was chosen there, score."
     from mmemo.evaluation import complete, evaluate, predict, smooth
-    from mmemo.runs import load_run
+    from mmemo.runs import load_run, own_settings
     run = load_run(asked.run)
-    corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache, asked.settings)
+    corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache, own_settings(run, asked.faces, asked.model_file))
     windows = run.windows(corpus, store, None if asked.split == 'all' else asked.split)
     predictions = smooth(complete(predict(run.model, windows), windows), run.metrics['smoothing']['width'])
     scores = evaluate(predictions, corpus, run.config.by if run.config.by in predictions else 'clip_id')

@@ -656,7 +656,7 @@ def encode_missing(run:Extraction, jobs:list, progress:bool): # -> Estimate or N
             run.reject(j, UserError(f'{j.path}: another clip with the same content could not be read.'))
     return plan
 
-# %% ../nbs/21_features.ipynb #19198b08
+# %% ../nbs/21_features.ipynb #493037bc
 def extract(corpus:Corpus,
             visual='tiny', # encoder name or folder, a loaded encoder, 'table:FILE', tracks by clip id, or None
             speech='tiny', # the same for the sound
@@ -673,7 +673,7 @@ def extract(corpus:Corpus,
     plan = encode_missing(run, jobs, progress)
     bad = write_quarantine(cache, corpus, jobs) if encoders else None
     packs = make_packs(run, jobs, tracks)
-    facts = dict(corpus=corpus.name, encoders={m: p.source.get('encoder', '') for m, p in packs.items()},
+    facts = dict(corpus=corpus.name, settings=settings, encoders={m: p.source.get('encoder', '') for m, p in packs.items()},
                  weights={m: e.weight_hash for m, e in encoders.items()},
                  precision={m: e.precision for m, e in encoders.items()},
                  synthetic_only=any('planted' in str(e.files.card.get('knows', '')) for e in encoders.values()),

@@ -319,7 +319,7 @@ def find_run(folder, model:str='bicross') -> Path: # a run, a demo with runs in 
             if (run/'metrics.json').is_file(): return run
     raise UserError(f'{folder}: there is no trained run here yet; `make demo` makes one in about six minutes.')
 
-# %% ../nbs/71_panels.ipynb #ba621aa5
+# %% ../nbs/71_panels.ipynb #037bb3c2
 def open_source(run, # folder of a run, or of a demo
                 split:str='test', progress:bool=False) -> ClipSource:
     "A source of clips from a run's folder: its model, its corpus, its features."
@@ -327,12 +327,12 @@ def open_source(run, # folder of a run, or of a demo
     from mmemo.encoders import resolve_encoders
     from mmemo.features import extract
     from mmemo.manifest import load_corpus
-    from mmemo.runs import load_run
+    from mmemo.runs import load_run, own_settings
     run = load_run(folder)
     place = next((p for p in (Path(run.config.corpus), folder.parent/'corpus', folder.parent/Path(run.config.corpus).name) if run.config.corpus and p.exists()), None)
     if place is None: raise UserError(f"{folder}: the corpus it was trained on, '{run.config.corpus}', is not there.")
     corpus = load_corpus(place).subset(split)
-    store = extract(corpus, *resolve_encoders(run.config.encoders), progress=progress)
+    store = extract(corpus, *resolve_encoders(run.config.encoders), settings=own_settings(run), progress=progress)
     return ClipSource(run.model, corpus, store, run.config.window, split, run.predictions)
 
 def clip_panel(run='runs/demo', # folder of a run, or of a demo

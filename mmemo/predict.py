@@ -127,7 +127,7 @@ def seen_frames(store, clip_id:str, n:int) -> np.ndarray: # (n,) bool
     valid = np.asarray(pack.valid[pack.offsets[i]:pack.offsets[i + 1]], bool)
     return valid if len(valid) == n else np.ones(n, bool) & bool(valid.any())
 
-# %% ../nbs/62_predict.ipynb #989f0ce1
+# %% ../nbs/62_predict.ipynb #4da9d863
 def check_video(path): # -> MediaInfo
     "A file that can be predicted on, or a `UserError` that says why it cannot."
     info = probe(path)
@@ -145,9 +145,10 @@ def planted_home(path) -> Corpus|None: # the planted corpus that a file belongs 
         if about.is_file() and read_json(about).get('facts', {}).get('synthetic'): return Corpus(read_json(about).get('name', 'planted'), folder, pd.DataFrame(dict(clip_id=[path.stem])))
     return None
 
-def detector_for(path, info, asked:str='auto') -> str: # 'none', 'haar' or 'yunet'
-    "How faces will be found in a file."
+def detector_for(path, info, asked:str='auto', trained:str='none') -> str: # 'none', 'haar' or 'yunet'
+    "How faces will be found in a file: as asked, else as in training, else by the look of the file."
     if asked != 'auto': return asked
+    if trained != 'none': return trained
     crop = info.width == info.height and info.width <= 256
     return 'none' if crop or planted_home(path) else 'haar'
 
@@ -240,7 +241,7 @@ def file_page(p:Prediction) -> str:
              words('What was done', 'h2'), table([{'': k, ' ': v} for k, v in p.facts.items()])]
     return page(f'{name}: prediction', body)
 
-# %% ../nbs/62_predict.ipynb #38578737
+# %% ../nbs/62_predict.ipynb #dcd86374
 def predict_file(file, # a video
                  run, # a trained run's folder, or a loaded Run
                  out, # becomes a folder with frames.csv and report.html
@@ -250,12 +251,10 @@ def predict_file(file, # a video
                  cache=None, progress:bool=False) -> Prediction:
     "Predict the emotions in a video, frame by frame, and write the table and the page."
     path, info = Path(file), check_video(file) # first of all: it needs no model
-    from mmemo.faces import FaceSettings
-    from mmemo.features import ExtractSettings
-    from mmemo.runs import load_run
+    from mmemo.runs import load_run, own_settings
     run = load_run(run) if isinstance(run, (str, Path)) else run
-    samples, detector = read_audio(path), detector_for(path, info, faces)
-    corpus, store = features_of(path, run.config.encoders, ExtractSettings(faces=FaceSettings(detector=detector, model_file=model_file)), cache, progress)
+    samples, detector = read_audio(path), detector_for(path, info, faces, run.config.settings.faces.detector)
+    corpus, store = features_of(path, run.config.encoders, own_settings(run, detector, model_file), cache, progress)
     corpus.space = run.about.get('space', 'expression8')
     loud = None if samples is None or not len(samples) else loudness_db(samples)
     seconds = seconds or shorter_window(store['visual'].time, run.config.window)

@@ -7,11 +7,12 @@ __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differ
            'published', 'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'build_for',
            'anchors_for', 'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment', 'takes_text',
            'fresh_folder', 'describe', 'split_lists', 'data_facts', 'training_facts', 'warnings_for', 'shown',
-           'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'how_trained', 'where_from', 'card', 'load_run']
+           'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'how_trained', 'where_from', 'card', 'load_run',
+           'own_settings']
 
-# %% ../nbs/44_runs.ipynb #717c3b52
+# %% ../nbs/44_runs.ipynb #fc34f1a8
 import json, re, shlex, time
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ import pandas as pd
 from .core import UserError, atomic_path, read_json, seed_everything, stable_hash, to_jsonable, write_json
 from .encoders import load_text, resolve_encoders
 from .evaluation import SCORES, choose_smoothing, complete, evaluate, predict, score, smooth
+from .features import ExtractSettings
 from .labels import prompts_for
 from .manifest import Corpus, check_disjoint, write_table
 from .models import build
@@ -26,13 +28,14 @@ from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
 from .windows import Windows, WindowSettings
 
-# %% ../nbs/44_runs.ipynb #f12ab32e
+# %% ../nbs/44_runs.ipynb #1211108d
 @dataclass
 class RunConfig:
     "Everything that decides what a run comes to."
     model: str = 'bicross' # which model, as `mmemo.models.available()` lists them
     corpus: str = '' # folder or manifest; its name is kept where the corpus was made in memory
     encoders: str = 'tiny' # the frozen encoders whose features it was trained on
+    settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames were taken, faces found, and both encoded
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut, level and task
     train: TrainConfig = field(default_factory=TrainConfig) # how it is trained
     options: dict[str, int|float|bool|str] = field(default_factory=dict) # the model's settings: `dim 64 dropout 0.2`
@@ -47,15 +50,15 @@ class RunConfig:
     @property
     def seed(self) -> int: return self.train.seed
 
-# %% ../nbs/44_runs.ipynb #39dfecb7
+# %% ../nbs/44_runs.ipynb #f9d11105
 def config_from(stored:dict) -> RunConfig: # the dictionary that `config.json` holds
     "A `RunConfig` from JSON; a field it does not know is named."
     def make(cls, values, where):
         known = {f.name: f for f in fields(cls)}
         if odd := [k for k in values if k not in known]:
             raise UserError(f"{where}: '{odd[0]}' is no setting; expected some of {', '.join(known)}.")
-        nested = {'window': WindowSettings, 'train': TrainConfig} if cls is RunConfig else {}
-        return cls(**{k: make(nested[k], v, k) if k in nested else v for k, v in values.items()})
+        usual = cls()
+        return cls(**{k: make(type(own), v, k) if is_dataclass(own := getattr(usual, k)) else v for k, v in values.items()})
     return make(RunConfig, stored, 'run config')
 
 # %% ../nbs/44_runs.ipynb #98734a54
@@ -200,7 +203,7 @@ def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predict
     if smoothing['width'] and 'test' in raw: smoothing['test_without'] = score(raw['test'])
     return pd.concat(pred.values(), ignore_index=True) if pred else pd.DataFrame(), scores, smoothing
 
-# %% ../nbs/44_runs.ipynb #33565346
+# %% ../nbs/44_runs.ipynb #70aee7d5
 def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `split`; features of the corpus
                    folder, # becomes the run's folder
                    callbacks=(), # of the training
@@ -208,6 +211,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
                    overwrite:bool=False) -> Run:
     "Train, choose, evaluate, write."
     started = time.perf_counter()
+    config = replace(config, settings=getattr(store, 'facts', {}).get('settings', config.settings)) # the features know best
     windows = split_windows(config, corpus, store)
     folder = fresh_folder(folder, overwrite)
     anchors = anchors_for(config, corpus.labels, text_tower) if takes_text(config) else None
@@ -370,3 +374,12 @@ def load_run(folder, device:str='cpu') -> Run:
     history = [json.loads(line) for line in (folder/'history.jsonl').read_text().splitlines()]
     metrics, predictions = read_json(folder/'metrics.json'), pd.read_parquet(folder/'predictions.parquet')
     return Run(folder, config_from(about['run']), model, metrics, predictions, history, about)
+
+# %% ../nbs/44_runs.ipynb #ead3adc2
+def own_settings(run:Run, faces:str='as trained', # or another way to find them: 'none', 'haar', 'yunet'
+                 model_file:str|None=None) -> ExtractSettings: # of the detector, where it is elsewhere now
+    "How features for a run are to be made."
+    s, usual = run.config.settings, ExtractSettings()
+    detector = s.faces.detector if faces == 'as trained' else faces
+    own = replace(s.faces, detector=detector, model_file=model_file or s.faces.model_file)
+    return replace(s, faces=own, device=usual.device, workers=usual.workers, ahead=usual.ahead, limit=0)

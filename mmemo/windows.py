@@ -295,7 +295,7 @@ def _lay_out(packs:dict, # modality -> pack
     stretch['grid'] = offsets[clip] + start, count
     return offsets, time, period, clip, stretch
 
-# %% ../nbs/22_windows.ipynb #184bd583
+# %% ../nbs/22_windows.ipynb #47616079
 def _frame_targets(corpus:Corpus, settings:WindowSettings, names, offsets, time, period) -> tuple:
     "Labels, their mask and the video's frame number for each step of the grid."
     frames = corpus.frames
@@ -305,7 +305,7 @@ def _frame_targets(corpus:Corpus, settings:WindowSettings, names, offsets, time,
     y, there = targets(frames, settings.task, corpus.space)
     known, at = torch.from_numpy(row >= 0), torch.from_numpy(np.maximum(row, 0))
     y = torch.where(known, y[at], -1) if y.ndim == 1 else torch.where(known[:, None], y[at], 0)
-    number = torch.from_numpy(np.asarray(frames['frame'] if 'frame' in frames else np.arange(len(frames)), np.int64))
+    number = torch.from_numpy(np.array(frames['frame'] if 'frame' in frames else np.arange(len(frames)), np.int64)) # a copy: pandas lends read-only memory
     own = torch.arange(len(time)) - torch.from_numpy(np.repeat(offsets[:-1], np.diff(offsets)))
     return y, there[at] & known, torch.where(known, number[at], own)
 

@@ -11,9 +11,11 @@ import torch
 from mmemo import evaluation as E
 from mmemo import metrics as M
 from mmemo.core import UserError, read_json
+from mmemo.faces import FaceSettings
+from mmemo.features import ExtractSettings
 from mmemo.manifest import Corpus
 from mmemo.models import available
-from mmemo.runs import FILES, RunConfig, command_for, config_from, load_run, run_experiment
+from mmemo.runs import FILES, RunConfig, command_for, config_from, load_run, own_settings, run_experiment
 from mmemo.training import TrainConfig
 from mmemo.windows import Output, Windows, WindowSettings
 
@@ -181,6 +183,7 @@ def test_the_command_on_a_card_gives_the_config_back(seed):
     some = lambda values: {k: v for k, v in values.items() if rng.random() < .5}
     config = RunConfig(**some(dict(model='audio', corpus='/data/my clips', smoothing=.5, by='group', options=dict(dim=32, product=False, norm='pre', dropout=.25),
                                    prompts=dict(Other='a torn face | "two" faces', Anger="an angry man's face"))),
+                       settings=ExtractSettings(faces=FaceSettings(**some(dict(detector='haar', smooth=.4, margin=.3))), **some(dict(every=2, precision='fp32'))),
                        window=WindowSettings(**some(dict(length=90, stride=15, level='frame', task='va'))),
                        train=TrainConfig(**some(dict(lr=3e-4, progress=False, learn_scale=False, seed=7, loss='focal', precision='bf16', lambda_text=0.))))
     words = shlex.split(command_for(config))
@@ -193,7 +196,18 @@ def read_back(config):
     return to_jsonable(config)
 
 
-@pytest.mark.parametrize('stored', [dict(modle='x'), dict(train=dict(lrr=1)), dict(window=dict(levle='clip')), dict(window=dict(level='clop'))])
+def test_new_clips_are_cut_as_the_training_clips_were(tmp_path):
+    corpus, store = stand_in(40)
+    made = ExtractSettings(faces=FaceSettings(detector='haar'), every=2, workers=3, limit=39)
+    run_experiment(quick(), corpus, type('Store', (dict,), dict(facts=dict(settings=made)))(store), tmp_path/'run')
+    run = load_run(tmp_path/'run')
+    assert run.config.settings == made # what the features say, not what the config had
+    own = own_settings(run)
+    assert (own.faces, own.every, own.workers, own.limit) == (made.faces, 2, 0, 0) # ExtractSettings() would crop nothing
+    assert own_settings(run, 'yunet', 'y.onnx').faces == FaceSettings(detector='yunet', model_file='y.onnx')
+
+
+@pytest.mark.parametrize('stored', [dict(modle='x'), dict(train=dict(lrr=1)), dict(window=dict(levle='clip')), dict(settings=dict(faces=dict(detectr='haar'))), dict(window=dict(level='clop'))])
 def test_a_config_with_a_typing_error_is_refused(stored):
     with pytest.raises(UserError): config_from(stored)
 
