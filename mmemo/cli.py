@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COMMANDS', 'OK', 'MISTAKE', 'SET_ASIDE', 'CHECKS', 'MARKS', 'Command', 'command', 'overview', 'call', 'main', 'Check',
            'attempt', 'version_of', 'check_machine', 'check_decoders', 'check_encoders', 'check_faces',
-           'check_notebooks', 'check_places', 'examine', 'diagnosis', 'features', 'tell_store', 'train_here',
-           'tell_scores', 'evaluate_here', 'keep_scores', 'tell_cache']
+           'check_notebooks', 'check_places', 'examine', 'diagnosis', 'corpus_here', 'features', 'tell_store',
+           'train_here', 'tell_scores', 'evaluate_here', 'keep_scores', 'tell_cache']
 
 # %% ../nbs/80_cli.ipynb #56b58148
 import os, platform, shutil, sys, tempfile
@@ -252,6 +252,56 @@ def _demo():
         def __call__(self): run_demo(self.out, seed=self.seed)
     return Demo
 
+# %% ../nbs/80_cli.ipynb #30f9e533
+@command('corpus', 'read a data set: counts, what is missing, and a table to train on', 'mmemo corpus ravdess /data/RAVDESS --out corpora/ravdess',
+         'mmemo corpus crema-d /data/CREMA-D --options target perceived_av', 'mmemo corpus folder my_clips --options subject "/(\\w+)-"')
+def _corpus():
+    from tyro.conf import Positional
+    @dataclass
+    class Corpus:
+        name: Positional[str] # affwild2-expr, affwild2-va, ravdess, crema-d, cmu-mosei or folder
+        root: Positional[Path] # where it lies
+        out: Path|None = None # folder for manifest.csv, report.csv and page.html; only told where not given
+        options: dict[str, int|float|bool|str] = field(default_factory=dict) # of the reader: `target perceived_av`
+        pictures: int = 48 # faces on the page
+        faces: str = 'none' # how they are found: none (as they are) or haar
+        def __call__(self): return corpus_here(self)
+    return Corpus
+
+# %% ../nbs/80_cli.ipynb #6ecc1b60
+def corpus_here(asked) -> int:
+    "Read, tell, keep."
+    from mmemo.corpora import read_corpus
+    from mmemo.corpus_page import corpus_page, durations, told
+    from mmemo.faces import FaceSettings
+    from mmemo.manifest import save_corpus, write_table
+    corpus, report = read_corpus(asked.name, asked.root, **asked.options)
+    media = not corpus.facts.get('features_only')
+    seconds = durations(corpus, progress=True) if media else None
+    print(told(corpus, report, seconds))
+    if asked.out:
+        save_corpus(corpus, asked.out)
+        write_table(report.table, asked.out/'report.csv')
+        faces = FaceSettings(detector=asked.faces)
+        print(corpus_page(corpus, report, asked.out/'page.html', asked.pictures if media else 0, faces, seconds))
+    return SET_ASIDE if len(report.of('skipped')) else OK
+
+# %% ../nbs/80_cli.ipynb #b4684b99
+@command('manifest', 'write a first table for clips of your own', 'mmemo manifest init my_clips', 'mmemo manifest init my_clips --subject "/(\\w+)-"')
+def _manifest():
+    from typing import Literal
+    from tyro.conf import Positional
+    @dataclass
+    class Manifest:
+        what: Positional[Literal['init']] # one row a clip, what can be known filled in, the rest to be edited
+        root: Positional[Path] # folder of clips
+        subject: str|None = None # a pattern with one group that finds the subject in a path
+        overwrite: bool = False # replace a table that is there
+        def __call__(self):
+            from mmemo.corpora import write_first_manifest
+            print(f'{write_first_manifest(self.root, self.subject, self.overwrite)}: fill in subject (who), label, and split if you have one; then `mmemo train --corpus {self.root}`.')
+    return Manifest
+
 # %% ../nbs/80_cli.ipynb #466703db
 @command('extract', 'frozen features of a corpus, into the cache', 'mmemo extract corpora/mine --encoders tiny',
          'mmemo extract corpora/mine --encoders clip-vit-b32+wav2vec2-base --settings.faces.detector haar')
@@ -267,13 +317,13 @@ def _extract():
         def __call__(self): return tell_store(features(self.corpus, self.encoders, self.cache, self.settings)[1])
     return Extract
 
-# %% ../nbs/80_cli.ipynb #2a552dab
+# %% ../nbs/80_cli.ipynb #871c85ee
 def features(place, encoders:str, cache=None, settings=None) -> tuple: # corpus, store
     "A corpus and its features."
+    from mmemo.corpora import open_corpus
     from mmemo.encoders import resolve_encoders
     from mmemo.features import extract
-    from mmemo.manifest import load_corpus
-    corpus = load_corpus(place)
+    corpus = open_corpus(place)
     return corpus, extract(corpus, *resolve_encoders(encoders), cache=cache, settings=settings)
 
 def tell_store(store) -> int: # exit status
@@ -286,7 +336,7 @@ def tell_store(store) -> int: # exit status
     print(f'mmemo: {len(store.quarantine)} clip(s) could not be used and were set aside, the first: {first.reason} All are in quarantine.csv in the cache.', file=sys.stderr)
     return SET_ASIDE
 
-# %% ../nbs/80_cli.ipynb #8e7a918f
+# %% ../nbs/80_cli.ipynb #f9e113ba
 @command('train', 'train a model on a corpus and write a run folder', 'mmemo train --corpus runs/demo/corpus --out runs/mine',
          'mmemo train --corpus corpora/mine --model visual --train.epochs 20 --window.level frame --out runs/face')
 def _train():
@@ -296,10 +346,11 @@ def _train():
         out: Path = Path('runs/new') # folder of the run
         overwrite: bool = False # replace a finished run
         cache: Path|None = None # folder of the feature cache
+        split: str = 'subject' # how clips without a split are dealt; 'random' puts people on both sides, and every table says so
         def __call__(self): return train_here(self)
     return Train
 
-# %% ../nbs/80_cli.ipynb #402d4e6c
+# %% ../nbs/80_cli.ipynb #e2cc73e7
 def train_here(asked) -> int: # a Train, with the fields of RunConfig
     "Features, training, report."
     from dataclasses import fields
@@ -308,10 +359,10 @@ def train_here(asked) -> int: # a Train, with the fields of RunConfig
     if not asked.corpus: raise UserError('train needs a corpus: --corpus FOLDER (`mmemo demo` makes a planted one in runs/demo/corpus).')
     config = RunConfig(**{f.name: getattr(asked, f.name) for f in fields(RunConfig)})
     corpus, store = features(config.corpus, config.encoders, asked.cache, config.settings)
-    if 'split' not in corpus.clips:
-        from mmemo.manifest import split_by_subject
-        corpus.clips = split_by_subject(corpus.clips, seed=config.seed)
-        print('The manifest has no split: clips are dealt to train, val and test by subject (60, 20, 20 %).')
+    if 'split' not in corpus.clips or asked.split == 'random':
+        from mmemo.guard import deal_clips
+        corpus.clips = deal_clips(corpus.clips, asked.split, seed=config.seed)
+        print(f'Clips are dealt to train, val and test by {asked.split if asked.split == "subject" else "chance"} (60, 20, 20 %).')
     run = run_experiment(config, corpus, store, asked.out, overwrite=asked.overwrite)
     tell_scores(run.scores, config.task)
     print(f'{write_report(run.folder)}')

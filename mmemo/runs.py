@@ -10,7 +10,7 @@ __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differ
            'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'how_trained', 'where_from', 'card', 'load_run',
            'own_settings']
 
-# %% ../nbs/44_runs.ipynb #fc34f1a8
+# %% ../nbs/44_runs.ipynb #423e6a88
 import json, re, shlex, time
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ from .encoders import load_text, resolve_encoders
 from .evaluation import SCORES, choose_smoothing, complete, evaluate, predict, score, smooth
 from .features import ExtractSettings
 from .labels import prompts_for
-from .manifest import Corpus, check_disjoint, write_table
+from .guard import guard
+from .manifest import Corpus, write_table
 from .models import build
 from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
@@ -182,10 +183,9 @@ def check_features(run:Run, store):
             raise UserError(f"{run.folder} was trained on {m} features of '{known}', these are of '{found}'; "
                             f'extract with encoders={run.config.encoders}.')
 
-# %% ../nbs/44_runs.ipynb #fb89dd65
+# %% ../nbs/44_runs.ipynb #58fc88a8
 def split_windows(config:RunConfig, corpus, store) -> dict: # split -> Windows
-    "Windows of each split that the corpus has, after the leak guard."
-    check_disjoint(corpus.clips)
+    "Windows of each split that the corpus has."
     modalities = [m for m in ('visual', 'audio', 'text') if m in store] # the voice alone is judged on the face's frames
     have = set(corpus.clips.split.dropna())
     if 'train' not in have:
@@ -203,7 +203,7 @@ def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predict
     if smoothing['width'] and 'test' in raw: smoothing['test_without'] = score(raw['test'])
     return pd.concat(pred.values(), ignore_index=True) if pred else pd.DataFrame(), scores, smoothing
 
-# %% ../nbs/44_runs.ipynb #70aee7d5
+# %% ../nbs/44_runs.ipynb #22625230
 def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `split`; features of the corpus
                    folder, # becomes the run's folder
                    callbacks=(), # of the training
@@ -212,6 +212,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     "Train, choose, evaluate, write."
     started = time.perf_counter()
     config = replace(config, settings=getattr(store, 'facts', {}).get('settings', config.settings)) # the features know best
+    seen = guard(corpus, progress=config.train.progress) # refuses a leak, by name
     windows = split_windows(config, corpus, store)
     folder = fresh_folder(folder, overwrite)
     anchors = anchors_for(config, corpus.labels, text_tower) if takes_text(config) else None
@@ -226,7 +227,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     predictions, scores, smoothing = predict_and_score(model, windows, config)
     write_table(predictions, folder/'predictions.parquet')
     facts = dict(training=training_facts(history, objective, config.train.monitor), data=data_facts(windows),
-                 warnings=warnings_for(corpus, store), seconds=time.perf_counter() - started)
+                 guard=seen.facts, warnings=warnings_for(corpus, store, seen.mark), seconds=time.perf_counter() - started)
     metrics = to_jsonable(dict(scores, smoothing=smoothing, **facts))
     run = Run(folder, config, model.eval(), metrics, predictions, history, about)
     with atomic_path(folder/'card.md') as tmp: tmp.write_text(card(run), encoding='utf8')
@@ -289,17 +290,18 @@ def training_facts(history, objective, monitor:str='score') -> dict:
                 seconds=round(sum(h['seconds'] for h in history), 2),
                 text_scale=objective.guide.scale if objective.guide else None)
 
-# %% ../nbs/44_runs.ipynb #8f9b59ac
+# %% ../nbs/44_runs.ipynb #ca031b12
 WARNINGS = dict(
     tiny='The tiny encoders know planted faces and voices only; nothing here says anything about real people.',
     synthetic='The corpus is synthetic: its figures tell whether the method works, not how well it does on real clips.',
     nobody='The manifest names no subjects: the same person may be on both sides, and intervals are over clips.')
 
-def warnings_for(corpus, store) -> list:
+def warnings_for(corpus, store, mark:str='') -> list: # mark: the guard's, of a random split
     "What a reader of the figures must know."
     said = dict(tiny=getattr(store, 'facts', {}).get('synthetic_only'), synthetic=corpus.synthetic,
                 nobody='subject' not in corpus.clips)
-    return [WARNINGS[k] for k, holds in said.items() if holds]
+    random = [f'{mark[:1].upper()}{mark[1:]}: not comparable with figures on separate subjects.'] if mark else []
+    return random + [WARNINGS[k] for k, holds in said.items() if holds]
 
 # %% ../nbs/44_runs.ipynb #2c9ed47b
 def shown(figure:dict) -> str: # '0.871 [0.842, 0.896]'
