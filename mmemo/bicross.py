@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'BiCrossConfig', 'Scale', 'Stream', 'Direction', 'BiLayer', 'to_frames', 'Pool', 'Readout', 'EmotionModel',
-           'own_answers', 'BiCross', 'embed']
+           'own_answers', 'Gates', 'BiCross', 'embed']
 
 # %% ../nbs/32_bicross.ipynb #739e8bc8
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ from .core import UserError
 from .tcn import TCN
 from .windows import Batch, Output
 
-# %% ../nbs/32_bicross.ipynb #9d1f1ceb
+# %% ../nbs/32_bicross.ipynb #9d4bf42f
 @dataclass
 class BiCrossConfig:
     "System 1; each field says whether the paper states it or we chose it."
@@ -42,6 +42,7 @@ class BiCrossConfig:
     deviation: bool = True # chosen, clip level: the deviation over time goes with the mean
     product: bool = True # chosen: the head also sees the product of face and voice
     own_heads: bool = True # chosen: each stream also answers by itself, before attention, and the answers add; keeps the easier stream from starving the other
+    gates: bool = True # chosen: with own heads, face and voice together decide how much each answer counts
     dropout: float = .1 # chosen: in TCN and attention
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for its whole length
     head_dropout: float = .3 # chosen: before and within the head
@@ -151,7 +152,7 @@ class Pool(nn.Module):
         spread = (share * (h - mean[:, None])**2).sum(1)
         return torch.cat([mean, (spread + 1e-5).sqrt() - 1e-5**.5], -1) # the offset keeps the gradient finite at 0
 
-# %% ../nbs/32_bicross.ipynb #04a6cc1b
+# %% ../nbs/32_bicross.ipynb #68788889
 class Readout(nn.Module):
     "Streams to logits: pooled at clip level, normalised, their product beside them, then an MLP."
     def __init__(self, c, streams:int): # a config with dim, pool, deviation, product, task, level, n_classes, head_dropout
@@ -164,12 +165,16 @@ class Readout(nn.Module):
         self.mlp = nn.Sequential(nn.Dropout(c.head_dropout), nn.Linear(wide * streams + (c.dim if self.factors else 0), c.dim), nn.GELU(),
                                  nn.Dropout(c.head_dropout), nn.Linear(c.dim, 2 if c.task == 'va' else c.n_classes))
 
-    def forward(self, parts:list) -> Tensor: # [((b, t, d), (b, t))] -> (b, c); at frame level all on the frames' grid -> (b, t, c)
-        z = [norm(pool(h, mask)) for norm, pool, (h, mask) in zip(self.norms, self.pools, parts)] if self.pools else \
-            [norm(h) for norm, (h, mask) in zip(self.norms, parts)]
-        if self.factors: z.append(self.factors[0](z[0]) * self.factors[1](z[1])) # (U v) * (W a)
-        logits = self.mlp(torch.cat(z, -1))
+    def sum_up(self, parts:list) -> list: # [((b, t, d), (b, t))] -> [(b, wide)]; at frame level all on the frames' grid -> [(b, t, d)]
+        if not self.pools: return [norm(h) for norm, (h, mask) in zip(self.norms, parts)]
+        return [norm(pool(h, mask)) for norm, pool, (h, mask) in zip(self.norms, self.pools, parts)]
+
+    def answer(self, z:list) -> Tensor: # what `sum_up` gave -> (b, c) or (b, t, c)
+        product = [self.factors[0](z[0]) * self.factors[1](z[1])] if self.factors else [] # (U v) * (W a)
+        logits = self.mlp(torch.cat([*z, *product], -1))
         return logits.tanh() if self.task == 'va' else logits
+
+    def forward(self, parts:list) -> Tensor: return self.answer(self.sum_up(parts))
 
 # %% ../nbs/32_bicross.ipynb #e06d5e31
 class EmotionModel(nn.Module):
@@ -204,17 +209,31 @@ class EmotionModel(nn.Module):
         draw = torch.rand(len(next(iter(masks.values()))), 1, device=next(iter(masks.values())).device)
         return {m: k & ~((draw >= i * p) & (draw < (i + 1) * p)) for i, (m, k) in enumerate(masks.items())}
 
-# %% ../nbs/32_bicross.ipynb #a89dbe33
+# %% ../nbs/32_bicross.ipynb #a62c7e07
 def own_answers(heads, # one `Readout` for the face, one for the voice, or None
-                V, A, grid, heard, steps, frames, level:str) -> list: # one tensor of logits a stream, or none
+                V, A, grid, heard, steps, frames, level:str) -> tuple: # logits of each stream, and what each head went by
     "Each stream read by a head of its own; a stream that is missing altogether says nothing."
-    if not heads: return []
+    if not heads: return [], []
     if level == 'frame': A, heard = to_frames(A, heard, steps, frames, grid), grid & heard.any(1)[:, None]
     there = [grid.any(1), heard.any(1)]
-    parts = [head([part]) for head, part in zip(heads, ((V, grid), (A, heard)))]
-    return [torch.where(on.reshape(-1, *[1] * (p.ndim - 1)), p, 0.) for p, on in zip(parts, there)]
+    z = [head.sum_up([part])[0] for head, part in zip(heads, ((V, grid), (A, heard)))]
+    spoken = lambda x, on: torch.where(on.reshape(-1, *[1] * (x.ndim - 1)), x, 0.)
+    return [spoken(head.answer([x]), on) for head, x, on in zip(heads, z, there)], [spoken(x, on) for x, on in zip(z, there)]
 
-# %% ../nbs/32_bicross.ipynb #6b4b80f8
+# %% ../nbs/32_bicross.ipynb #51166345
+class Gates(nn.Module):
+    "How much each answer counts, from what all streams show."
+    def __init__(self, wide:int, streams:int):
+        super().__init__()
+        self.weigh = nn.Linear(wide * streams, streams + 1)
+        nn.init.zeros_(self.weigh.weight); nn.init.zeros_(self.weigh.bias)
+
+    def forward(self, answers:list, z:list, task:str) -> Tensor: # (b, c) or (b, t, c) each; (b, wide) or (b, t, wide) each
+        g = 2 * self.weigh(torch.cat(z, -1)).sigmoid()
+        total = sum(g[..., i:i + 1] * a for i, a in enumerate(answers))
+        return total / g.sum(-1, keepdim=True) if task == 'va' else total # scores add; values in [-1, 1] are averaged
+
+# %% ../nbs/32_bicross.ipynb #f6079bfa
 class BiCross(EmotionModel):
     "System 1: TCN over the face, cross-attention both ways, an MLP on the frame grid."
     def __init__(self, config:BiCrossConfig):
@@ -228,6 +247,7 @@ class BiCross(EmotionModel):
         self.to_text = nn.Linear(c.dim, c.text_dim) if c.text_dim else None
         self.head = Readout(c, streams=2)
         self.own = nn.ModuleList(Readout(c, streams=1) for _ in self.modalities) if c.own_heads else None
+        self.gates = Gates(self.head.norms[0].normalized_shape[0], 2) if c.own_heads and c.gates else None
 
     def forward(self, batch:Batch, maps:bool=False) -> Output:
         grid, drawn = batch.grid, []
@@ -238,7 +258,7 @@ class BiCross(EmotionModel):
         A = self.streams['audio'](w, heard)                            # A = W w, at its own rate
         if self.voice_tcn: A = self.voice_tcn(A, heard) + A
         embedding = None if self.to_text is None else embed(self.to_text, V, seen & grid, self.config.level)
-        alone = own_answers(self.own, V, A, grid, heard, steps, frames, self.config.level)
+        alone, by = own_answers(self.own, V, A, grid, heard, steps, frames, self.config.level)
         V, A = (h + self.clock * time_code(t - frames[:, :1], h.shape[-1]) for h, t in ((V, frames), (A, steps)))
         for i, layer in enumerate(self.layers):
             V, A, to_face, to_voice = layer(V, A, seen & grid, heard, maps)
@@ -246,7 +266,8 @@ class BiCross(EmotionModel):
         if self.config.level == 'frame': A, heard = to_frames(A, heard, steps, frames, grid), grid & heard.any(1)[:, None] # R(A2)
         A, heard = self.or_missing('audio', A, heard)
         logits = self.head([(V, grid), (A, heard)])
-        logits = sum(alone, logits) / (1 + len(alone) if self.config.task == 'va' else 1) # scores add; values in [-1, 1] are averaged
+        if self.gates: logits = self.gates([*alone, logits], by, self.config.task)
+        elif alone: logits = sum(alone, logits) / (1 + len(alone) if self.config.task == 'va' else 1)
         return Output(self.config.task, logits, frames, grid, embedding, drawn, alone)
 
 # %% ../nbs/32_bicross.ipynb #b83cfa2d
