@@ -199,3 +199,61 @@ def test_predict_on_real_clips(said, tmp_path):
         if status == 2: assert err.count('\n') == 1 and file.suffix == '.jpg', err
         else: assert pd.read_csv(tmp_path/str(i)/'frames.csv').warning.str.contains('tiny encoders').all()
         if 'near_silent' in file.name: assert 'visual only' in out and 'below -50 dB' in out
+
+
+# --- data sets on disk --------------------------------------------------------------------------------------------
+
+def own_clips(place):
+    from mmemo.media import write_clip
+    for i, name in enumerate(('happy/ann-1', 'happy/bob-1', 'sad/ann-2', 'sad/bob-2')):
+        write_clip(place/f'{name}.mp4', np.full((10, 64, 64, 3), 40*i + 40, np.uint8), 10)
+    return place
+
+
+def test_corpus_tells_what_is_there_and_keeps_a_table(said, tmp_path):
+    from mmemo.corpora import open_corpus
+    mine = own_clips(tmp_path/'mine')
+    (mine/'sad'/'zoe-3.mp4').write_bytes(b'')
+    status, out, _ = said('corpus', 'folder', mine, '--out', tmp_path/'kept', '--options', 'subject', r'/(\w+)-')
+    assert status == 0 and '5 clips' in out and 'Happiness' in out
+    kept = open_corpus(tmp_path/'kept')
+    assert kept.path('ann-1').exists() and sorted(set(kept.clips.subject)) == ['ann', 'bob', 'zoe']
+    page = (tmp_path/'kept'/'page.html').read_text()
+    assert page.count('<img') == 4 and 'could not be read' in page and str(tmp_path) not in page
+
+
+def test_manifest_init_writes_a_table_once(said, tmp_path):
+    mine = own_clips(tmp_path/'mine')
+    status, out, _ = said('manifest', 'init', mine)
+    assert status == 0 and 'subject' in (mine/'manifest.csv').read_text().splitlines()[0]
+    (mine/'manifest.csv').write_text('edited by hand')
+    status, _, err = said('manifest', 'init', mine)
+    assert status == 2 and 'kept' in err and (mine/'manifest.csv').read_text() == 'edited by hand'
+
+
+@pytest.mark.parametrize('argv,found', [(['corpus', 'ravdes', '.'], "'ravdess'"), (['corpus', 'ravdess', 'nowhere'], 'no such file or folder'),
+                                        (['corpus', 'crema-d', '.', '--options', 'targt', 'x'], "'targt' is no option of crema-d")])
+def test_a_mistake_about_a_data_set(argv, found, said):
+    status, _, err = said(*argv)
+    assert status == 2 and found in err and len(err.strip().splitlines()) == 1
+
+
+def test_training_refuses_a_copy_under_another_name(said, tmp_path):
+    "The same recording under another person's name, on the other side: no table names it, the sound does."
+    import shutil
+    from mmemo.manifest import load_corpus, save_corpus
+    place = small_run()
+    corpus = load_corpus(place/'corpus')
+    clips, root = corpus.clips, tmp_path/'corpus'
+    shutil.copytree(place/'corpus', root)
+    train, test = clips[clips.split == 'train'].iloc[0], clips[clips.split == 'test'].iloc[0]
+    shutil.copy(root/train.path, root/test.path)
+    status, _, err = said('train', '--corpus', root, '--train.epochs', '1', '--train.no-progress', '--out', tmp_path/'run', '--cache', tmp_path/'cache')
+    assert status == 2 and train.clip_id in err and test.clip_id in err and 'identical sound' in err and not (tmp_path/'run'/'metrics.json').exists()
+
+
+def test_a_random_split_is_marked(said, tmp_path):
+    place = small_run()
+    status, out, _ = said('train', '--corpus', place/'corpus', '--cache', place/'cache', '--model', 'linear', '--split', 'random', '--out', tmp_path/'run')
+    card = (tmp_path/'run'/'card.md').read_text()
+    assert status == 0 and 'by chance' in out and 'Random split' in card
