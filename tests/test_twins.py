@@ -1,0 +1,472 @@
+"""Planted twins of the four data sets: every defect is told, costs its own clips only, and the way to a trained model is open."""
+import csv, json, os, pickle, re, shutil
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+import mmemo.twins as twins
+from mmemo.acted import ravdess_folds
+from mmemo.affwild2 import crop_file
+from mmemo.core import UserError, read_json, rng_for
+from mmemo.corpora import read_corpus
+from mmemo.features import FeatureStore, extract, pack_tracks
+from mmemo.guard import check_leaks
+from mmemo.labels import CREMA6, MOSEI_EMOTIONS
+from mmemo.manifest import check_disjoint, folds_by_subject
+from mmemo.media import VideoReader, read_audio
+from mmemo.mosei import load_mosei
+from mmemo.planted import PlantedConfig, make_planted
+from mmemo.runs import RunConfig, run_experiment
+from mmemo.training import TrainConfig
+from mmemo.twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, twin_facts, victims, write_twin
+from mmemo.windows import WindowSettings
+
+ALL = [(shape, name) for shape, known in DEFECTS.items() for name in known]
+CONFIG = PlantedConfig(seed=18, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=32, val_clips=16, test_clips=16,
+                       nuisance=.3, seconds=1.2, fps=20, size=64)
+
+
+# --- trees, made once
+
+@pytest.fixture(scope='session')
+def planted(tmp_path_factory):
+    "64 short clips of ten subjects; about ten seconds of work."
+    return make_planted(tmp_path_factory.mktemp('twins')/'planted', CONFIG, workers=1, progress=False)
+
+
+@pytest.fixture(scope='session')
+def noise(planted):
+    "Tracks of noise: readers do not look at what features mean."
+    rng = rng_for('twin tracks')
+    def random(n, d): return {c: (rng.normal(size=(n, d)).astype('float16'), (np.arange(n) + .5)/n*1.2) for c in planted.clips.clip_id}
+    return dict(visual=random(24, 6), audio=random(60, 4))
+
+
+@pytest.fixture(scope='session')
+def clean(planted, noise, tmp_path_factory):
+    "Trees without a defect, by shape."
+    made = {}
+    def of(shape):
+        if shape not in made: made[shape] = write_twin(planted, shape, tmp_path_factory.mktemp('clean')/shape, (), noise)
+        return made[shape]
+    return of
+
+
+@pytest.fixture(scope='session')
+def readings(clean):
+    "What readers make of them, by shape and options."
+    made = {}
+    def of(shape, reader, **options):
+        key = (shape, reader, *sorted(options.items()))
+        if key not in made: made[key] = read(clean(shape), reader, **options)
+        return made[key]
+    return of
+
+
+def harmed(twin, folder, names):
+    "The same tree with defects; the clean one keeps its bytes, since nothing is written in place."
+    shutil.copytree(twin.root, folder, copy_function=os.link)
+    return plant(replace(twin, root=folder, truth=twin.truth.copy(), touched={}), names)
+
+
+def read(twin, reader=None, **options):
+    "Corpus, report, and for CMU-MOSEI the tracks."
+    reader = reader or SHAPES[twin.shape]
+    options = twin.options | options
+    if not reader.startswith(('ravdess', 'crema')): options['progress'] = False
+    corpus, report = read_corpus(reader, twin, **options)
+    tracks = load_mosei(twin, **options)[1] if reader == 'cmu-mosei' else {}
+    return corpus, report, tracks
+
+
+def is_told(report, told) -> bool:
+    rows = report.of(told[0])
+    return any(told[1] in w for w in rows.what)
+
+
+def same_reading(a, b, touched, ignore=()):
+    "All clips but the touched ones, with their frames and tracks."
+    one, two = (x[0].clips[~x[0].clips.clip_id.isin(touched)].drop(columns=list(ignore), errors='ignore').set_index('clip_id').sort_index() for x in (a, b))
+    pd.testing.assert_frame_equal(one, two[one.columns], check_dtype=False)
+    if a[0].frames is not None:
+        one, two = (x[0].frames.astype({'clip_id': str}).sort_values(['clip_id', 'frame'], ignore_index=True) for x in (a, b))
+        one, two = (f[~f.clip_id.isin(touched)].reset_index(drop=True) for f in (one, two))
+        pd.testing.assert_frame_equal(one, two)
+    for m in a[2]:
+        for clip in set(a[2][m]) | set(b[2][m]):
+            if clip in touched: continue
+            for k in ('values', 'time', 'valid'): np.testing.assert_array_equal(getattr(a[2][m][clip], k), getattr(b[2][m][clip], k), f'{clip} {m} {k}')
+    return len(one)
+
+
+# --- readings that a hurried person would write, each of which must go wrong
+
+def lines(twin, clip, task='expr'): return (twin.root/CHALLENGE[task]/SET['train']/f'{clip}.txt').read_text().split('\n')[1:-1]
+def films(twin): return sorted(p.stem for p in twin.root.rglob('*.mp4'))
+def crops(twin, clip): return sorted(p.stem for p in (twin.root/'cropped'/clip).iterdir())
+def label_files(twin): return {p.stem for p in twin.root.rglob('EXPR*/Train_Set/*.txt')}
+def of_train(twin): return set(twin.truth.clip_id[twin.truth.split == 'train'])
+def film(twin, clip): return twin.root/'batch1'/f'{clip}.mp4'
+def raises(call, *what):
+    try: call()
+    except what: return True
+
+
+WILD = dict(
+    minus_one=lambda t, c: np.eye(8)[[int(x) for x in lines(t, c)]][lines(t, c).index('-1'), 7] == 1,     # -1 becomes the last class
+    minus_five=lambda t, c: sum(sum(map(float, x.split(','))) != -10 for x in lines(t, c, 'va')) == 24,      # dropped where both are -5
+    one_label_more=lambda t, c: len(lines(t, c)) != len(VideoReader(film(t, c))),
+    labels_missing=lambda t, c: len(lines(t, c)) != len(VideoReader(film(t, c))),
+    ninth_class=lambda t, c: max(map(int, lines(t, c))) > 7,
+    impossible_valence=lambda t, c: max(float(x.split(',')[0]) for x in lines(t, c, 'va')) > 1,
+    blank_line=lambda t, c: len(' '.join(lines(t, c)).split()) == 23,                                       # all later labels move up
+    crlf=lambda t, c: (t.root/CHALLENGE['expr']/SET['train']/f'{c}.txt').read_bytes().split(b'\n')[0].decode() != twins.HEADERS['expr'],
+    another_header=lambda t: label_files(t) != of_train(t), empty_file=lambda t: label_files(t) != of_train(t),
+    hidden_files=lambda t: label_files(t) != of_train(t),
+    missing_crops=lambda t, c: crops(t, c)[1] != '00002',                                                   # second picture, second label
+    no_crops=lambda t, c: raises(lambda: crops(t, c), OSError),
+    picture_past_the_end=lambda t, c: len(crops(t, c)) != len(lines(t, c)), picture_zero=lambda t, c: crops(t, c)[0] != '00001',
+    left_right=lambda t, a, b: not film(t, f'{a}_left').exists() and not film(t, f'{a}_right').exists(),
+    no_sound=lambda t, c: read_audio(film(t, c)) is None, avi=lambda t, c: c not in films(t),
+    variable_rate=lambda t, c: np.abs((np.arange(24) + .5)/20 - VideoReader(film(t, c)).times).max() > .1,
+    no_video=lambda t, c: raises(lambda: VideoReader(film(t, c)), UserError), cut_video=lambda t, c: raises(lambda: VideoReader(film(t, c)), UserError),
+    second_copy=lambda t, c: films(t).count(c) == 2,
+    odd_test_names=lambda t: any('..' in n for n in (t.root/CHALLENGE['expr']/'test_set.txt').read_text().split()),
+    new_videos_folder=lambda t, c: not film(t, c).exists() and not (t.root/'cropped'/c).exists(),
+    aligned_only=lambda t: not (t.root/'cropped').exists(), old_folder_names=lambda t: not label_files(t))
+
+
+def performances(twin): return sorted(p.stem for e in ('mp4', 'wav') for p in twin.root.rglob(f'*.{e}')) # every file is a clip
+def more(twin, *_): return len(performances(twin)) > len(twin.truth)
+
+
+RAVDESS = dict.fromkeys(DEFECTS['ravdess'], more) | dict(
+    av_without_sound=lambda t, c: read_audio(twins.actor_file(t, c)) is None,
+    pair_in_place_of_av=lambda t, c: not twins.actor_file(t, c).exists(),
+    cut_short=lambda t, c: raises(lambda: VideoReader(twins.actor_file(t, c)), UserError),
+    wrong_folder=lambda t, c: any(p.parent.name[-2:] != p.stem[-2:] for p in t.root.rglob('*.mp4')),
+    link_to_nothing=lambda t, c: raises(lambda: [p.stat() for p in t.root.rglob('*.mp4')], OSError),
+    other_files=lambda t: any(not re.fullmatch(r'[\d-]{20}', p.stem) for p in t.root.rglob('*.*') if p.name[0] != '.'))
+
+
+def sounds(twin): return {p.stem for p in twin.root.rglob('*.wav')}
+def table(twin, name): return pd.read_csv(twin.root/name, on_bad_lines='skip', engine='python', quoting=csv.QUOTE_MINIMAL)
+def in_names(twin, *_): return sounds(twin) != set(twin.truth.clip_id)
+
+
+CREMA = dict(
+    lfs_pointers=lambda t, c: raises(lambda: VideoReader(twins.flv(t, c)), UserError),
+    known_broken=in_names, misnamed=in_names, no_wav=in_names, only_mp3=in_names, impossible_names=in_names, hidden_files=in_names,
+    empty_file=lambda t, c: raises(lambda: read_audio(twins.wav(t, c)), UserError),
+    second_copy=lambda t, c: len(list(t.root.rglob('*.wav'))) > len(t.truth),
+    ties=lambda t: not set(table(t, SUMMARY).VoiceVote) <= set('ADFHNS'),
+    no_vote=lambda t, c: c not in set(table(t, SUMMARY).FileName), not_in_the_summary=lambda t, c: c not in set(table(t, SUMMARY).FileName),
+    contradicting_tables=lambda t, c: table(t, SUMMARY).set_index('FileName').MultiModalVote[c] != table(t, COUNTS).set_index('fileName').emoVote[c].iloc[2],
+    answers_do_not_add_up=lambda t, c: table(t, COUNTS).set_index('fileName').loc[c, list('ADFHNS')].sum(axis=1).iloc[0] == 10,
+    row_twice=lambda t, c: len(t.truth.merge(table(t, SUMMARY), left_on='clip_id', right_on='FileName')) > len(t.truth), # a join doubles the clip
+    lost_quotation_mark=lambda t, c: raises(lambda: set(table(t, SUMMARY).FileName) == set(t.truth.clip_id) or 1/0, ZeroDivisionError, csv.Error),
+    row_that_leads_out=lambda t: any('..' in n for n in table(t, SUMMARY).FileName),
+    actor_unknown=lambda t: t.truth.subject[0] not in set(table(t, PEOPLE).ActorID.astype(str)), impossible_age=lambda t: table(t, PEOPLE).Age.max() == 511)
+
+
+def raw(twin, role):
+    with h5py.File(twin.root/CSD[role][0]) as f: return {v: (e['features'][:], e['intervals'][:]) for v, e in f[CSD[role][1]]['data'].items() if e}
+
+
+def listed(twin): return [v for part in read_json(twin.root/'folds.json').values() for v in part]
+
+
+MOSEI = dict(
+    minus_infinity=lambda t, c: any(np.nan_to_num(x).min() < -1e38 for x, _ in raw(t, 'audio').values()),
+    not_a_number=lambda t, c: any(np.isnan(x.mean()) for x, _ in raw(t, 'visual').values()),
+    label_out_of_range=lambda t, c: max(x[:, 0].max() for x, _ in raw(t, 'labels').values()) == 7,
+    impossible_segment=lambda t, c: min((s[:, 1] - s[:, 0]).min() for _, s in raw(t, 'labels').values()) < 0,
+    no_features=lambda t: any(a != b for a, b in zip(raw(t, 'labels'), raw(t, 'visual'))),                  # file beside file, entry by entry
+    another_width=lambda t: raises(lambda: np.concatenate([x for x, _ in raw(t, 'audio').values()]), ValueError),
+    steps_out_of_order=lambda t: any((np.diff(s[:, 0]) < 0).any() for _, s in raw(t, 'audio').values()),
+    impossible_interval=lambda t: any((s[:, 1] < s[:, 0]).any() for _, s in raw(t, 'visual').values()),
+    pauses=lambda t: any(b'sp' in x for x, _ in raw(t, 'words').values()), second_visual_file=lambda t: len(list(t.root.glob('*Visual*'))) == 2,
+    phones=lambda t: raises(lambda: h5py.File(t.root/'CMU_MOSEI_TimestampedPhones.csd'), OSError),
+    link_out=lambda t: raises(lambda: [e['features'] for e in h5py.File(t.root/CSD['labels'][0])['All Labels/data'].values()], KeyError, TypeError, OSError),
+    unknown_video_in_lists=lambda t: raises(lambda: [raw(t, 'labels')[v] for v in listed(t)], KeyError),
+    video_in_no_list=lambda t: set(listed(t)) != set(raw(t, 'labels')))
+
+
+def loaded(twin): return pickle.loads(twin.place.read_bytes()) # which no stranger's file must ever be read with
+def ids(twin): return [i for part in loaded(twin).values() for i in part['id']]
+
+
+MMSA = dict(
+    minus_infinity=lambda t, c: np.nan_to_num(loaded(t)['train']['audio']).min() < -1e38,
+    not_a_number=lambda t, c: np.isnan(np.where(loaded(t)['train']['vision'] == -np.inf, 0, loaded(t)['train']['vision'])).any(), # the usual repair
+    empty_text=lambda t, c: '' in loaded(t)['train']['raw_text'], label_out_of_range=lambda t, c: loaded(t)['train']['regression_labels'].max() == 7,
+    clip_twice=lambda t, c: len(ids(t)) > len(set(ids(t))), odd_id=lambda t, c: any('..' in i for i in ids(t)),
+    impossible_length=lambda t, c: max(loaded(t)['train']['audio_lengths']) > loaded(t)['train']['audio'].shape[1],
+    padding_not_zero=lambda t: (loaded(t)['train']['text'] != 0).any(-1).all(),                           # looking for zeros finds no end
+    no_raw_text=lambda t: raises(lambda: [p['raw_text'] for p in loaded(t).values()], KeyError),
+    older_protocol=lambda t: t.place.read_bytes()[:2] == b'\x80\x02')
+NAIVE = dict(zip(SHAPES, (WILD, RAVDESS, CREMA, MOSEI, MMSA)))
+
+
+# --- one defect at a time
+
+@pytest.mark.parametrize('shape, name', ALL, ids=[f'{s}-{n}' for s, n in ALL])
+def test_a_defect_is_told_and_costs_its_own_clips_only(shape, name, clean, readings, tmp_path):
+    d, before = DEFECTS[shape][name], readings(shape, DEFECTS[shape][name].reader, **DEFECTS[shape][name].options)
+    mine = victims(clean(shape), name)
+    twin = harmed(clean(shape), tmp_path/'tree', [name])
+    after, touched = read(twin, d.reader, **d.options), set(twin.touched[name])
+    if d.told:
+        assert is_told(after[1], d.told), after[1].table.to_string()
+        assert not is_told(before[1], d.told)
+    left = same_reading(before, after, touched, ('crops_dir',) if name == 'aligned_only' else ())
+    assert left > 40 or name == 'aligned_only'
+    assert NAIVE[shape][name](twin, *mine), 'a naive reading gets this right, so this test cannot fail'
+    assert d.what.endswith('.') and set(NAIVE[shape]) == set(DEFECTS[shape])
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_all_defects_at_once(shape, clean, readings, tmp_path):
+    twin = harmed(clean(shape), tmp_path/'tree', list(DEFECTS[shape]))
+    touched = {c for name, clips in twin.touched.items() if name != 'aligned_only' for c in clips}
+    asked = {(d.reader, *sorted(d.options.items())) for d in DEFECTS[shape].values()}
+    for reader, *options in asked:
+        after = read(twin, reader, **dict(options))
+        same_reading(readings(shape, reader, **dict(options)), after, touched, ('crops_dir',))
+        for d in DEFECTS[shape].values():
+            if (reader, *options) == (d.reader, *sorted(d.options.items())) and d.told: assert is_told(after[1], d.told), (d.name, after[1].table.to_string())
+        assert set(after[0].clips.clip_id) <= set(twin.truth.clip_id)
+
+
+def test_nothing_is_written_into_the_planted_clips(planted, clean, tmp_path):
+    before = {p: p.read_bytes() for p in sorted((planted.root/'clips').iterdir())}
+    for shape in ('affwild2', 'ravdess'): # whose films are links
+        twin = harmed(clean(shape), tmp_path/shape, list(DEFECTS[shape]))
+        assert any(p.stat().st_nlink > 1 for p in twin.root.rglob('*.mp4'))
+    assert before == {p: p.read_bytes() for p in before}
+
+
+# --- the truth, read back
+
+def planted_rows(twin, planted): # the planted clip of each row of the truth
+    return planted.clips.set_index('clip_id').loc[twin.truth.planted]
+
+
+@pytest.mark.parametrize('task', ['expr', 'va'])
+def test_affwild2_frames_are_the_planted_ones(task, clean, readings, planted):
+    corpus, report, _ = readings('affwild2', f'affwild2-{task}')
+    assert report.table.empty and len(corpus) == 64
+    assert dict(zip(corpus.clips.clip_id, corpus.clips.split)) == dict(zip(planted.clips.clip_id, planted.clips.split))
+    both = corpus.frames.astype({'clip_id': str}).merge(planted.frames, on=['clip_id', 'frame'], validate='1:1')
+    assert len(both) == len(planted.frames) and both.has_crop.all()
+    np.testing.assert_allclose(both.time_x, both.time_y, atol=1e-4)
+    open_ = both.clip_id.isin(planted.clips.clip_id[planted.clips.split != 'test'])
+    for c in ['label'] if task == 'expr' else ['valence', 'arousal']:
+        np.testing.assert_array_equal(both[f'{c}_x'][open_], both[f'{c}_y'][open_])
+        assert both[f'{c}_x'][~open_].isin([-1]).all() or both[f'{c}_x'][~open_].isna().all() # the challenge keeps them
+    check_disjoint(corpus.clips)
+
+
+def test_affwild2_pictures_are_of_their_frames(clean, readings):
+    from PIL import Image
+    corpus, _, _ = readings('affwild2', 'affwild2-expr')
+    clip = corpus.clips.clip_id[3]
+    film_ = VideoReader(corpus.path(clip))
+    for i in (0, 7, 23): assert np.abs(np.asarray(Image.open(crop_file(corpus, clip, i))).astype(int) - film_.frames([i])[0]).mean() < 4
+
+
+def test_left_and_right_keep_their_own_labels_and_share_a_group(clean, tmp_path, planted):
+    twin = harmed(clean('affwild2'), tmp_path/'tree', ['left_right'])
+    corpus, _, _ = read(twin, 'affwild2-va')
+    pair = twin.touched['left_right'][:2]
+    rows = corpus.clips.set_index('clip_id').loc[pair]
+    assert rows.group.nunique() == rows.path.nunique() == 1 and rows.subject.nunique() == rows.crops_dir.nunique() == 2
+    for clip in pair:
+        own = planted.frames[planted.frames.clip_id == twin.row(clip).planted]
+        np.testing.assert_array_equal(corpus.frames.valence[corpus.frames.clip_id == clip], own.valence)
+    assert all(len({bool(fold[list(corpus.clips.clip_id).index(c)]) for c in pair}) == 1 for fold in folds_by_subject(corpus.clips, 4))
+
+
+def test_ravdess_actors_are_the_planted_subjects(clean, readings, planted):
+    twin, (corpus, _, _) = clean('ravdess'), readings('ravdess', 'ravdess')
+    truth, was = twin.truth.set_index('clip_id').loc[corpus.clips.clip_id], planted_rows(twin, planted)
+    assert len(corpus) == len(twin.truth) == (planted.clips.label != 'Other').sum()
+    for c in ('subject', 'group', 'label'): assert corpus.clips[c].tolist() == truth[c].tolist()
+    assert twin.truth.groupby('subject').planted.agg(lambda p: planted.clips.set_index('clip_id').subject[list(p)].nunique()).eq(1).all()
+    weak = (was.label == 'Neutral') & (was.intensity < twins.WEAK)
+    assert twin.truth.label.tolist() == was.label.mask(weak, 'Calm').tolist() and weak.any()
+    check_disjoint(corpus.clips.assign(split=truth.split.tolist()))
+    for fold in ravdess_folds(corpus): assert not set(truth.subject[fold]) & set(truth.subject[~fold])
+
+
+@pytest.mark.parametrize('target, column', [('intended', 'label'), ('perceived_audio', 'VoiceVote'), ('perceived_video', 'FaceVote'), ('perceived_av', 'MultiModalVote')])
+def test_crema_d_labels_are_the_planted_states(target, column, clean, readings, planted):
+    twin, (corpus, report, _) = clean('crema-d'), readings('crema-d', 'crema-d', target=target)
+    truth, was = twin.truth.set_index('clip_id').loc[corpus.clips.clip_id], planted_rows(twin, planted)
+    assert report.table.empty and len(corpus) == planted.clips.label.isin(CREMA6.classes).sum()
+    named = truth[column].replace(dict(zip(twins.LETTERS, CREMA6.classes)))
+    assert corpus.clips.label.tolist() == named.tolist() and corpus.clips.subject.tolist() == truth.subject.tolist()
+    state = {'label': 'label', 'VoiceVote': 'voice_state', 'FaceVote': 'face_state', 'MultiModalVote': 'label'}[column]
+    plain = ~was[state].str.startswith('cue').to_numpy()
+    assert twin.truth[column].replace(dict(zip(twins.LETTERS, CREMA6.classes)))[plain].tolist() == was[state][plain].tolist()
+    check_disjoint(corpus.clips.assign(split=truth.split.tolist()))
+    if target != 'intended': assert (corpus.clips.label != corpus.clips.intended).any() == (target != 'perceived_av')
+
+
+@pytest.mark.parametrize('target', ['perceived_audio', 'perceived_video'])
+def test_ties_are_kept_as_shares(target, clean, tmp_path):
+    twin = harmed(clean('crema-d'), tmp_path/'tree', ['ties'])
+    soft, _, _ = read(twin, target=target, ties='soft')
+    tied = soft.clips.clip_id.isin(twin.truth.clip_id[twin.truth.xor])
+    assert tied.any() and soft.clips.label[tied].isna().all() and soft.clips.label[~tied].notna().all()
+    assert (soft.clips.loc[tied, ['p_Anger', 'p_Happiness']] == .4).all(axis=None)
+    dropped, _, _ = read(twin, target=target)
+    assert set(dropped.clips.clip_id) == set(soft.clips.clip_id[~tied])
+
+
+def test_films_in_flash_show_the_same_frames_with_the_same_sound(clean, planted):
+    twin = clean('crema-d')
+    for clip in twin.truth.clip_id[:4]:
+        was, now = VideoReader(twin.source(clip)), VideoReader(twins.flv(twin, clip))
+        np.testing.assert_array_equal(was.frames(range(24)), now.frames(range(24)))
+        np.testing.assert_allclose(was.times, now.times, atol=2e-3)
+        a, b, c = read_audio(twin.source(clip)), read_audio(twins.flv(twin, clip)), read_audio(twins.wav(twin, clip))
+        assert np.abs(a[2048:18000] - b[2048:18000]).max() < 1e-4 and np.abs(a - c).max() < 1e-4
+
+
+@pytest.mark.parametrize('shape', ['cmu-mosei', 'cmu-mosei-pickle'])
+def test_mosei_tracks_and_labels_are_the_planted_ones(shape, clean, readings, planted, noise):
+    twin, (corpus, report, tracks) = clean(shape), readings(shape, 'cmu-mosei')
+    assert not len(report.of('skipped')) and not len(report.of('mended')) and len(corpus) == 64
+    truth, clips = twin.truth.set_index('clip_id'), corpus.clips.set_index('clip_id')
+    was = planted.clips.set_index('clip_id').loc[truth.planted[clips.index]]
+    kind = np.float64 if shape == 'cmu-mosei' else np.float32
+    np.testing.assert_array_equal(clips.sentiment, (3*was.valence).astype(kind))
+    assert clips.split.tolist() == was.split.tolist() and clips.subject.tolist() == [f'v_{s}$x' for s in was.subject]
+    assert (clips.subject == clips.group).all()
+    assert clips.transcript.fillna('').tolist() == was.transcript.fillna('').tolist()
+    for m in ('visual', 'audio'):
+        for clip in clips.index:
+            values, time = noise[m][truth.planted[clip]]
+            np.testing.assert_array_equal(tracks[m][clip].values, values.astype(np.float32))
+            if shape == 'cmu-mosei': np.testing.assert_allclose(tracks[m][clip].time, time, atol=1e-9)
+    check_disjoint(corpus.clips)
+
+
+def test_mosei_emotions_are_the_planted_classes(clean, planted):
+    twin = clean('cmu-mosei')
+    corpus, _ = read_corpus('cmu-mosei', twin, labels='emotions', progress=False, **twin.options)
+    was = planted.clips.set_index('clip_id').loc[twin.truth.set_index('clip_id').planted[corpus.clips.clip_id]]
+    assert corpus.clips.label.tolist() == [c if c in MOSEI_EMOTIONS.classes else 'none' for c in was.label]
+    held = corpus.clips.set_index('clip_id')[list(MOSEI_EMOTIONS.classes)].max(axis=1).to_numpy()
+    np.testing.assert_allclose(held, np.where(was.label.isin(MOSEI_EMOTIONS.classes), 3*was.intensity, 0))
+    cut_early = {c.split('_')[0] for c in corpus.clips.group} | {c.split('$')[0] for c in corpus.clips.group}
+    assert not cut_early & set(corpus.clips.group) # names that hold the marks of ids
+
+
+# --- refusals
+
+def test_refusals(planted, tmp_path):
+    real = replace(planted, facts={})
+    with pytest.raises(UserError, match='planted corpora only'): write_twin(real, 'ravdess', tmp_path/'a')
+    with pytest.raises(UserError, match="no defect of ravdess called 'tie'"): write_twin(planted, 'ravdess', tmp_path/'a', ['tie'])
+    assert not (tmp_path/'a').exists()
+    few = planted.subset(planted.clips.split.isin(['val', 'test']) | (planted.clips.subset == 'xor'))
+    with pytest.raises(UserError, match='all defects need 21 training clips, this corpus has 8 for them'): write_twin(few, 'affwild2', tmp_path/'b')
+    many = replace(planted, clips=planted.clips.assign(subject=planted.clips.clip_id))
+    with pytest.raises(UserError, match='RAVDESS has 24 actors'): write_twin(many, 'ravdess', tmp_path/'c')
+
+
+@pytest.mark.parametrize('shape', SHAPES)
+def test_a_twin_says_that_it_is_synthetic(shape, clean):
+    twin = clean(shape)
+    facts = twin_facts(twin)
+    assert facts['synthetic'] and facts['twin_of'] == shape and facts['generator']
+    assert twin_facts(twin.root.parent) == {}
+
+
+# --- the whole way
+
+@pytest.fixture(scope='session')
+def cache(tmp_path_factory): return tmp_path_factory.mktemp('twin-cache')
+
+
+@pytest.fixture(autouse=True)
+def own_cache(cache, monkeypatch): monkeypatch.setenv('MMEMO_CACHE', str(cache)) # of the guard's prints
+
+
+@pytest.fixture(scope='session')
+def seen(planted, cache):
+    "What the tiny encoders make of the planted clips."
+    return extract(planted, 'tiny', 'tiny', cache=cache, progress=False)
+
+
+def small(level='clip', task='expression', model='bicross', **options):
+    train = TrainConfig(epochs=1, device='cpu', progress=False, lambda_text=0.)
+    return RunConfig(model=model, window=WindowSettings(length=24, stride=24, eval_stride=24, level=level, task=task), train=train, options=options)
+
+
+def with_planted_splits(corpus, twin):
+    "The planted lists, since neither RAVDESS nor CREMA-D has any; a subject is on one side."
+    split = corpus.clips.subject.map(twin.truth.drop_duplicates('subject').set_index('subject').split)
+    return replace(corpus, clips=corpus.clips.assign(split=split), facts=corpus.facts | twin_facts(twin))
+
+
+def check_run(run, figure, unit, split='test'):
+    found = json.loads((run.folder/'metrics.json').read_text())
+    best = found[split]['all'][figure]
+    assert np.isfinite(best['value']) and best['unit'] == unit and len(best['ci95']) == 2 and best['n_groups'] > 1
+    assert any('synthetic' in w for w in found['warnings']) and run.about['data']['facts']['synthetic']
+    assert (run.folder/'card.md').exists() and len(run.predictions)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['expr', 'va'])
+def test_from_affwild2_to_a_model(task, planted, cache, seen, tmp_path):
+    twin = write_twin(planted, 'affwild2', tmp_path/'tree')
+    corpus, _, _ = read(twin, f'affwild2-{task}')
+    corpus.facts |= twin_facts(twin)
+    store = extract(corpus, 'tiny', 'tiny', cache=cache, progress=False)
+    assert set(store.quarantine.clip_id) == set(victims(twin, 'no_video') + victims(twin, 'cut_video'))
+    check_leaks(corpus, progress=False)
+    run = run_experiment(small('frame', 'va' if task == 'va' else 'expression', dim=16, heads=2), corpus, store, tmp_path/'run')
+    check_run(run, 'ccc' if task == 'va' else 'macro_f1', 'frame', 'val') # test labels are the challenge's secret
+
+
+def test_from_ravdess_to_a_model(planted, cache, seen, tmp_path):
+    twin = write_twin(planted, 'ravdess', tmp_path/'tree')
+    corpus = with_planted_splits(read(twin)[0], twin)
+    store = extract(corpus, 'tiny', 'tiny', cache=cache, progress=False)
+    assert store.quarantine.empty
+    check_leaks(corpus, progress=False)
+    check_run(run_experiment(small(dim=16, heads=2), corpus, store, tmp_path/'run'), 'macro_f1', 'clip')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('target', ['intended', 'perceived_audio'])
+def test_from_crema_d_to_a_model(target, planted, cache, tmp_path):
+    twin = write_twin(planted, 'crema-d', tmp_path/'tree')
+    corpus = with_planted_splits(read(twin, target=target)[0], twin)
+    model = 'audio' if target == 'perceived_audio' else 'bicross'
+    store = extract(corpus, 'tiny', 'tiny', cache=cache, progress=False)
+    assert store.quarantine.empty
+    check_run(run_experiment(small(model=model, dim=16, **({} if model == 'audio' else dict(heads=2))), corpus, store, tmp_path/'run'), 'macro_f1', 'clip')
+
+
+@pytest.mark.parametrize('shape', ['cmu-mosei', 'cmu-mosei-pickle'])
+def test_from_mosei_to_a_model(shape, planted, seen, tmp_path):
+    tracks = {m: {c: seen.clip(c, m) for c in planted.clips.clip_id} for m in ('visual', 'audio')}
+    twin = write_twin(planted, shape, tmp_path/'tree', tracks=tracks)
+    csd = shape == 'cmu-mosei'
+    corpus, found, _ = load_mosei(twin, 'emotions' if csd else 'sentiment', progress=False, **twin.options)
+    corpus.facts |= twin_facts(twin)
+    corpus = corpus.subset(corpus.clips.split.notna().to_numpy())
+    if csd: corpus.clips['label'] = corpus.clips.label.where(corpus.clips.label.isin(MOSEI_EMOTIONS.classes), None) # one emotion a clip, or no label
+    else: corpus.clips = corpus.clips.assign(valence=corpus.clips.sentiment/3, arousal=corpus.clips.sentiment/3) # there is no task for one value alone
+    store = FeatureStore({m: pack_tracks(t, list(corpus.clips.clip_id)) for m, t in found.items()}, dict(synthetic_only=True))
+    assert store.dims['text'] == 12
+    run = run_experiment(small(task='expression' if csd else 'va', dim=16, heads=2), corpus, store, tmp_path/'run')
+    check_run(run, 'macro_f1' if csd else 'ccc', 'clip')
