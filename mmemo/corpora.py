@@ -6,7 +6,7 @@
 __all__ = ['FILMS', 'SOUNDS', 'WORDS', 'READERS', 'find_clips', 'class_named', 'space_for', 'first_manifest', 'who',
            'write_first_manifest', 'read_folder', 'options_of', 'read_corpus', 'open_corpus']
 
-# %% ../nbs/19_corpora.ipynb #4f07088a
+# %% ../nbs/19_corpora.ipynb #eb04a48a
 import inspect, os, re
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from .core import Registry, UserError
 from .labels import ADJECTIVES, CREMA6, EXPRESSION8, RAVDESS8
 from .manifest import Corpus, Report, check_manifest, load_corpus, write_table
 from .mosei import read_mosei
+from .twins import twin_facts
 
 # %% ../nbs/19_corpora.ipynb #eb646ec3
 FILMS = ('.mp4', '.mov', '.avi', '.mkv', '.webm', '.flv', '.m4v', '.mpg', '.mpeg')
@@ -123,7 +124,7 @@ def _by_manifest(place:Path, space:str|None) -> tuple:
     if 'label' in corpus.clips: corpus.labels.encode(corpus.clips.label.where(corpus.clips.label.notna(), None)) # names a class that is none
     return corpus, report
 
-# %% ../nbs/19_corpora.ipynb #806e687c
+# %% ../nbs/19_corpora.ipynb #cd4e741e
 READERS = Registry('data set')
 READERS.update({'affwild2-expr': partial(read_affwild2, task='expr'), 'affwild2-va': partial(read_affwild2, task='va'),
                 'ravdess': read_ravdess, 'crema-d': read_cremad, 'cmu-mosei': read_mosei, 'folder': read_folder})
@@ -142,7 +143,9 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     if odd := [k for k in options if k not in known]:
         raise UserError(f"'{odd[0]}' is no option of {name}; expected some of {', '.join(known) or 'none'}.")
     if not Path(root).exists(): raise UserError(f'{root}: there is no such file or folder.')
-    return READERS[name](root, **options)
+    corpus, report = READERS[name](root, **options)
+    corpus.facts.update(twin_facts(root)) # a planted twin says that it is synthetic
+    return corpus, report
 
 # %% ../nbs/19_corpora.ipynb #6e6d31ed
 def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, or a manifest

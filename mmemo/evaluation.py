@@ -257,7 +257,7 @@ def class_shares(corpus, split='train', level:str='clip') -> np.ndarray|None: # 
     n = np.bincount(y[y >= 0].astype(int), minlength=corpus.labels.n)
     return n/n.sum() if n.sum() else None
 
-# %% ../nbs/43_evaluation.ipynb #5234d0c8
+# %% ../nbs/43_evaluation.ipynb #23086760
 def evaluate(pred:pd.DataFrame, # from `predict`, `complete` and `smooth`
              corpus, # for subsets and the training shares
              by:str='subject', # whom the intervals resample: 'subject', 'group', 'clip_id'
@@ -271,7 +271,7 @@ def evaluate(pred:pd.DataFrame, # from `predict`, `complete` and `smooth`
     out = {}
     for name, part in {'all': dict(clips=set(pred.clip_id), restrict=None), **subsets_of(corpus, subsets)}.items():
         rows = pred[pred.clip_id.isin(part['clips'])]
-        if rows.empty or not is_va(pred) and rows.label.isna().all(): continue
+        if rows[['valence', 'arousal'] if is_va(pred) else ['label']].isna().all(axis=None): continue # nothing to score against
         pair = None if is_va(pred) else part['restrict']
         prior = shares if shares is None or not pair else shares[[classes_of(pred).index(c) for c in pair]]
         if pair: rows = restricted(rows, pair)

@@ -21,7 +21,7 @@ MODALITY_COLOURS = {'visual': '#334E8C', 'audio': '#B3541E', 'text': '#4B7F52'}
 CLASS_LETTERS = {'Neutral': 'N', 'Anger': 'A', 'Disgust': 'D', 'Fear': 'F', 'Happiness': 'H', 'Sadness': 'S',
                  'Surprise': 'U', 'Other': 'O', 'Calm': 'C'}
 
-# %% ../nbs/01_labels.ipynb #44bb5729
+# %% ../nbs/01_labels.ipynb #c0d2b670
 @dataclass(frozen=True)
 class LabelSpace:
     "The classes of one annotation scheme, in its own order."
@@ -46,7 +46,7 @@ class LabelSpace:
         def one(x):
             if x is None or x != x or x == '': return self.missing
             if isinstance(x, str) and not x.lstrip('-').isdigit(): return self.index(x)
-            if int(x) == self.missing or 0 <= int(x) < self.n: return int(x)
+            if int(x) == float(x) and (int(x) == self.missing or 0 <= int(x) < self.n): return int(x)
             raise UserError(f'{x} is no class index of {self.name}; expected 0 to {self.n - 1}, or {self.missing} for none.')
         return np.array([one(x) for x in labels], np.int64)
 
