@@ -15,14 +15,14 @@ import numpy as np
 
 from .core import Registry, UserError
 
-# %% ../nbs/12_faces.ipynb #4103f717
+# %% ../nbs/12_faces.ipynb #36ebdafe
 @dataclass(frozen=True)
 class FaceSettings:
     "How faces are found and cut out."
     detector:str = 'none' # 'none' (cropped already: the middle square), 'haar' (OpenCV's cascade), 'yunet' (a model)
     margin:float = 0.2 # added on each side of the detector's box, as a share of its side
     size:int|None = None # pixels of the crop; None: the middle square as it is, or 224 for a detected face
-    every:int = 5 # the detector looks at every n-th frame it is given; the box glides between
+    every:int = 5 # the detector looks at every n-th frame it is given, and oft enough for `gap`; the box glides between
     smooth:float = 0.2 # seconds over which the box follows what the detector says; 0 follows at once
     gap:float = 0.5 # seconds without a detection after which frames are invalid
     model_file:str|None = None # for 'yunet': the .onnx file
@@ -104,47 +104,53 @@ def cut(frame, corners, size): # (h, w, 3), x0 y0 x1 y1 -> (size, size, 3)
     how = cv2.INTER_AREA if x1 - x0 > size else cv2.INTER_LINEAR
     return cv2.resize(frame[y0:y1, x0:x1], (size, size), interpolation=how)
 
-# %% ../nbs/12_faces.ipynb #abce5fe8
+# %% ../nbs/12_faces.ipynb #0c592b87
 class BoxFilter:
     "Follows detections in time: takes one face, glides towards it, and knows when it is lost."
     def __init__(self, settings:FaceSettings):
         self.settings, self.seen, self.now, self.box, self.target, self.rival = settings, -math.inf, *[None]*4
-
-    def _choose(self, boxes, height, width): # -> our face or None
-        if self.target is None or self.now - self.seen > self.settings.gap:
-            self.box = None # first time, or lost: start afresh, without gliding
-            return main_face(boxes, height, width) if len(boxes) else None
-        if not len(boxes): return None
-        if (near := overlap(self.target, boxes)).max() > .2: return boxes[near.argmax()]
-        other, before = main_face(boxes, height, width), self.rival
-        self.rival = other
-        if before is None or overlap(before, other)[0] < .2: return None # once is a false alarm
-        self.box = None # twice is a cut
-        return other
+        self.others, self.patience = np.zeros((0, 4)), settings.gap + 1e-6 # faces seen beside ours; seconds
 
     def step(self, seconds, boxes, height, width): # boxes: None where the detector did not look -> box or None, valid
-        "Advance to a frame; returns the smoothed box and whether it is to be trusted."
+        "Advance to a frame; returns the smoothed box and whether there is one."
         passed, self.now = 0. if self.now is None else seconds - self.now, seconds
-        face = None if boxes is None else self._choose(boxes, height, width)
-        if face is not None: self.target, self.seen, self.rival = face, seconds, None
-        if self.target is None: return None, False
+        face = None if boxes is None else _choose(self, boxes, height, width)
+        if face is not None:
+            self.target, self.seen, self.rival, self.others = face, seconds, None, boxes[(boxes != face).any(1)]
+        if seconds - self.seen > self.patience: return None, False
         share = 1 - math.exp(-2*passed/self.settings.smooth) if self.settings.smooth > 0 else 1.
         self.box = self.target if self.box is None else self.box + share*(self.target - self.box)
-        return self.box, seconds - self.seen <= self.settings.gap
+        return self.box, True
 
-# %% ../nbs/12_faces.ipynb #605bd0c7
+# %% ../nbs/12_faces.ipynb #5985bc79
+def _choose(follow, boxes, height, width): # -> our face or None
+    "Which of the detected faces is the one that a `BoxFilter` follows."
+    if follow.target is None or follow.now - follow.seen > follow.patience:
+        follow.box = None # first time, or lost: start afresh, without gliding
+        return main_face(boxes, height, width) if len(boxes) else None
+    if len(boxes) and (near := overlap(follow.target, boxes)).max() > .2: return boxes[near.argmax()]
+    boxes = boxes[np.array([overlap(b, follow.others).max(initial=0) < .2 for b in boxes], bool)]
+    if not len(boxes): return None
+    other, before = main_face(boxes, height, width), follow.rival
+    follow.rival = other
+    if before is None or overlap(before, other)[0] < .2: return None # once is a false alarm
+    follow.box = None # twice is a cut
+    return other
+
+# %% ../nbs/12_faces.ipynb #0ab9025a
 class FaceTracker:
     "Crops of the face of ONE clip, chunk by chunk; memory does not grow."
     def __init__(self,
         settings:FaceSettings, # what to look for and how
-        fps:float, # frames a second of the clip, to tell seconds from frame numbers
+        fps:float, # frames a second of the clip, to tell seconds from frame numbers where no times are given
     ):
-        self.settings, self.fps, self.count, self.last = settings, fps, 0, -1
+        self.settings, self.fps, self.count, self.last, self.looked = settings, fps, 0, -1, -math.inf
         self.find, self.filter = detectors.get_or_explain(settings.detector)(settings), BoxFilter(settings)
 
     def crop(self,
         frames, # (n, h, w, 3) uint8, the clip's next ones
         indices, # (n,) their numbers in the clip, ascending from chunk to chunk
+        times=None, # (n,) seconds at which they are shown
     ): # -> crops (n, s, s, 3) uint8, boxes (n, 4) x0 y0 x1 y1 in the frame, valid (n,) bool
         "Cut the face out of each frame."
         indices = np.asarray(indices)
@@ -152,20 +158,20 @@ class FaceTracker:
             raise UserError(f'expected frames after number {self.last}, got {indices[0]}: '
                             'a tracker belongs to one clip.')
         self.last = int(indices[-1]) if len(indices) else self.last
-        boxes, valid = _track(self, frames, indices)
+        boxes, valid = _track(self, frames, indices/self.fps if times is None else times)
         size = self.settings.size or (224 if self.find else min(frames.shape[1:3]))
         return _cut_all(frames, boxes, size), boxes.astype(float), valid
 
-# %% ../nbs/12_faces.ipynb #6ab4c8f0
-def _track(tracker, frames, indices): # -> boxes (n, 4) x0 y0 x1 y1, valid (n,)
+# %% ../nbs/12_faces.ipynb #0b1d3965
+def _track(tracker, frames, times): # -> boxes (n, 4) x0 y0 x1 y1, valid (n,)
     "The work of `FaceTracker.crop` up to the boxes: without a detector the middle square, always valid."
     (h, w), settings = frames.shape[1:3], tracker.settings
     side, boxes, valid = min(h, w), np.empty((len(frames), 4), int), np.ones(len(frames), bool)
     boxes[:] = square(((w - side)/2, (h - side)/2, side, side), 0, h, w)
     for i, frame in enumerate(frames if tracker.find else ()):
-        looked = tracker.find(frame) if tracker.count % settings.every == 0 else None
-        tracker.count += 1
-        box, valid[i] = tracker.filter.step(indices[i]/tracker.fps, looked, h, w)
+        due = tracker.count % settings.every == 0 or times[i] - tracker.looked > tracker.filter.patience
+        tracker.looked, tracker.count = times[i] if due else tracker.looked, tracker.count + 1
+        box, valid[i] = tracker.filter.step(times[i], tracker.find(frame) if due else None, h, w)
         if box is not None: boxes[i] = square(box, settings.margin, h, w)
     return boxes, valid
 
@@ -182,4 +188,5 @@ def face_chunks(
 ): # -> iterator of (indices, crops, boxes, valid)
     "The faces of a whole clip in constant memory, by a tracker of its own."
     tracker = FaceTracker(settings, reader.fps)
-    for indices, frames in reader.chunks(size, step): yield indices, *tracker.crop(frames, indices)
+    for indices, frames in reader.chunks(size, step):
+        yield indices, *tracker.crop(frames, indices, reader.times[indices])

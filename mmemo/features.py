@@ -298,7 +298,7 @@ class Extraction:
         said = str(error) if isinstance(error, UserError) else f'{job.path}: {type(error).__name__}: {error}'
         job.error = job.error or said
 
-# %% ../nbs/21_features.ipynb #7cc3bc60
+# %% ../nbs/21_features.ipynb #2e6ed1f7
 def find_missing(run:Extraction, jobs:list):
     "Give every job its keys, and list the tracks that are not in the cache."
     def name(job):
@@ -306,7 +306,7 @@ def find_missing(run:Extraction, jobs:list):
             for m, encoder in run.encoders.items():
                 job.hashes[m] = content_hash(job.path if m == 'visual' else job.sound)
                 job.keys[m] = stable_hash(dict(kind=m, file=job.hashes[m], segment=[job.start, job.end],
-                                               encoder=encoder.facts, reading=run.reading[m], format=1))
+                                               encoder=encoder.facts, reading=run.reading[m], format=2)) # 2: surround sound, odd sizes, mirrored films and tracked faces read better
         except OSError as e: run.reject(job, UserError(f'{job.path}: {e.strerror or e}.'))
     with ThreadPoolExecutor(run.workers) as pool: list(pool.map(name, jobs))
     claimed = set() # equal content needs one track
