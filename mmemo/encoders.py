@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['VISUAL', 'SPEECH', 'ENCODERS', 'SMALL_CLIP', 'DTYPES', 'KINDS', 'resolve_encoders', 'EncoderFiles',
-           'find_safetensors', 'hub_folder', 'local_folder', 'folder_files', 'visual_files', 'speech_files', 'fetch',
-           'is_synthetic_only', 'write_random_visual', 'quiet', 'write_random_speech', 'pick_precision', 'parse_layers',
-           'resize_frames', 'fit_frames', 'Preprocess', 'Frozen', 'VisualEncoder', 'load_clip', 'load_visual',
-           'TextTower', 'load_text', 'receptive_field', 'pieces', 'SpeechEncoder', 'WaveEncoder', 'WhisperEncoder',
-           'load_speech']
+           'find_safetensors', 'hub_folder', 'local_folder', 'folder_files', 'visual_files', 'transformers_files',
+           'speech_files', 'fetch', 'is_synthetic_only', 'write_random_visual', 'quiet', 'write_random_speech',
+           'pick_precision', 'parse_layers', 'resize_frames', 'fit_frames', 'Preprocess', 'Frozen', 'VisualEncoder',
+           'load_clip', 'load_visual', 'TextTower', 'load_text', 'receptive_field', 'pieces', 'SpeechEncoder',
+           'WaveEncoder', 'WhisperEncoder', 'load_speech']
 
 # %% ../nbs/20_encoders.ipynb #67202470
 import warnings
@@ -116,7 +116,7 @@ def folder_files(folder:Path, config:str) -> EncoderFiles:
     if not (folder/config).is_file(): raise UserError(f'{folder}: expected {config} beside the weights, found none.')
     return EncoderFiles(folder.resolve().name, folder, find_safetensors(folder))
 
-# %% ../nbs/20_encoders.ipynb #4e24141f
+# %% ../nbs/20_encoders.ipynb #3b5d21e9
 def visual_files(name:str, # a short name, 'ARCH/tag', 'hf-hub:owner/name', or a folder
                  fetch:bool=False) -> EncoderFiles:
     "Where an open_clip encoder lies."
@@ -133,13 +133,16 @@ def visual_files(name:str, # a short name, 'ARCH/tag', 'hf-hub:owner/name', or a
     folder = hub_folder(cfg['hf_hub'].rstrip('/'), name, fetch)
     return EncoderFiles(full, None, find_safetensors(folder), arch, tag)
 
-def speech_files(name:str, fetch:bool=False) -> EncoderFiles: # a short name, 'owner/name', or a folder
-    "Where a transformers speech encoder lies."
-    full = SPEECH.get(name, name)
+def transformers_files(table:Registry, name:str, fetch:bool=False, # a short name of the table, 'owner/name', or a folder
+                       called:str='') -> EncoderFiles: # what `mmemo fetch` knows it by, where that is not `name`
+    "Where a transformers encoder lies."
+    full = table.get(name, name)
     if (folder := local_folder(full)) is not None: return folder_files(folder, 'config.json')
-    if '/' not in full: SPEECH.get_or_explain(name)
-    folder = hub_folder(full, name, fetch)
+    if '/' not in full: table.get_or_explain(name)
+    folder = hub_folder(full, called or name, fetch)
     return EncoderFiles(full, folder, find_safetensors(folder))
+
+def speech_files(name:str, fetch:bool=False) -> EncoderFiles: return transformers_files(SPEECH, name, fetch)
 
 # %% ../nbs/20_encoders.ipynb #a619e8b0
 def fetch(name:str) -> list: # the folders that now hold it

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['REACH', 'PIECE', 'JUMP', 'STEPS', 'WAVES', 'PIXELS', 'MOVES', 'MARGIN', 'NO_MEDIA', 'FOUND', 'RANDOM', 'NAMED',
            'split_randomly', 'deal_clips', 'dealt_at_random', 'landmarks', 'sound_print', 'same_sounds',
-           'small_pictures', 'movement', 'video_print', 'alike_pairs', 'joined', 'in_threads', 'kept_json',
-           'hash_files', 'make_print', 'kept_prints', 'media_of', 'sources_of', 'prints_of', 'sets_of', 'sides_of',
-           'shared', 'LeakReport', 'check_leaks', 'guard', 'group_twins']
+           'small_pictures', 'movement', 'video_print', 'alike_pairs', 'in_threads', 'kept_json', 'hash_files',
+           'make_print', 'kept_prints', 'media_of', 'sources_of', 'prints_of', 'sets_of', 'sides_of', 'shared',
+           'LeakReport', 'check_leaks', 'guard', 'group_twins']
 
-# %% ../nbs/15_guard.ipynb #ad6bc684
+# %% ../nbs/15_guard.ipynb #9ee71270
 import hashlib, os, time, warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .core import UserError, default_cache, file_hash, read_json, rng_for, stable_hash, write_json
-from .manifest import Corpus, Report, _units, check_disjoint, split_by_subject
+from .manifest import Corpus, Report, check_disjoint, joined, split_by_subject, units_of
 from .media import MediaError, VideoReader, audio_chunks, decoder_version, probe
 
 # %% ../nbs/15_guard.ipynb #dd0d0773
@@ -112,7 +112,7 @@ def video_print(path, start=None, end=None) -> np.ndarray: # (STEPS, WAVES**2 - 
     if np.linalg.norm(movement(waves)) < MOVES*STEPS**.5 or length < STEPS**.5: return nothing
     return (waves/length).astype(np.float16)
 
-# %% ../nbs/15_guard.ipynb #82d2a044
+# %% ../nbs/15_guard.ipynb #cf01992e
 # Two clips are one where the cosine of their movements is larger, by this, than the difference of their pictures
 # (in units of what both move).
 MARGIN = .05
@@ -129,12 +129,6 @@ def alike_pairs(prints:np.ndarray, # (n, STEPS, waves)
         a, b = np.nonzero(np.triu(moves[i:i + block] @ moves[i:].T >= differ + MARGIN, 1))
         found.append(np.stack([a, b], 1) + i)
     return np.concatenate(found)
-
-def joined(pairs:np.ndarray, n:int) -> np.ndarray: # (n,) a number per set of clips that pairs lead to
-    "Sets of clips that are alike, directly or through others."
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    return connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n)), directed=False)[1]
 
 # %% ../nbs/15_guard.ipynb #b148f481
 def in_threads(work, # item -> result; answers for its own errors
@@ -193,7 +187,7 @@ def kept_prints(jobs:list, # (kind, path, hash of the file, start, end), each on
     kept |= zip([p for p, _ in todo], in_threads(work, todo, desc='Leak guard', **threads))
     return {j: kept[p] for j, p in place.items()}
 
-# %% ../nbs/15_guard.ipynb #7c3ecfd8
+# %% ../nbs/15_guard.ipynb #f21ad8ad
 NO_MEDIA = ('.csd', '.pkl', '.pickle', '.h5', '.hdf5', '.npz', '.npy', '.parquet', '.csv', '.tsv', '.txt', '.json',
             '.pt', '.pth', '.mat', '.safetensors')
 
@@ -219,7 +213,7 @@ def media_of(corpus:Corpus, notes:Report) -> pd.DataFrame: # clip by clip: pictu
 def sources_of(media:pd.DataFrame) -> np.ndarray: # (n,) a number for each set of clips that share files
     "Clips that are cut from one file, be it the picture's or the sound's."
     both = media[['picture', 'sound']].astype('string') # a name that is missing joins nothing
-    return _units(both.set_axis(['subject', 'group'], axis=1))
+    return units_of(both.set_axis(['subject', 'group'], axis=1))
 
 # %% ../nbs/15_guard.ipynb #86e62111
 def prints_of(corpus:Corpus, media:pd.DataFrame, kinds:tuple, notes:Report, cache=None,
@@ -251,7 +245,7 @@ def sets_of(kind:str, prints) -> np.ndarray: # (n,) set number; -1 where there i
     out[has] = joined(pairs, len(distinct))[row]
     return out
 
-# %% ../nbs/15_guard.ipynb #5878c0f3
+# %% ../nbs/15_guard.ipynb #e2fc3f2c
 def sides_of(clips:pd.DataFrame, folds:list|None=None) -> tuple: # (n,) side of each clip (-1: on none); their names
     "Which clips may meet."
     if folds is not None:
@@ -262,7 +256,7 @@ def sides_of(clips:pd.DataFrame, folds:list|None=None) -> tuple: # (n,) side of 
         code, names = pd.factorize(clips.split)
         return code, list(names)
     if not {'subject', 'group'} & set(clips): return np.arange(len(clips)), list(clips.clip_id)
-    units = _units(clips)
+    units = units_of(clips)
     who = clips.subject if 'subject' in clips else clips.group
     first = dict(zip(units[::-1], who.astype(str).to_numpy()[::-1]))
     return units, [first.get(u, '') for u in range(units.max() + 1)]

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_table', 'read_manifest', 'Corpus', 'save_corpus',
-           'load_corpus', 'split_by_subject', 'folds_by_subject', 'check_disjoint', 'Report']
+           'load_corpus', 'joined', 'units_of', 'split_by_subject', 'folds_by_subject', 'check_disjoint', 'Report']
 
 # %% ../nbs/10_manifest.ipynb #8e7474fb
 from dataclasses import dataclass, field, replace
@@ -121,28 +121,31 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     return Corpus(about.get('name', folder.resolve().name), root, read_manifest(found), frames,
                   about.get('space', 'expression8'), about.get('facts', {}))
 
-# %% ../nbs/10_manifest.ipynb #7bd6b8e9
-def _units(clips:pd.DataFrame) -> np.ndarray: # (n,) smallest clip index that each clip must stay with
-    "Clips that share a subject or a group, directly or through others, form one unit."
+# %% ../nbs/10_manifest.ipynb #a803c4ee
+def joined(pairs:np.ndarray, n:int) -> np.ndarray: # pairs: (p, 2); -> (n,) a number per set that pairs lead to
+    "Sets of things that belong together, directly or through others."
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
+    return connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n)), directed=False)[1]
+
+def units_of(clips:pd.DataFrame) -> np.ndarray: # (n,) smallest clip index that each clip must stay with
+    "Clips that share a subject or a group, directly or through others, form one unit."
     keys = [pd.factorize(clips[c])[0] for c in ('subject', 'group') if c in clips]
     if not keys: raise UserError("a split by subject needs a column 'subject'; it was not found in the manifest.")
     n, rows, cols, shift = len(clips), [], [], len(clips)
     for codes in keys:
         known = np.flatnonzero(codes >= 0)
         rows.append(known); cols.append(codes[known] + shift); shift += codes.max(initial=-1) + 1
-    rows, cols = np.concatenate(rows), np.concatenate(cols)
-    return connected_components(coo_matrix((np.ones(len(rows)), (rows, cols)), shape=(shift, shift)), directed=False)[1][:n]
+    return joined(np.stack([np.concatenate(rows), np.concatenate(cols)], 1), shift)[:n]
 
-# %% ../nbs/10_manifest.ipynb #6f70b2ae
+# %% ../nbs/10_manifest.ipynb #ee58ab51
 def split_by_subject(clips:pd.DataFrame, # a manifest with `subject`, perhaps `group`
                      shares:dict|None=None, # split -> share of the clips
                      seed:int=0,
                     ) -> pd.DataFrame: # the same rows with `split` filled
     "Deal whole subjects to splits, largest first, to the split that lacks most."
     shares = shares or dict(train=.6, val=.2, test=.2)
-    units = _units(clips)
+    units = units_of(clips)
     ids, sizes = np.unique(units, return_counts=True)
     if len(ids) < len(shares): raise UserError(f'expected at least {len(shares)} separate subjects for {len(shares)} splits, found {len(ids)}.')
     order = np.lexsort((rng_for('split', seed).random(len(ids)), -sizes))

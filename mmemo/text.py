@@ -10,7 +10,7 @@ __all__ = ['CHARACTERS', 'TEXT', 'RATE', 'Words', 'read_words', 'split_words', '
            'levels', 'quiet_pieces', 'token_words', 'tighten', 'Listener', 'known_language', 'read_whisper', 'hear',
            'listen', 'transcript_key', 'heard', 'has_text', 'transcribe']
 
-# %% ../nbs/24_text.ipynb #23c8a1d1
+# %% ../nbs/24_text.ipynb #f639a2fe
 import json, re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -23,8 +23,8 @@ import pandas as pd
 import torch
 
 from .core import Registry, UserError, default_cache, file_hash, pick_device, read_json, stable_hash
-from .encoders import (DTYPES, VISUAL, EncoderFiles, Frozen, TextTower, folder_files, find_safetensors, hub_folder,
-                            load_text, local_folder, pick_precision, pieces, quiet, speech_files)
+from .encoders import (DTYPES, VISUAL, EncoderFiles, Frozen, TextTower, load_text, local_folder, pick_precision, pieces,
+                            quiet, speech_files, transformers_files)
 from .features import (FeatureStore, Track, build_pack, compact, content_hash, jobs_of, open_pack, place_bytes,
                             read_sound, track_bytes, write_quarantine)
 from .manifest import Corpus, Report
@@ -99,7 +99,7 @@ def with_words(corpus:Corpus, words, # clip id -> list of (word, start, end); a 
     if by: clips.loc[here, 'transcript_by'] = by
     return replace(corpus, clips=clips)
 
-# %% ../nbs/24_text.ipynb #d719907f
+# %% ../nbs/24_text.ipynb #bb74dc21
 TEXT = Registry('text encoder')
 TEXT |= {'tiny': 'data:tiny-clip',
          'minilm': 'sentence-transformers/all-MiniLM-L6-v2',
@@ -110,11 +110,7 @@ TEXT |= {'tiny': 'data:tiny-clip',
 
 def text_files(name:str, fetch:bool=False) -> EncoderFiles: # a short name, 'owner/name', or a folder
     "Where a transformers text encoder lies."
-    full = TEXT.get(name, name)
-    if (folder := local_folder(full)) is not None: return folder_files(folder, 'config.json')
-    if '/' not in full: TEXT.get_or_explain(name)
-    folder = hub_folder(full, full, fetch)
-    return EncoderFiles(full, folder, find_safetensors(folder))
+    return transformers_files(TEXT, name, fetch, called=TEXT.get(name, name))
 
 # %% ../nbs/24_text.ipynb #f60836ab
 def write_random_text(folder, # made if it is not there
