@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'MODALITY_COLOURS', 'CLASS_LETTERS', 'EXPRESSION8', 'RAVDESS8', 'CREMA6', 'MOSEI_EMOTIONS',
-           'MOSEI_SENTIMENT', 'VALENCE_AROUSAL', 'SPACES', 'ADJECTIVES', 'TEMPLATES', 'PROMPTS', 'LabelSpace',
-           'label_space', 'prompts_for']
+           'MOSEI_SENTIMENT', 'VALENCE_AROUSAL', 'SPACES', 'TASKS', 'ADJECTIVES', 'TEMPLATES', 'PROMPTS', 'LabelSpace',
+           'label_space', 'task_space', 'prompts_for']
 
 # %% ../nbs/01_labels.ipynb #e3f1ae91
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ MODALITY_COLOURS = {'visual': '#334E8C', 'audio': '#B3541E', 'text': '#4B7F52'}
 CLASS_LETTERS = {'Neutral': 'N', 'Anger': 'A', 'Disgust': 'D', 'Fear': 'F', 'Happiness': 'H', 'Sadness': 'S',
                  'Surprise': 'U', 'Other': 'O', 'Calm': 'C'}
 
-# %% ../nbs/01_labels.ipynb #c0d2b670
+# %% ../nbs/01_labels.ipynb #20f80878
 @dataclass(frozen=True)
 class LabelSpace:
     "The classes of one annotation scheme, in its own order."
@@ -29,9 +29,13 @@ class LabelSpace:
     classes: tuple[str, ...] # in the order of the annotation files
     missing: int = -1 # the value that means "no label"
     kind: str = 'classes' # 'classes', 'multilabel' or 'continuous'
+    reach: float = 1. # continuous: values lie in [-reach, reach]
 
     @property
     def n(self) -> int: return len(self.classes)
+    @property
+    def columns(self) -> list: # where its labels stand in a table of clips or frames
+        return ['label'] if self.kind == 'classes' else list(self.classes)
     @property
     def colours(self) -> dict: return {c: COLOURS.get(c, '#444444') for c in self.classes}
 
@@ -50,12 +54,12 @@ class LabelSpace:
             raise UserError(f'{x} is no class index of {self.name}; expected 0 to {self.n - 1}, or {self.missing} for none.')
         return np.array([one(x) for x in labels], np.int64)
 
-# %% ../nbs/01_labels.ipynb #c991f965
+# %% ../nbs/01_labels.ipynb #9e8f63c5
 EXPRESSION8 = LabelSpace('expression8', ('Neutral', 'Anger', 'Disgust', 'Fear', 'Happiness', 'Sadness', 'Surprise', 'Other'))
 RAVDESS8 = LabelSpace('ravdess8', ('Neutral', 'Calm', 'Happiness', 'Sadness', 'Anger', 'Fear', 'Disgust', 'Surprise'))
 CREMA6 = LabelSpace('crema6', ('Anger', 'Disgust', 'Fear', 'Happiness', 'Neutral', 'Sadness'))
 MOSEI_EMOTIONS = LabelSpace('mosei', ('Happiness', 'Sadness', 'Anger', 'Surprise', 'Disgust', 'Fear'), kind='multilabel')
-MOSEI_SENTIMENT = LabelSpace('sentiment', ('sentiment',), kind='continuous')
+MOSEI_SENTIMENT = LabelSpace('sentiment', ('sentiment',), kind='continuous', reach=3.)
 VALENCE_AROUSAL = LabelSpace('va', ('valence', 'arousal'), missing=-5, kind='continuous')
 SPACES = Registry('label space')
 SPACES.update({s.name: s for s in (EXPRESSION8, RAVDESS8, CREMA6, MOSEI_EMOTIONS, MOSEI_SENTIMENT, VALENCE_AROUSAL)})
@@ -63,6 +67,18 @@ SPACES.update({s.name: s for s in (EXPRESSION8, RAVDESS8, CREMA6, MOSEI_EMOTIONS
 def label_space(name:str) -> LabelSpace: # for example 'expression8'
     "A label space by name."
     return SPACES.get_or_explain(name)
+
+# %% ../nbs/01_labels.ipynb #1e8dfdca
+TASKS = Registry('task')
+TASKS.update(expression=None, va=VALENCE_AROUSAL, sentiment=MOSEI_SENTIMENT, emotions=MOSEI_EMOTIONS,
+             **{one: LabelSpace(one, (one,), missing=-5, kind='continuous') for one in VALENCE_AROUSAL.classes})
+
+def task_space(task:str, # one of TASKS
+               own:LabelSpace|str=EXPRESSION8, # the corpus's space
+              ) -> LabelSpace:
+    "What a task predicts."
+    found = TASKS.get_or_explain(task) or own
+    return label_space(found) if isinstance(found, str) else found
 
 # %% ../nbs/01_labels.ipynb #a21b6cf2
 ADJECTIVES = {'Neutral': 'neutral', 'Anger': 'angry', 'Disgust': 'disgusted', 'Fear': 'fearful', 'Happiness': 'happy',
