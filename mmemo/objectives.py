@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GUIDES', 'LOSSES', 'USUAL_LOSS', 'FITTING', 'masked_cross_entropy', 'focal', 'ccc_loss', 'mae_loss', 'presence_loss',
            'class_weights', 'presence_weights', 'count_labels', 'text_class_embeddings', 'TextGuide',
-           'class_prompt_loss', 'infonce_loss', 'pool_by_class', 'loss_for', 'Objective']
+           'class_prompt_loss', 'infonce_loss', 'pool_by_class', 'loss_function', 'loss_for', 'Objective']
 
 # %% ../nbs/41_objectives.ipynb #9d6f3e93
 import math
@@ -167,13 +167,19 @@ def pool_by_class(u, y, keep, n_classes): # (b, t, d), (b, t), (b, t)
     classes = torch.arange(n_classes, device=y.device).expand(len(u), -1)
     return rearrange(pooled, 'b c d -> (b c) d'), classes.flatten(), (hot.sum(1) > 0).flatten()
 
-# %% ../nbs/41_objectives.ipynb #7f410f23
+# %% ../nbs/41_objectives.ipynb #8603636b
 LOSSES = Registry('loss')
 LOSSES.update(ce=masked_cross_entropy, focal=focal, bce=presence_loss,
               ccc=lambda pred, y, mask, weight=None: ccc_loss(pred, y, mask),
               mae=lambda pred, y, mask, weight=None: mae_loss(pred, y, mask))
 USUAL_LOSS = dict(expression='ce', va='ccc', valence='ccc', arousal='ccc', sentiment='mae', emotions='bce') # what the field trains each task on
 FITTING = dict(classes=('ce', 'focal'), continuous=('ccc', 'mae'), multilabel=('bce',)) # kind of a task's space -> losses that fit
+
+def loss_function(name:str, smoothing:float=0.): # of the labels
+    "A loss by name."
+    loss = LOSSES.get_or_explain(name)
+    if smoothing and name not in ('ce', 'bce'): raise UserError(f"label smoothing is for 'ce' and 'bce'; loss '{name}' has none.")
+    return partial(loss, smoothing=smoothing) if smoothing else loss
 
 def loss_for(task:str, # a task's name
              asked:str='auto') -> str:
@@ -184,7 +190,7 @@ def loss_for(task:str, # a task's name
     if asked not in fit: raise UserError(f"loss '{asked}' does not fit task '{task}'; expected {' or '.join(fit)}.")
     return asked
 
-# %% ../nbs/41_objectives.ipynb #826f4111
+# %% ../nbs/41_objectives.ipynb #e766ba90
 class Objective(nn.Module):
     "The loss of a task, with or without the text guide."
     def __init__(self, loss:str='ce', # 'ce', 'focal', 'ccc', 'mae', 'bce'
@@ -192,11 +198,9 @@ class Objective(nn.Module):
                  guide:TextGuide|None=None,
                  lambda_text:float=0., # weight of the guide
                  lambda_alone:float=0., # weight of what each stream says by itself, where the model tells it
-                 smoothing:float=0.): # of the labels, for 'ce' and 'bce'
+                 smoothing:float=0.): # of the labels
         super().__init__()
-        self.loss, self.guide = LOSSES.get_or_explain(loss), guide
-        if smoothing and loss not in ('ce', 'bce'): raise UserError(f"label smoothing is for 'ce' and 'bce'; loss '{loss}' has none.")
-        if smoothing: self.loss = partial(self.loss, smoothing=smoothing)
+        self.loss, self.guide = loss_function(loss, smoothing), guide
         self.lambda_text, self.lambda_alone = lambda_text, lambda_alone
         self.register_buffer('weight', weight)
         if lambda_text and guide is None:
