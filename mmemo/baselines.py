@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['NAMES', 'CHOICES', 'settle', 'SingleConfig', 'Trunk', 'Encoder', 'Single', 'JoinConfig', 'hide', 'Early', 'part',
            'Parts', 'Late', 'TensorConfig', 'Summary', 'TensorFusion', 'MulTConfig', 'Gather', 'last_step', 'mean_step',
-           'MulT', 'mult_forward', 'mult_maps', 'pooled', 'by_frame', 'span', 'inner_folds', 'fit_logistic',
-           'fit_ridge', 'fit_several', 'LinearConfig', 'Linear', 'labelled_rows', 'fit_classes', 'fit_linear']
+           'MulT', 'mult_forward', 'mult_maps', 'pooled', 'by_frame', 'LinearConfig', 'Linear', 'labelled_rows',
+           'fit_linear']
 
-# %% ../nbs/35_baselines.ipynb #a45d8e96
+# %% ../nbs/35_baselines.ipynb #f0dc6b97
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .attention import AttentionMap, time_code
 from .bicross import Direction, EmotionModel, Pool, Readout, Stream, embed, to_frames
+from .convex import fit_classes, fit_ridge, fit_several
 from .core import UserError
 from .fusion import CrossTransformer, Keys, Layer, LowRank, tensor_product
 from .labels import TASKS, task_space
@@ -145,7 +146,7 @@ class JoinConfig:
 
     def __post_init__(self): settle(self)
 
-# %% ../nbs/35_baselines.ipynb #a8679a4d
+# %% ../nbs/35_baselines.ipynb #57d2f308
 def hide(model, batch:Batch) -> Batch:
     "Modality dropout: in training some windows lose one stream."
     p = model.config.modality_dropout
@@ -153,6 +154,7 @@ def hide(model, batch:Batch) -> Batch:
     kept = model.lose_some({m: batch.mask[m] for m in model.modalities if m in batch.mask})
     return replace(batch, mask={**batch.mask, **kept}, frame=torch.where(batch.grid, 0, -1)) # the grid stays
 
+# %% ../nbs/35_baselines.ipynb #a8079317
 class Early(Trunk):
     "All streams on the frames' grid, concatenated; then TCN, self-attention, MLP."
     def __init__(self, config:JoinConfig):
@@ -239,7 +241,7 @@ class TensorConfig:
 
     def __post_init__(self): settle(self)
 
-# %% ../nbs/35_baselines.ipynb #61943ad8
+# %% ../nbs/35_baselines.ipynb #0b84a2f2
 class Summary(nn.Module):
     "A stream as one short vector (clip), or one a frame."
     def __init__(self, c:TensorConfig):
@@ -252,6 +254,7 @@ class Summary(nn.Module):
         z = self.norm(self.pool(h, steps) if self.pool else h)
         return self.narrow(self.drop(z)).tanh() # within [-1, 1], so that products of several stay there
 
+# %% ../nbs/35_baselines.ipynb #c69e4d40
 class TensorFusion(Parts):
     "TFN (`rank` 0) and LMF: all products of the streams' vectors, whole or at low rank."
     def __init__(self, config:TensorConfig):
@@ -396,68 +399,7 @@ def by_frame(batch:Batch, modalities) -> Tensor: # (b, t, features)
         out += [torch.where(mask[..., None], x, torch.nan), mask[..., None]]
     return torch.cat(out, -1).double()
 
-# %% ../nbs/35_baselines.ipynb #c40b958f
-def span(x:np.ndarray) -> tuple: # (n, d) -> (n, r) coordinates and (d, r) basis
-    "Coordinates in the span of the rows; with fewer features than rows, the features themselves."
-    if x.shape[0] >= x.shape[1]: return x, np.eye(x.shape[1])
-    _, s, vt = np.linalg.svd(x, full_matrices=False)
-    basis = vt[s > 1e-9 * s[0]].T
-    return x @ basis, basis
-
-def inner_folds(y:np.ndarray, groups:np.ndarray|None, n:int=4) -> list: # (train, held out) index pairs
-    "Folds that keep subjects whole where subjects are known, and classes even where they are not."
-    from sklearn.model_selection import GroupKFold, StratifiedKFold
-    if groups is not None and len(np.unique(groups)) >= 2:
-        return list(GroupKFold(min(n, len(np.unique(groups)))).split(y, y, groups))
-    rarest = np.unique(y, return_counts=True)[1].min() if y.ndim == 1 else len(y)
-    if rarest < 2: return []
-    return list(StratifiedKFold(int(min(n, rarest)), shuffle=True, random_state=0).split(y, y))
-
-# %% ../nbs/35_baselines.ipynb #eb69d4d0
-def fit_logistic(x:np.ndarray, y:np.ndarray, groups, strengths=(1e-4, 1e-3, 1e-2, 1e-1)) -> tuple: # (c, d) weights, (c,) bias, chosen C
-    "Logistic regression; C by log-loss on inner folds."
-    from sklearn.linear_model import LogisticRegression
-    z, basis = span(x)
-    def fit(rows, C): return LogisticRegression(C=C, max_iter=1000, tol=1e-3).fit(z[rows], y[rows])
-    def loss(C):
-        total = []
-        for a, b in inner_folds(y, groups):
-            if len(np.unique(y[a])) < 2: continue
-            model = fit(a, C)
-            at = np.searchsorted(model.classes_, y[b]).clip(max=len(model.classes_) - 1)
-            p = model.predict_proba(z[b])[np.arange(len(b)), at] * (model.classes_[at] == y[b])
-            total.append(-np.log(p.clip(1e-6)))
-        return np.concatenate(total).mean() if total else C # no inner split: the strongest penalty
-    C = min(strengths, key=loss)
-    model = fit(slice(None), C)
-    w, b = model.coef_, model.intercept_
-    if len(model.classes_) == 2: w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
-    return model.classes_, w @ basis.T, b, C
-
-def fit_ridge(x:np.ndarray, y:np.ndarray, groups, strengths=(1e4, 1e3, 1e2, 10.)) -> tuple: # (c, d), (c,), chosen alpha
-    "Ridge regression; the penalty by squared error on inner folds."
-    from sklearn.linear_model import Ridge
-    z, basis = span(x)
-    def loss(alpha):
-        folds = inner_folds(np.zeros(len(y)), groups)
-        return np.mean([np.square(Ridge(alpha=alpha).fit(z[a], y[a]).predict(z[b]) - y[b]).mean() for a, b in folds]) if folds else -alpha
-    alpha = min(strengths, key=loss)
-    model = Ridge(alpha=alpha).fit(z, y)
-    return np.atleast_2d(model.coef_) @ basis.T, np.atleast_1d(model.intercept_), alpha
-
-# %% ../nbs/35_baselines.ipynb #adf8c9f3
-def fit_several(x:np.ndarray, y:np.ndarray, groups) -> tuple: # (n, d), (n, c) of 0 and 1 -> (c, d), (c,), chosen C of each
-    "One logistic regression a label."
-    w, b, chosen = np.zeros((y.shape[1], x.shape[1])), np.zeros(y.shape[1]), []
-    for i, present in enumerate((y > 0).T):
-        if 0 < present.sum() < len(present):
-            _, v, u, C = fit_logistic(x, present.astype(int), groups)
-            w[i], b[i] = v[1] - v[0], u[1] - u[0]
-            chosen.append(C)
-        else: b[i] = np.log((present.sum() + .5) / ((~present).sum() + .5))
-    return w, b, np.mean(chosen) if chosen else np.nan
-
-# %% ../nbs/35_baselines.ipynb #fc0eecb7
+# %% ../nbs/35_baselines.ipynb #6f3026a3
 @dataclass
 class LinearConfig:
     "Pooled features and a convex model."
@@ -471,6 +413,7 @@ class LinearConfig:
 
     def __post_init__(self): settle(self)
 
+# %% ../nbs/35_baselines.ipynb #ccbb7340
 class Linear(EmotionModel):
     "Logistic regression (or ridge) on pooled features: `fit(batch)` instead of epochs."
     time_maps = False
@@ -495,7 +438,7 @@ class Linear(EmotionModel):
         if space.kind == 'continuous': logits = logits.clamp(-space.reach, space.reach)
         return Output(self.config.task, logits, batch.time.get('visual'), batch.grid)
 
-# %% ../nbs/35_baselines.ipynb #287d951c
+# %% ../nbs/35_baselines.ipynb #0982217d
 def labelled_rows(model:Linear, batch:Batch) -> tuple: # (n, d) features, (n,) or (n, c) labels, (n,) subjects or None
     "What there is to fit, as NumPy, at most `most` rows of it."
     keep = batch.y_mask.cpu()
@@ -505,14 +448,6 @@ def labelled_rows(model:Linear, batch:Batch) -> tuple: # (n, d) features, (n,) o
     group = None if batch.group is None else batch.group.cpu().reshape(-1, *[1] * (keep.ndim - 1)).expand_as(keep)[keep].numpy()
     some = np.linspace(0, len(raw) - 1, min(len(raw), model.config.most)).astype(int)
     return raw.numpy()[some], y[some], group if group is None else group[some]
-
-def fit_classes(x:np.ndarray, y:np.ndarray, groups, n:int) -> tuple: # -> (n, d), (n,), chosen C
-    "Logistic regression over n classes, some of which training may not have."
-    if len(np.unique(y)) < 2: raise UserError(f'linear: expected at least two classes among the labels, found only class {y[0]}.')
-    seen, v, u, C = fit_logistic(x, y, groups)
-    w, b = np.zeros((n, x.shape[1])), np.full(n, -20.) # a class never seen is never answered
-    w[seen], b[seen] = v, u
-    return w, b, C
 
 # %% ../nbs/35_baselines.ipynb #2e3c2ad6
 def fit_linear(model:Linear, batch:Batch) -> Linear:
