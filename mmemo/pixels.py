@@ -44,16 +44,17 @@ def turned(x:Tensor, # (b, t, 3, h, w)
     y = F.grid_sample(rearrange(x.float(), 'b t c h w -> b (t c) h w'), grid, align_corners=False)
     return rearrange(y, 'b (t c) h w -> b t c h w', t=t)
 
-# %% ../nbs/29_pixels.ipynb #f6d3e60d
+# %% ../nbs/29_pixels.ipynb #b93dd7f3
 def conv(dim_in:int, dim:int, kernel:int=1, stride:int=1,
-         groups:int=1, # as many as channels: each place by itself, a depth-wise convolution
+         groups:int=1, # as many as channels: each channel by itself, a depth-wise convolution
+         apart:int=1, # distance of the places it looks at, its dilation
          relu:bool=True,
         ) -> nn.Sequential: # (n, dim_in, h, w) -> (n, dim, h', w')
     "Convolution, batch norm, and ReLU where wanted."
-    layers = [nn.Conv2d(dim_in, dim, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(dim)]
+    layers = [nn.Conv2d(dim_in, dim, kernel, stride, apart * (kernel // 2), apart, groups, bias=False), nn.BatchNorm2d(dim)]
     return nn.Sequential(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
-# %% ../nbs/29_pixels.ipynb #ace8224a
+# %% ../nbs/29_pixels.ipynb #8d704a0d
 class Which(nn.Module):
     "One score a channel, from the whole map."
     def __init__(self, dim:int, squeeze:int=16): # code: the inner width is dim / 16
@@ -71,9 +72,7 @@ class Where(nn.Module):
     def __init__(self, dim:int, squeeze:int=16):
         super().__init__()
         inner = max(dim // squeeze, 4)
-        wide = [nn.Conv2d(inner, inner, 3, padding=4, dilation=4, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)]
-        more = [nn.Conv2d(inner, inner, 3, padding=4, dilation=4, bias=False), nn.BatchNorm2d(inner), nn.ReLU(inplace=True)]
-        self.score = nn.Sequential(conv(dim, inner), *wide, *more, nn.Conv2d(inner, 1, 1))
+        self.score = nn.Sequential(conv(dim, inner), conv(inner, inner, 3, apart=4), conv(inner, inner, 3, apart=4), nn.Conv2d(inner, 1, 1))
 
     def forward(self, x:Tensor) -> Tensor: return self.score(x) # (n, c, h, w) -> (n, 1, h, w)
 
@@ -165,7 +164,7 @@ class CodeFace(nn.Module):
 
 FACES = dict(paper=PaperFace, code=CodeFace)
 
-# %% ../nbs/29_pixels.ipynb #13e87a15
+# %% ../nbs/29_pixels.ipynb #9508e2e7
 class EachFrame(nn.Module):
     "Frames of a clip to vectors; frames that are not there are never looked at."
     def __init__(self, kind:str='paper', # of FACES
@@ -178,10 +177,9 @@ class EachFrame(nn.Module):
         self.dim = self.face.dim
 
     def forward(self, x:Tensor, seen:Tensor) -> Tensor: # (b, t, 3, h, w) in 0..255, (b, t) bool -> (b, t, d)
-        if x.ndim != 5: raise UserError(f'pixels: expected (batch, time, 3, height, width), got {tuple(x.shape)}; for cached features use frontend="features".')
-        if self.training and self.augment: x = turned(x)
         which = seen.flatten().nonzero()[:, 0]
         if not len(which): return x.new_zeros(*seen.shape, self.dim, dtype=torch.float32)
+        if self.training and self.augment: x = turned(x)
         found = self.face(picture(rearrange(x, 'b t c h w -> (b t) c h w')[which]))
         every = found.new_zeros(seen.numel(), self.dim).index_copy(0, which, found)
         return rearrange(every, '(b t) d -> b t d', b=len(x))
