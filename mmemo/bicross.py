@@ -6,7 +6,7 @@
 __all__ = ['CHOICES', 'BiCrossConfig', 'Scale', 'Stream', 'Direction', 'BiLayer', 'to_frames', 'Pool', 'Readout', 'EmotionModel',
            'own_answers', 'Gates', 'BiCross', 'embed']
 
-# %% ../nbs/32_bicross.ipynb #739e8bc8
+# %% ../nbs/32_bicross.ipynb #7013bba3
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -16,16 +16,17 @@ from torch import Tensor, nn
 
 from .attention import AttentionMap, CrossAttention, time_code
 from .core import UserError
+from .labels import TASKS, task_space
 from .tcn import TCN
-from .windows import Batch, Output
+from .windows import Batch, Output, as_output, outputs_of
 
-# %% ../nbs/32_bicross.ipynb #9d4bf42f
+# %% ../nbs/32_bicross.ipynb #693dd7e1
 @dataclass
 class BiCrossConfig:
     "System 1; each field says whether the paper states it or we chose it."
     dims: dict = field(default_factory=lambda: dict(visual=512, audio=768)) # stated: frozen CLIP ViT-B/32 and wav2vec 2.0; the widths follow
     n_classes: int = 8 # stated: the eight expressions of ABAW
-    task: str = 'expression' # stated; 'va' (valence and arousal) is ours
+    task: str = 'expression' # stated; valence and arousal, sentiment and several emotions at once are ours
     level: str = 'clip' # stated is 'frame'; 'clip' is ours, for corpora with one label a clip
     dim: int = 64 # chosen: narrow, since frozen features and few clips leave little to fit
     heads: int = 4 # stated: multi-head; the number is chosen
@@ -54,7 +55,7 @@ class BiCrossConfig:
             if getattr(self, name) not in known: raise UserError(f"model setting '{name}' is '{getattr(self, name)}'; expected {' or '.join(known)}.")
         if self.dim % (2 * self.heads): raise UserError(f"model setting 'dim' is {self.dim}; expected a multiple of 2 x heads = {2 * self.heads}.")
 
-CHOICES = dict(task=('expression', 'va'), level=('clip', 'frame'), norm=('post', 'pre'), pool=('attention', 'mean'))
+CHOICES = dict(task=tuple(TASKS), level=('clip', 'frame'), norm=('post', 'pre'), pool=('attention', 'mean'))
 
 # %% ../nbs/32_bicross.ipynb #9c95388e
 class Scale(nn.Module):
@@ -152,7 +153,7 @@ class Pool(nn.Module):
         spread = (share * (h - mean[:, None])**2).sum(1)
         return torch.cat([mean, (spread + 1e-5).sqrt() - 1e-5**.5], -1) # the offset keeps the gradient finite at 0
 
-# %% ../nbs/32_bicross.ipynb #68788889
+# %% ../nbs/32_bicross.ipynb #04e2e4b4
 class Readout(nn.Module):
     "Streams to logits: pooled at clip level, normalised, their product beside them, then an MLP."
     def __init__(self, c, streams:int): # a config with dim, pool, deviation, product, task, level, n_classes, head_dropout
@@ -163,7 +164,7 @@ class Readout(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(wide) for _ in range(streams))
         self.factors = nn.ModuleList(nn.Linear(wide, c.dim) for _ in range(streams)) if c.product and streams > 1 else None
         self.mlp = nn.Sequential(nn.Dropout(c.head_dropout), nn.Linear(wide * streams + (c.dim if self.factors else 0), c.dim), nn.GELU(),
-                                 nn.Dropout(c.head_dropout), nn.Linear(c.dim, 2 if c.task == 'va' else c.n_classes))
+                                 nn.Dropout(c.head_dropout), nn.Linear(c.dim, outputs_of(c.task, c.n_classes)))
 
     def sum_up(self, parts:list) -> list: # [((b, t, d), (b, t))] -> [(b, wide)]; at frame level all on the frames' grid -> [(b, t, d)]
         if not self.pools: return [norm(h) for norm, (h, mask) in zip(self.norms, parts)]
@@ -171,15 +172,14 @@ class Readout(nn.Module):
 
     def answer(self, z:list) -> Tensor: # what `sum_up` gave -> (b, c) or (b, t, c)
         product = [self.factors[0](z[0]) * self.factors[1](z[1])] if self.factors else [] # (U v) * (W a)
-        logits = self.mlp(torch.cat([*z, *product], -1))
-        return logits.tanh() if self.task == 'va' else logits
+        return as_output(self.task, self.mlp(torch.cat([*z, *product], -1)))
 
     def forward(self, parts:list) -> Tensor: return self.answer(self.sum_up(parts))
 
-# %% ../nbs/32_bicross.ipynb #e06d5e31
+# %% ../nbs/32_bicross.ipynb #13fc45ba
 class EmotionModel(nn.Module):
     "What every model declares, and how it reads a batch."
-    modalities, tasks, fixed_length, time_maps = ('visual', 'audio'), ('expression', 'va'), None, True
+    modalities, tasks, fixed_length, time_maps = ('visual', 'audio'), tuple(TASKS), None, True
     name = ''
 
     def __init__(self, config):
@@ -220,7 +220,7 @@ def own_answers(heads, # one `Readout` for the face, one for the voice, or None
     spoken = lambda x, on: torch.where(on.reshape(-1, *[1] * (x.ndim - 1)), x, 0.)
     return [spoken(head.answer([x]), on) for head, x, on in zip(heads, z, there)], [spoken(x, on) for x, on in zip(z, there)]
 
-# %% ../nbs/32_bicross.ipynb #51166345
+# %% ../nbs/32_bicross.ipynb #fe0b4626
 class Gates(nn.Module):
     "How much each answer counts, from what all streams show."
     def __init__(self, wide:int, streams:int):
@@ -231,9 +231,9 @@ class Gates(nn.Module):
     def forward(self, answers:list, z:list, task:str) -> Tensor: # (b, c) or (b, t, c) each; (b, wide) or (b, t, wide) each
         g = 2 * self.weigh(torch.cat(z, -1)).sigmoid()
         total = sum(g[..., i:i + 1] * a for i, a in enumerate(answers))
-        return total / g.sum(-1, keepdim=True) if task == 'va' else total # scores add; values in [-1, 1] are averaged
+        return total / g.sum(-1, keepdim=True) if task_space(task).kind == 'continuous' else total # scores add; values within a range are averaged
 
-# %% ../nbs/32_bicross.ipynb #f6079bfa
+# %% ../nbs/32_bicross.ipynb #d9eb998f
 class BiCross(EmotionModel):
     "System 1: TCN over the face, cross-attention both ways, an MLP on the frame grid."
     def __init__(self, config:BiCrossConfig):
@@ -267,7 +267,7 @@ class BiCross(EmotionModel):
         A, heard = self.or_missing('audio', A, heard)
         logits = self.head([(V, grid), (A, heard)])
         if self.gates: logits = self.gates([*alone, logits], by, self.config.task)
-        elif alone: logits = sum(alone, logits) / (1 + len(alone) if self.config.task == 'va' else 1)
+        elif alone: logits = sum(alone, logits) / (1 + len(alone) if task_space(self.config.task).kind == 'continuous' else 1)
         return Output(self.config.task, logits, frames, grid, embedding, drawn, alone)
 
 # %% ../nbs/32_bicross.ipynb #b83cfa2d
