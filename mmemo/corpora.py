@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'READERS', 'find_clips', 'class_named', 'space_for', 'first_manifest', 'who', 'write_first_manifest',
-           'read_folder', 'options_of', 'read_corpus', 'open_corpus']
+           'read_folder', 'options_of', 'read_corpus', 'how_read', 'open_corpus']
 
 # %% ../nbs/19_corpora.ipynb #cd0af57c
 import inspect, re
@@ -119,7 +119,7 @@ def _by_manifest(place:Path, space:str|None) -> tuple:
     if 'label' in corpus.clips: corpus.labels.encode(corpus.clips.label.where(corpus.clips.label.notna(), None)) # names a class that is none
     return corpus, report
 
-# %% ../nbs/19_corpora.ipynb #cd4e741e
+# %% ../nbs/19_corpora.ipynb #49243343
 READERS = Registry('data set')
 READERS.update({'affwild2-expr': partial(read_affwild2, task='expr'), 'affwild2-va': partial(read_affwild2, task='va'),
                 'ravdess': read_ravdess, 'crema-d': read_cremad, 'cmu-mosei': read_mosei, 'folder': read_folder})
@@ -140,7 +140,12 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     if not Path(root).exists(): raise UserError(f'{root}: there is no such file or folder.')
     corpus, report = READERS[name](root, **options)
     corpus.facts.update(twin_facts(root)) # a planted twin says that it is synthetic
+    if corpus.facts.get('features_only'): corpus.facts['read'] = how_read(name, root, options)
     return corpus, report
+
+def how_read(name:str, root, options:dict) -> dict: # for corpus.json: features are read once more when somebody trains
+    whole = lambda v: str(Path(v).resolve()) if isinstance(v, (str, Path)) and Path(v).exists() else v
+    return dict(reader=name, place=whole(root), **{k: whole(v) for k, v in options.items() if k != 'progress'})
 
 # %% ../nbs/19_corpora.ipynb #6e6d31ed
 def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, or a manifest
