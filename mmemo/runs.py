@@ -36,6 +36,7 @@ class RunConfig:
     model: str = 'bicross' # which model, as `mmemo.models.available()` lists them
     corpus: str = '' # folder or manifest; its name is kept where the corpus was made in memory
     encoders: str = 'tiny' # the frozen encoders whose features it was trained on
+    text: str = '' # a frozen text encoder, for models that read what is said: tiny, minilm, a folder ...; none where empty
     settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames were taken, faces found, and both encoded
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut, level and task
     train: TrainConfig = field(default_factory=TrainConfig) # how it is trained
