@@ -51,14 +51,14 @@ def _check_fields(clips:pd.DataFrame, where:str) -> pd.DataFrame:
         raise UserError(f"{where}, line {bad[0] + 2}: split '{clips.split[bad[0]]}', expected one of {', '.join(SPLITS)}.")
     return clips
 
-# %% ../nbs/10_manifest.ipynb #254e503a
+# %% ../nbs/10_manifest.ipynb #d2c8b81b
 def read_table(path) -> pd.DataFrame: # CSV or Parquet, by its ending
     "A table from disk; what cannot be read is named in one sentence."
     path = Path(path)
     if not path.is_file(): raise UserError(f'{path}: there is no such file.')
     try: return pd.read_parquet(path) if path.suffix == '.parquet' else pd.read_csv(path)
     except Exception as e:
-        raise UserError(f'{path}: expected a {"Parquet" if path.suffix == ".parquet" else "CSV"} table ({type(e).__name__}: {e}).') from None
+        raise UserError(f'{path}: expected a {"Parquet" if path.suffix == ".parquet" else "CSV"} table ({type(e).__name__}: {str(e).strip()}).') from None
 
 def write_table(table:pd.DataFrame, path):
     "Write CSV or Parquet, by the ending, atomically."
