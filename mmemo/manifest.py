@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_table', 'read_manifest', 'Corpus',
-           'labels_by_frame', 'save_corpus', 'load_corpus', 'joined', 'units_of', 'split_by_subject',
+           'labels_by_frame', 'label_shares', 'save_corpus', 'load_corpus', 'joined', 'units_of', 'split_by_subject',
            'folds_by_subject', 'check_disjoint', 'Report']
 
 # %% ../nbs/10_manifest.ipynb #8e7474fb
@@ -104,6 +104,17 @@ def labels_by_frame(corpus:Corpus) -> bool: # are labels of frames, not of clips
     return corpus.frames is not None and ('label' not in corpus.clips or bool(corpus.clips.label.isna().all()))
 
 Corpus.by_frame = property(labels_by_frame)
+
+# %% ../nbs/10_manifest.ipynb #918a5540
+def label_shares(corpus:Corpus) -> np.ndarray|None: # (n, c) float32, rows of 0 where nobody was asked; None: labels are labels
+    "How many of the raters said each class, where ties were asked to be soft."
+    names = [f'p_{c}' for c in corpus.labels.classes]
+    if corpus.facts.get('ties') != 'soft' or corpus.labels.kind != 'classes' or not set(names) <= set(corpus.clips): return None
+    shares = corpus.clips[names].to_numpy(np.float32)
+    total = shares.sum(1, keepdims=True)
+    return np.divide(shares, total, out=np.zeros_like(shares), where=np.isfinite(total) & (total > 0) & (shares >= 0).all(1, keepdims=True))
+
+Corpus.shares = property(label_shares)
 
 # %% ../nbs/10_manifest.ipynb #0f2afedb
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
