@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differing', 'command_for', 'stated_and_chosen',
-           'published', 'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'build_for',
-           'anchors_for', 'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment', 'takes_text',
-           'fresh_folder', 'describe', 'split_lists', 'data_facts', 'training_facts', 'warnings_for', 'shown',
-           'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'conventions', 'how_trained', 'where_from',
-           'card', 'load_run', 'own_settings']
+           'published', 'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'bare_model',
+           'build_for', 'anchors_for', 'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment',
+           'takes_text', 'fresh_folder', 'describe', 'split_lists', 'data_facts', 'training_facts', 'warnings_for',
+           'shown', 'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'conventions', 'how_trained',
+           'where_from', 'card', 'load_run', 'own_settings']
 
 # %% ../nbs/44_runs.ipynb #da4f1f80
 import json, re, shlex, time
@@ -25,7 +25,7 @@ from .labels import prompts_for, task_space
 from .guard import guard
 from .manifest import Corpus, write_table
 from .metrics import HEADLINES, SHOWN
-from .models import build
+from .models import build, make_config
 from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
 from .windows import Windows, WindowSettings, outputs_of
@@ -37,6 +37,7 @@ class RunConfig:
     model: str = 'bicross' # which model, as `mmemo.models.available()` lists them
     corpus: str = '' # folder or manifest; its name is kept where the corpus was made in memory
     encoders: str = 'tiny' # the frozen encoders whose features it was trained on
+    text: str = '' # a frozen text encoder, for models that read what is said: tiny, minilm, a folder ...; none where empty
     settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames were taken, faces found, and both encoded
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut, level and task
     train: TrainConfig = field(default_factory=TrainConfig) # how it is trained
@@ -135,10 +136,15 @@ def options_of(config:RunConfig) -> dict: # model settings; `modalities` may be 
     named = lambda k, v: tuple(v.split('+')) if k == 'modalities' and isinstance(v, str) else v
     return {k: named(k, v) for k, v in config.options.items()}
 
+def bare_model(config:RunConfig): # tells what it reads and what it can; its weights fit no features
+    own = dict(task=config.task, level=config.level, **options_of(config))
+    widths = dict.fromkeys(('visual', 'audio', 'text'), 1) | make_config(config.model, own).dims # an option may add a modality
+    return build(config.model, dims=widths, **own)
+
 def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, d) class embeddings or None
     "The model that a config asks for, seeded, for these features."
     labels, s, options = windows.corpus.labels, windows.settings, options_of(config)
-    reads = build(config.model, task=s.task, level=s.level, **options).modalities
+    reads = bare_model(config).modalities
     if gone := [m for m in reads if m not in windows.dims]:
         have = ' and '.join(windows.dims)
         raise UserError(f"model '{config.model}' reads {gone[0]}, but the features are {have} only; choose another model.")
@@ -237,7 +243,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
 
 # %% ../nbs/44_runs.ipynb #fb966c12
 def takes_text(config:RunConfig) -> bool: # a face to align, a projection to do it with, and epochs to learn it in
-    probe = build(config.model, task=config.task, level=config.level, **options_of(config))
+    probe = bare_model(config)
     return hasattr(probe.config, 'text_dim') and 'visual' in probe.modalities and not hasattr(probe, 'fit')
 
 # %% ../nbs/44_runs.ipynb #17eb8143
