@@ -6,8 +6,8 @@
 __all__ = ['RECIPE_FOR', 'COST', 'HERE', 'Plan', 'config_for', 'check_options', 'fitting', 'decides', 'is_finished', 'Planned',
            'plan_runs', 'high_water', 'lower_water', 'StepClock', 'train_one', 'lent', 'taken', 'settle', 'work',
            'how_many', 'in_turn', 'at_once', 'train_all', 'pooled_over_seeds', 'main_score', 'single', 'tables_of',
-           'row_of', 'differences', 'compared', 'compare', 'lines_of', 'write_csv', 'brief', 'main_rows', 'part_rows',
-           'loss_rows', 'small_print', 'as_text']
+           'row_of', 'differences', 'compared', 'checked_models', 'surroundings', 'compare', 'lines_of', 'write_csv',
+           'brief', 'main_rows', 'part_rows', 'loss_rows', 'small_print', 'as_text']
 
 # %% ../nbs/47_compare.ipynb #5a4669e4
 import copy, csv, multiprocessing, os, signal, time, traceback, warnings
@@ -80,7 +80,7 @@ def is_finished(plan:Plan, model, windows:dict, store) -> bool:
     except (UserError, KeyError, AttributeError, TypeError): return False # of another version, or damaged
     return there == decides(to_jsonable(describe(plan.config, model, windows, store, None)))
 
-# %% ../nbs/47_compare.ipynb #8d3053fe
+# %% ../nbs/47_compare.ipynb #deb685ad
 @dataclass
 class Planned:
     "What there is to train, what is there already, and what does not fit."
@@ -89,7 +89,7 @@ class Planned:
     why_not: dict = field(default_factory=dict) # model -> reason
     parameters: dict = field(default_factory=dict) # model -> how many
 
-def plan_runs(models, seeds, base:RunConfig, corpus, store, out, options:dict|None=None, name:str='') -> Planned: # seeds: an iterable
+def plan_runs(models, seeds, base:RunConfig, corpus, store, out, options:dict|None=None, name:str='') -> Planned: # seeds: a list or range
     "Settings and folder of each run."
     found, out = Planned(), Path(out)
     base = replace(base, settings=getattr(store, 'facts', {}).get('settings', base.settings))
@@ -97,7 +97,7 @@ def plan_runs(models, seeds, base:RunConfig, corpus, store, out, options:dict|No
     for m in models:
         model, why = fitting(config_for(base, m, 0, options), windows['train'])
         if why: found.why_not[m] = why; continue
-        own = [Plan(config_for(base, m, s, options), out/f'{m}-{s}', name) for s in ([0] if hasattr(model, 'fit') else seeds)]
+        own = [Plan(config_for(base, m, s, options), out/f'{m}-{s}', name) for s in ([seeds[0]] if hasattr(model, 'fit') else seeds)]
         found.plans[m], found.parameters[m] = own, sum(p.numel() for p in model.parameters()) or sum(b.numel() for b in model.buffers())
         found.todo += [p for p in own if not is_finished(p, model, windows, store)]
     return found
@@ -280,7 +280,7 @@ def differences(tables:dict, reference:dict, corpus, scores=('macro_f1', 'accura
     rows = {name: (a[a.clip_id.isin(p['clips'])], b[b.clip_id.isin(p['clips'])], p['restrict']) for name, p in parts.items()}
     return {name: {m: to_jsonable(paired_bootstrap(x, y, m, 'subject', restrict=pair)) for m in scores} for name, (x, y, pair) in rows.items() if len(x)}
 
-# %% ../nbs/47_compare.ipynb #9ad0562c
+# %% ../nbs/47_compare.ipynb #2108656f
 def compared(planned:Planned, corpus, against:str='', failed:dict|None=None) -> list: # one row a model, in the order of `planned`
     "Rows of all models, with their differences from the reference; where a model has none, why."
     tables, rows = {}, []
@@ -290,7 +290,7 @@ def compared(planned:Planned, corpus, against:str='', failed:dict|None=None) -> 
         else: tables[m] = tables_of(plans)
     reference = against or next(iter(tables), '')
     for m in [*planned.plans, *planned.why_not]:
-        if m in why: rows.append(dict(model=m, skipped=why[m])); continue
+        if m in why: rows.append(dict(model=m, skipped=why[m], failed=m in planned.plans)); continue
         row = row_of(m, planned.plans[m], corpus, tables[m], planned.parameters[m])
         main = main_score(row['scores']['all'])
         wanted = [main, *(['accuracy'] if 'accuracy' in row['scores']['all'] else [])]
@@ -298,32 +298,45 @@ def compared(planned:Planned, corpus, against:str='', failed:dict|None=None) -> 
         rows.append(row)
     return rows
 
-# %% ../nbs/47_compare.ipynb #f1d64958
-def compare(models, corpus, store, out, # becomes {one folder a model and seed, compare.json, compare.csv}
-            base:RunConfig|None=None, # what all share
-            seeds:int=3, against:str='', # the model that others are set against; by default the first that fits
-            options:dict|None=None, # 'MODEL.setting' -> value
-            workers:int=0, # trainings at once; 0: one a core
-            progress:bool=True) -> dict: # what compare.json holds
-    "Models times seeds on one corpus: train what is not there yet, and tell."
-    out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
+# %% ../nbs/47_compare.ipynb #38aabd50
+def checked_models(models, against:str, seeds:int, options:dict) -> list: # names, each once
+    "The models that are meant, or what is wrong with the question."
+    if not models: raise UserError('compare needs the name of at least one model.')
     models = list(MODELS) if list(models) == ['all'] else list(dict.fromkeys(models))
     for m in [*models, *([against] if against else [])]: MODELS.get_or_explain(m)
     if against and against not in models: raise UserError(f"models are set against '{against}', which is not among {', '.join(models)}.")
     if seeds < 1: raise UserError(f'seeds is {seeds}; expected 1 or more.')
     check_options(options, models)
-    seen = guard(corpus, progress=progress)
-    planned = plan_runs(models, range(seeds), base, corpus, store, out, options)
+    return models
+
+def surroundings(corpus, store, base:RunConfig, mark:str='') -> dict: # mark: the guard's, of a random split
+    "On what and with what the figures were made."
+    return dict(corpus=corpus.name, synthetic=corpus.synthetic, warnings=warnings_for(corpus, store, mark), by='subject' if 'subject' in corpus.clips else 'clip',
+                encoders=getattr(store, 'facts', {}).get('encoders', {}), shared=base, torch=torch.__version__)
+
+# %% ../nbs/47_compare.ipynb #af397345
+def compare(models, corpus, store, out, # becomes {one folder a model and seed, compare.json, compare.csv}
+            base:RunConfig|None=None, # what all share
+            seeds:int=3, # how many, from the base's own on
+            against:str='', # the model that others are set against; by default the first that fits
+            options:dict|None=None, # 'MODEL.setting' -> value
+            workers:int=0, # trainings at once; 0: one a core
+            progress:bool=True) -> dict: # what compare.json holds
+    "Models times seeds on one corpus: train what is not there yet, and tell."
+    out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
+    models = checked_models(models, against, seeds, options)
+    mark = guard(corpus, progress=progress).mark
+    planned = plan_runs(models, range(base.seed, base.seed + seeds), base, corpus, store, out, options)
     if not planned.plans: raise UserError(f'no model fits this corpus; {models[0]}: {planned.why_not[models[0]]}')
     failed = train_all(planned.todo, {'': corpus}, store, workers, progress)
     rows = sorted(compared(planned, corpus, against, failed), key=lambda r: models.index(r['model']))
-    told = dict(corpus=corpus.name, synthetic=corpus.synthetic, warnings=warnings_for(corpus, store, seen.mark), rows=rows, seeds=seeds,
-                against=against or next((r['model'] for r in rows if 'scores' in r), ''), trained=len(planned.todo), seconds=round(time.perf_counter() - start, 1),
-                by='subject' if 'subject' in corpus.clips else 'clip', encoders=getattr(store, 'facts', {}).get('encoders', {}), shared=base, recipes={m: RECIPE_FOR[m] for m in models if m in RECIPE_FOR},
-                workers=how_many(workers, planned.todo) if planned.todo else 0, torch=torch.__version__)
+    there = [r['model'] for r in rows if 'scores' in r]
+    if not there: raise UserError(f"no run was finished; {rows[0]['model']}: {rows[0]['skipped']}")
+    told = to_jsonable(dict(surroundings(corpus, store, base, mark), rows=rows, seeds=seeds, against=against or there[0], trained=len(planned.todo),
+                            recipes={m: RECIPE_FOR[m] for m in models if m in RECIPE_FOR}, seconds=round(time.perf_counter() - start, 1)))
     write_json(out/'compare.json', told)
     write_csv(out/'compare.csv', lines_of(rows))
-    return to_jsonable(told)
+    return told
 
 # %% ../nbs/47_compare.ipynb #bd282eda
 def lines_of(rows:list) -> list: # of dictionaries: one a model, subset and score
@@ -382,14 +395,14 @@ def loss_rows(told:dict, subset:str='xor') -> list:
     return [{'model': m, 'log-loss': brief(v['log_loss']), "the prior's": brief(v['prior_log_loss']), 'better by': brief(v['log_loss_gain'], '+'), 'accuracy': brief(v['accuracy'])}
             for m, v in found if 'prior_log_loss' in v]
 
-# %% ../nbs/47_compare.ipynb #b6a176fc
+# %% ../nbs/47_compare.ipynb #0e3118d3
 def small_print(told:dict) -> list: # sentences
     "What the figures stand on."
     first = next(r for r in told['rows'] if 'scores' in r)
     f = first['scores']['all'][main_score(first['scores']['all'])]
     said = [f"Split {f['split']}, {f['n_groups']} {told['by']}s; intervals are 95 %, by bootstrap over {told['by']}s, all seeds of a {told['by']} together. {f['convention'][:1].upper()}{f['convention'][1:]}."]
     if f['few_groups']: said.append('* fewer than 12 groups: the interval is itself uncertain.')
-    said += [f"{r['model']} is not in the table: {r['skipped']}" for r in told['rows'] if 'skipped' in r]
+    said += [f"{r['model']} {'failed' if r['failed'] else 'is not in the table'}: {r['skipped']}" for r in told['rows'] if 'skipped' in r]
     said += [f"{m} is trained with settings of its own: {', '.join(f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k, v in own.items())}." for m, own in told['recipes'].items()]
     said.append(f"A step: forward, backward and optimiser on {first['batch']} windows, one thread each, as it went in training; memory: what training adds to the process.")
     return said

@@ -61,11 +61,11 @@ def differences_figure(told:dict, score:str='') -> go.Figure: # what `compare` g
                             hovertemplate=f"{r['model']} minus {reference}, {s}<br>{g['value']:+.3f} [{low:+.3f}, {high:+.3f}]<extra></extra>")
     return framed(fig, min(ends), max(ends), models, f'{pretty(score)}, minus that of {reference}', describe_differences({r['model']: r['against']['all'][score] for r in rows}, reference))
 
-# %% ../nbs/65_compare_page.ipynb #d435855e
+# %% ../nbs/65_compare_page.ipynb #930f932c
 def framed(fig, low:float, high:float, models, below:str, said:str) -> go.Figure:
     "One range for all columns, a line at zero, a word below."
     room = .06*max(high - low, .02)
-    fig.update_xaxes(range=[low - room, high + room], nticks=4, tickformat='+.2~f', zeroline=True, zerolinewidth=1, zerolinecolor='#888888')
+    fig.update_xaxes(range=[low - room, high + room], nticks=4, tickformat='.2~f', zeroline=True, zerolinewidth=1, zerolinecolor='#888888')
     fig.update_yaxes(showgrid=False, range=[len(models) - .5, -.5], ticksuffix='  ')
     fig.add_annotation(x=.5, y=0, yshift=-34, xref='paper', yref='paper', yanchor='top', text=below, font_size=13)
     return titled(fig, said, 140 + 34*len(models), margin=dict(t=76, b=64, l=96, r=28))
