@@ -406,7 +406,7 @@ def tell_scores(scores:dict, task:str='expression'):
     import pandas as pd
     print(pd.DataFrame(result_table(scores, task)).to_string(index=False))
 
-# %% ../nbs/80_cli.ipynb #3f4fc90a
+# %% ../nbs/80_cli.ipynb #d384831f
 @command('compare', 'train models times seeds on one corpus: one table with intervals, differences and costs', 'mmemo compare --models bicross visual audio linear --seeds 3',
          'mmemo compare --corpus corpora/mine --models bicross late --against late --options bicross.dim 32 late.train.lr 3e-4')
 def _compare():
@@ -421,7 +421,6 @@ def _compare():
         options: dict[str, int|float|bool|str] = field(default_factory=dict) # a model's own settings: `bicross.dim 32 late.train.lr 3e-4`
         encoders: str = 'tiny' # a pair: tiny, clip-vit-b32+wav2vec2-base ... (mmemo doctor encoders)
         split: str = 'subject' # how clips without a split are dealt; 'random' puts people on both sides, and every table says so
-        smoothing: float|None = None # seconds of box smoothing; chosen on validation where not given
         workers: int = 0 # trainings at once, one thread each; 0 for one a core
         cache: Path|None = None # folder of the feature cache
         settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded
@@ -430,14 +429,14 @@ def _compare():
         def __call__(self): return compare_here(self)
     return Compare
 
-# %% ../nbs/80_cli.ipynb #0f91f27f
+# %% ../nbs/80_cli.ipynb #33971634
 def compare_here(asked) -> int: # a Compare
     "Corpus, features, all trainings, table and page."
     from mmemo.compare import as_text, compare
     from mmemo.compare_page import compare_page
     from mmemo.runs import RunConfig
     place = asked.corpus or planted_here()
-    base = RunConfig(corpus=place, **{k: getattr(asked, k) for k in ('encoders', 'settings', 'window', 'train', 'smoothing')})
+    base = RunConfig(corpus=place, **{k: getattr(asked, k) for k in ('encoders', 'settings', 'window', 'train')})
     corpus, store = features(place, asked.encoders, asked.cache, asked.settings)
     if 'split' not in corpus.clips or asked.split == 'random':
         from mmemo.guard import deal_clips
