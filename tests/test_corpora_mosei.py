@@ -682,6 +682,7 @@ def test_sentiment_against_references(seed):
         weighted_f1_non0=f1_score(y[non0] > 0, p[non0] > 0, average='weighted', zero_division=0),
         acc7_mmsa=np.mean(np.round(np.clip(p, -3, 3)) == np.round(np.clip(y, -3, 3))),
         acc7_sdk=np.mean([sdk_rule(a) == sdk_rule(b) for a, b in zip(y, p)]),
+        ccc=2*np.cov(y, p, bias=True)[0, 1]/(y.var() + p.var() + (y.mean() - p.mean())**2),
         mae=np.abs(y - p).mean(), pearson_r=pearsonr(y, p)[0], n=n, n_non0=int(non0.sum()))
     got = sentiment_scores(y, p)
     assert set(got) == set(expected)
