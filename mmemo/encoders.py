@@ -6,11 +6,11 @@
 __all__ = ['VISUAL', 'SPEECH', 'ENCODERS', 'SMALL_CLIP', 'DTYPES', 'KINDS', 'resolve_encoders', 'EncoderFiles',
            'find_safetensors', 'hub_folder', 'local_folder', 'folder_files', 'visual_files', 'transformers_files',
            'speech_files', 'fetch', 'is_synthetic_only', 'write_random_visual', 'quiet', 'write_random_speech',
-           'pick_precision', 'parse_layers', 'resize_frames', 'fit_frames', 'Preprocess', 'Frozen', 'VisualEncoder',
-           'load_clip', 'load_visual', 'TextTower', 'load_text', 'receptive_field', 'pieces', 'SpeechEncoder',
-           'WaveEncoder', 'WhisperEncoder', 'load_speech']
+           'pick_precision', 'parse_layers', 'Preprocess', 'Frozen', 'VisualEncoder', 'load_clip', 'only_last',
+           'load_visual', 'TextTower', 'load_text', 'receptive_field', 'pieces', 'SpeechEncoder', 'WaveEncoder',
+           'WhisperEncoder', 'load_speech']
 
-# %% ../nbs/20_encoders.ipynb #67202470
+# %% ../nbs/20_encoders.ipynb #2d5e4c3e
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,14 +24,16 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from .core import Registry, UserError, data_dir, file_hash, pick_device, read_json, stable_hash, write_json
+from .untrained import Untrained, fit_frames, untrained_speech, untrained_visual
 
-# %% ../nbs/20_encoders.ipynb #b73b4688
+# %% ../nbs/20_encoders.ipynb #c6e62e62
 VISUAL = Registry('visual encoder')
 VISUAL |= {'tiny': 'data:tiny-clip',
            'clip-vit-b32': 'ViT-B-32-quickgelu/openai',
            'clip-vit-b16': 'ViT-B-16-quickgelu/openai',
            'clip-vit-l14': 'ViT-L-14-quickgelu/openai',
-           'clip-vit-b32-laion': 'ViT-B-32/laion2b_s34b_b79k'}
+           'clip-vit-b32-laion': 'ViT-B-32/laion2b_s34b_b79k',
+           'pixels': 'pixels-224'}
 SPEECH = Registry('speech encoder')
 SPEECH |= {'tiny': 'data:tiny-wav2vec2',
            'wav2vec2-base': 'facebook/wav2vec2-base-960h',
@@ -39,7 +41,9 @@ SPEECH |= {'tiny': 'data:tiny-wav2vec2',
            'hubert-base': 'facebook/hubert-base-ls960',
            'wavlm-base-plus': 'microsoft/wavlm-base-plus',
            'whisper-tiny': 'openai/whisper-tiny',
-           'whisper-base': 'openai/whisper-base'}
+           'whisper-base': 'openai/whisper-base',
+           'mfcc': 'mfcc',
+           'logmel': 'logmel'}
 ENCODERS = Registry('pair of encoders')
 ENCODERS |= {'tiny': ('tiny', 'tiny')}
 ENCODERS |= {f'{v}+{s}': (v, s) for v in VISUAL for s in SPEECH if 'tiny' not in (v, s)}
@@ -116,10 +120,11 @@ def folder_files(folder:Path, config:str) -> EncoderFiles:
     if not (folder/config).is_file(): raise UserError(f'{folder}: expected {config} beside the weights, found none.')
     return EncoderFiles(folder.resolve().name, folder, find_safetensors(folder))
 
-# %% ../nbs/20_encoders.ipynb #3b5d21e9
+# %% ../nbs/20_encoders.ipynb #afa2793d
 def visual_files(name:str, # a short name, 'ARCH/tag', 'hf-hub:owner/name', or a folder
                  fetch:bool=False) -> EncoderFiles:
     "Where an open_clip encoder lies."
+    if plain := untrained_visual(name): return EncoderFiles(plain.id, None, ()) # nowhere: there are no weights
     full = VISUAL.get(name, name)
     if (folder := local_folder(full)) is not None: return folder_files(folder, 'open_clip_config.json')
     if full.startswith('hf-hub:'):
@@ -142,16 +147,20 @@ def transformers_files(table:Registry, name:str, fetch:bool=False, # a short nam
     folder = hub_folder(full, called or name, fetch)
     return EncoderFiles(full, folder, find_safetensors(folder))
 
-def speech_files(name:str, fetch:bool=False) -> EncoderFiles: return transformers_files(SPEECH, name, fetch)
+def speech_files(name:str, fetch:bool=False) -> EncoderFiles:
+    "Where a speech encoder lies."
+    if plain := untrained_speech(name): return EncoderFiles(plain.id, None, ())
+    return transformers_files(SPEECH, name, fetch)
 
-# %% ../nbs/20_encoders.ipynb #a619e8b0
-def fetch(name:str) -> list: # the folders that now hold it
+# %% ../nbs/20_encoders.ipynb #bf3f7d42
+def fetch(name:str) -> list: # the folders that now hold it; none where there are no weights
     "Bring a published encoder, or a pair of them, into the local cache."
     if name in ENCODERS or '+' in name:
         visual, speech = resolve_encoders(name)
-        return [visual_files(visual, fetch=True).weights[0].parent, speech_files(speech, fetch=True).weights[0].parent]
-    find = visual_files if name in VISUAL or name.startswith('hf-hub:') else speech_files
-    return [find(name, fetch=True).weights[0].parent]
+        found = [visual_files(visual, fetch=True), speech_files(speech, fetch=True)]
+    elif name in VISUAL or name.startswith('hf-hub:') or untrained_visual(name): found = [visual_files(name, fetch=True)]
+    else: found = [speech_files(name, fetch=True)]
+    return [f.weights[0].parent for f in found if f.weights]
 
 # %% ../nbs/20_encoders.ipynb #13fe89c7
 def is_synthetic_only(name:str) -> bool: # a preset, or one encoder's name
@@ -243,26 +252,6 @@ def parse_layers(layers:str, # 'last', or block numbers: '2,3'
 
 DTYPES = {'bf16': torch.bfloat16, 'fp32': torch.float32}
 
-# %% ../nbs/20_encoders.ipynb #ebfff711
-def resize_frames(x:Tensor,      # (n, 3, h, w) uint8
-                  h:int, w:int,  # wanted
-                  mode:str       # 'bicubic' or 'bilinear'
-                 ) -> Tensor:    # uint8
-    "Antialiased resize, as PIL's."
-    if x.shape[-2:] == (h, w): return x
-    if x.device.type == 'cpu': return F.interpolate(x, (h, w), mode=mode, antialias=True)
-    return F.interpolate(x.float(), (h, w), mode=mode, antialias=True).round_().clamp_(0, 255).to(torch.uint8)
-
-def fit_frames(x:Tensor, size:int, mode:str, how:str # 'shortest' (resize, crop the centre) or 'squash'
-              ) -> Tensor: # (n, 3, size, size) uint8
-    "Bring frames of any shape to the encoder's square."
-    if how == 'squash': return resize_frames(x, size, size, mode)
-    h, w = x.shape[-2:]
-    short = min(h, w)
-    x = resize_frames(x, int(size*h/short), int(size*w/short), mode)
-    top, left = (int(round((n - size)/2)) for n in x.shape[-2:])
-    return x[..., top:top + size, left:left + size]
-
 # %% ../nbs/20_encoders.ipynb #b9ab5fc2
 class Preprocess:
     "A CLIP's own transform, on a chunk of frames at once."
@@ -283,10 +272,10 @@ class Preprocess:
         x = x.to(torch.float32, memory_format=torch.contiguous_format)
         return x.sub_(self.mean).mul_(self.scale).to(self.dtype)
 
-# %% ../nbs/20_encoders.ipynb #1d3e9aa6
+# %% ../nbs/20_encoders.ipynb #d60cbe1d
 class Frozen:
     "A frozen encoder: where it runs, how precisely, which layers, and what it is called in tables and keys."
-    version, batch = 1, 1 # of the arithmetic here; items a call
+    version, batch, kept = 1, 1, np.float16 # of the arithmetic here; items a call; how steps are kept where that is harmless
     def __init__(self, model, files:EncoderFiles, depth:int, layers='last', precision='auto', device='auto'):
         self.device = pick_device(device) if isinstance(device, str) else device
         self.precision, self.layers, self.files = pick_precision(precision, self.device), layers, files
@@ -295,6 +284,7 @@ class Frozen:
         self.chosen = parse_layers(layers, depth)
         self.calls = 0 # encoded batches or pieces so far
 
+    shape = property(lambda self: (self.dim,)) # of a step
     @property
     def facts(self) -> dict:
         return dict(weights=self.weight_hash, layers=self.layers, precision=self.precision, version=self.version,
@@ -332,7 +322,7 @@ class VisualEncoder(Frozen):
         parts = [self.encode(self.preprocess(frames[i:i + self.batch])) for i in range(0, len(frames), self.batch)]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
-# %% ../nbs/20_encoders.ipynb #ecd23aa6
+# %% ../nbs/20_encoders.ipynb #784a8218
 def load_clip(files:EncoderFiles):
     "The whole open_clip model in fp32, and its pre-processing."
     import open_clip
@@ -346,16 +336,21 @@ def load_clip(files:EncoderFiles):
         raise UserError(f"encoder '{files.id}': expected resize mode shortest or squash, found '{cfg['resize_mode']}'.")
     return model, {**cfg, 'size': size}
 
+def only_last(plain:Untrained, layers:str) -> Untrained:
+    if layers == 'last': return plain
+    raise UserError(f"encoder '{plain.id}': layers '{layers}' were asked for, but it has none.")
+
 def load_visual(name:str='tiny', # a short name, 'ARCH/tag', 'hf-hub:owner/name' or a folder
-                layers:str='last', precision:str='auto', device:str='auto', fetch:bool=False) -> VisualEncoder:
-    "A frozen image tower."
+                layers:str='last', precision:str='auto', device:str='auto', fetch:bool=False) -> VisualEncoder|Untrained:
+    "A frozen image tower, or the pixels themselves."
+    if plain := untrained_visual(name): return only_last(plain, layers)
     files = visual_files(name, fetch)
     model, cfg = load_clip(files)
     if layers != 'last' and not hasattr(getattr(model.visual, 'transformer', None), 'resblocks'):
         raise UserError(f"encoder '{name}': layers '{layers}' were asked for, but only a vision transformer has numbered layers; use 'last'.")
     return VisualEncoder(model.visual, cfg, files, layers, precision, device)
 
-# %% ../nbs/20_encoders.ipynb #0969cb47
+# %% ../nbs/20_encoders.ipynb #d9382053
 class TextTower:
     "A frozen CLIP text tower: sentences to unit vectors in the image tower's space."
     def __init__(self, model, # an open_clip model
@@ -372,6 +367,8 @@ class TextTower:
 
 def load_text(name:str='tiny', fetch:bool=False) -> TextTower: # the same names as `load_visual`
     "The text tower that belongs to a visual encoder."
+    if untrained_visual(name):
+        raise UserError(f"encoder '{name}': pixels have no text tower that could say what a class means; train without the text guide (lambda_text 0).")
     import open_clip
     files = visual_files(name, fetch)
     with quiet(): tokenizer = open_clip.get_tokenizer(files.arch or f'local-dir:{files.folder}')
@@ -391,10 +388,11 @@ def pieces(n:int,     # steps
     bounds = np.linspace(0, n, -(-n//longest) + 1).round().astype(int).tolist()
     return list(zip(bounds, bounds[1:]))
 
-# %% ../nbs/20_encoders.ipynb #0125804e
+# %% ../nbs/20_encoders.ipynb #9669b5c8
 class SpeechEncoder(Frozen):
     "A frozen speech encoder on 16 kHz sound, one clip at a time."
     rate, longest, around = 16000, 26., 2. # Hz; seconds kept a piece; seconds heard on each side of it
+    fills = False # is sound that is too short filled up with silence? it would change what the encoder hears
     def __init__(self, model, files:EncoderFiles, layers='last', precision='auto', device='auto'):
         super().__init__(model, files, model.config.num_hidden_layers, layers, precision, device)
         self.config, self.dim = model.config, model.config.hidden_size
@@ -453,13 +451,14 @@ class WhisperEncoder(SpeechEncoder):
         out = self.pick(self.model(mel, output_hidden_states=self.chosen is not None))
         return out[:self.n_steps(len(x))].cpu().numpy()
 
-# %% ../nbs/20_encoders.ipynb #1078584b
+# %% ../nbs/20_encoders.ipynb #762e46ed
 KINDS = Registry('kind of speech encoder')
 KINDS |= {'wav2vec2': WaveEncoder, 'hubert': WaveEncoder, 'wavlm': WaveEncoder, 'whisper': WhisperEncoder}
 
 def load_speech(name:str='tiny', # a short name, a hub name or a folder
-                layers:str='last', precision:str='auto', device:str='auto', fetch:bool=False) -> SpeechEncoder:
-    "A frozen speech encoder."
+                layers:str='last', precision:str='auto', device:str='auto', fetch:bool=False) -> SpeechEncoder|Untrained:
+    "A frozen speech encoder, or bands of frequency."
+    if plain := untrained_speech(name): return only_last(plain, layers)
     import transformers
     files = speech_files(name, fetch)
     kind = KINDS.get_or_explain(read_json(files.folder/'config.json').get('model_type', 'unnamed'))
