@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RECIPE_FOR', 'COST', 'HERE', 'Plan', 'config_for', 'check_options', 'fitting', 'decides', 'is_finished', 'Planned',
-           'plan_runs', 'high_water', 'lower_water', 'StepClock', 'train_one', 'lent', 'taken', 'settle', 'work',
-           'how_many', 'in_turn', 'at_once', 'train_all', 'pooled_over_seeds', 'main_score', 'single', 'tables_of',
-           'row_of', 'differences', 'compared', 'checked_models', 'surroundings', 'compare', 'lines_of', 'write_csv',
-           'brief', 'main_rows', 'part_rows', 'loss_rows', 'small_print', 'as_text']
+           'plan_runs', 'high_water', 'lower_water', 'StepClock', 'noise_batch', 'measure_step', 'train_one', 'lent',
+           'taken', 'settle', 'work', 'how_many', 'in_turn', 'at_once', 'train_all', 'pooled_over_seeds', 'main_score',
+           'single', 'tables_of', 'row_of', 'differences', 'compared', 'checked_models', 'surroundings', 'compare',
+           'lines_of', 'write_csv', 'brief', 'main_rows', 'part_rows', 'loss_rows', 'small_print', 'as_text']
 
-# %% ../nbs/47_compare.ipynb #5a4669e4
+# %% ../nbs/47_compare.ipynb #b6ff45e8
 import copy, csv, multiprocessing, os, signal, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -24,9 +24,12 @@ from .core import UserError, atomic_path, pick_device, read_json, to_jsonable, w
 from .evaluation import evaluate, paired_bootstrap, subsets_of
 from .features import FeatureStore
 from .guard import guard
+from .labels import task_space
 from .models import MODELS, build
+from .objectives import Objective, loss_for
 from .runs import RunConfig, build_for, describe, options_of, run_experiment, shown, split_windows, warnings_for
-from .training import TrainConfig
+from .training import TrainConfig, make_optimiser
+from .windows import Batch
 
 # %% ../nbs/47_compare.ipynb #abd80c44
 RECIPE_FOR = {} # model -> training settings of its own
@@ -147,6 +150,45 @@ class StepClock:
         top = high_water(self.device)
         write_json(self.folder/COST, dict(step_ms=float(np.median(self.took))*1e3 if self.took else None, steps=len(self.took), batch=trainer.config.batch,
                    peak_mb=None if top is None or self.floor is None else top - self.floor, device=self.device.type, threads=torch.get_num_threads(), **self.about))
+
+# %% ../nbs/47_compare.ipynb #7506d8ae
+def noise_batch(shapes:dict, # modality -> (t, d), or (t, 3, h, w) for pixels
+                b:int, task:str='expression', level:str='clip', n_classes:int=8, seconds:float=2.4, device='cpu') -> Batch:
+    "A batch that holds nothing, in a given shape, with labels."
+    g = torch.Generator().manual_seed(0)
+    grid, space = shapes.get('visual', next(iter(shapes.values())))[0], task_space(task)
+    draw = lambda t, *d: torch.randn(b, t, *d, generator=g) if len(d) == 1 else torch.randint(0, 256, (b, t, *d), generator=g, dtype=torch.uint8)
+    time = {m: ((torch.arange(t) + .5)*seconds/t).expand(b, t) for m, (t, *_) in {'visual': (grid,), **shapes}.items()}
+    size = (b, grid) if level == 'frame' else (b,)
+    y = torch.randint(0, n_classes, size, generator=g) if task == 'expression' else torch.rand(*size, space.n, generator=g).round(decimals=0 if space.kind == 'multilabel' else 4)
+    mask = {m: torch.ones(b, t, dtype=torch.bool) for m, (t, *_) in shapes.items()}
+    return Batch({m: draw(*v) for m, v in shapes.items()}, mask, time, y, torch.ones(size, dtype=torch.bool), [f'c{i}' for i in range(b)],
+                 torch.arange(b), torch.arange(grid).expand(b, grid), torch.arange(b)).to(device)
+
+# %% ../nbs/47_compare.ipynb #ce55d53d
+def measure_step(model, batch:Batch, config:TrainConfig|None=None, repeats:int=7, precision:str='fp32') -> dict: # ms and MB; precision: 'fp32' or 'bf16'
+    "Forward in evaluation, and a whole training step: medians of several, after two that warm up."
+    device = next(model.parameters()).device
+    objective, config = Objective(loss_for(model.config.task)).to(device), config or TrainConfig()
+    optimiser = make_optimiser((model, objective), config)
+    def forward():
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): return model(batch)
+    def step():
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): loss, _ = objective(model(batch), batch)
+        loss.backward(); optimiser.step(); optimiser.zero_grad()
+    def timed(do):
+        took = []
+        for _ in range(repeats + 2):
+            start = time.perf_counter(); do()
+            if device.type == 'cuda': torch.cuda.synchronize(device)
+            took.append(time.perf_counter() - start)
+        return float(np.median(took[2:]))*1e3
+    model.eval()
+    with torch.inference_mode(): forward_ms = timed(forward)
+    model.train()
+    floor = lower_water(device)
+    step_ms, top = timed(step), high_water(device)
+    return dict(forward_ms=forward_ms, step_ms=step_ms, peak_mb=None if floor is None else top - floor)
 
 # %% ../nbs/47_compare.ipynb #c2a3f53e
 def train_one(plan:Plan, corpus, store) -> str: # '' or why it failed
