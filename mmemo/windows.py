@@ -95,26 +95,6 @@ def as_output(task:str, raw:Tensor) -> Tensor: # (..., c), as the last layer lea
     space = task_space(task)
     return space.reach * raw.tanh() if space.kind == 'continuous' else raw
 
-# %% ../nbs/22_windows.ipynb #ca2d951d
-def outputs_of(task:str, n_classes:int) -> int: # a task's name, and how many classes the corpus has
-    "How many numbers a model gives for a task."
-    return n_classes if task == 'expression' else task_space(task).n
-
-def as_output(task:str, raw:Tensor) -> Tensor: # (..., c), as the last layer leaves it
-    "Scores as they are; values within their range."
-    space = task_space(task)
-    return space.reach * raw.tanh() if space.kind == 'continuous' else raw
-
-# %% ../nbs/22_windows.ipynb #ca2d951d
-def outputs_of(task:str, n_classes:int) -> int: # a task's name, and how many classes the corpus has
-    "How many numbers a model gives for a task."
-    return n_classes if task == 'expression' else task_space(task).n
-
-def as_output(task:str, raw:Tensor) -> Tensor: # (..., c), as the last layer leaves it
-    "Scores as they are; values within their range."
-    space = task_space(task)
-    return space.reach * raw.tanh() if space.kind == 'continuous' else raw
-
 # %% ../nbs/22_windows.ipynb #b37ea5aa
 @dataclass
 class Flat:
