@@ -471,6 +471,32 @@ def planted_here(folder:str='runs/demo/corpus') -> str: # where it stands
     print(f'On the planted corpus of the demo ({folder}): synthetic.')
     return folder
 
+# %% ../nbs/80_cli.ipynb #43abc0d9
+@command('reproduce', "a paper's recipe on your copy of its data, with the paper's figure in its own column", 'mmemo reproduce avtca --data ravdess --root /data/RAVDESS --dry-run',
+         'mmemo reproduce bicross --root /data/Aff-Wild2', 'mmemo reproduce rcma --root /data/Aff-Wild2 --folds 0 1')
+def _reproduce():
+    import tyro
+    from mmemo.reproduce import PAPERS, Asked, asked_for
+    @dataclass
+    class Reproduce(Asked):
+        paper: tyro.conf.Suppress[str] = '' # the subcommand says it
+        dry_run: bool = False # only say what it would cost, in time and on disk
+        def __call__(self): return reproduce_here(self)
+    usual = {name: Reproduce(**vars(asked_for(name, tyro.MISSING))) for name in PAPERS}
+    return tyro.extras.subcommand_type_from_defaults(usual, {name: p.title for name, p in PAPERS.items()})
+
+def reproduce_here(asked) -> int: # a Reproduce
+    "Cost, then everything."
+    from mmemo.reproduce import as_text, checked, cost_of, dealt, read_data, reproduce, write_page
+    checked(asked)
+    corpus = read_data(asked)
+    parts = dealt(asked, corpus)
+    print(cost_of(asked, corpus, parts), flush=True)
+    if asked.dry_run: return OK
+    told = reproduce(asked, corpus, parts)
+    print('\n' + as_text(told), f'{write_page(told, asked.out)}', sep='\n\n')
+    return SET_ASIDE if told['quarantined'] or any('skipped' in r for r in told['rows']) else OK
+
 # %% ../nbs/80_cli.ipynb #9dfdca76
 @command('evaluate', "score a trained run, on its own test clips or on another corpus", 'mmemo evaluate runs/demo/bicross', 'mmemo evaluate runs/mine --corpus corpora/other --split test --out runs/mine/on-other')
 def _evaluate():

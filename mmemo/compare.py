@@ -31,7 +31,7 @@ from .runs import RunConfig, build_for, describe, options_of, run_experiment, sh
 from .training import TrainConfig, make_optimiser
 from .windows import Batch
 
-# %% ../nbs/47_compare.ipynb #abd80c44
+# %% ../nbs/47_compare.ipynb #4a88113f
 RECIPE_FOR = {} # model -> training settings of its own
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class Plan:
     folder: Path
     corpus: str = ''
 
-def config_for(base:RunConfig, model:str, seed:int, options:dict|None=None) -> RunConfig: # options: 'MODEL.setting' -> value
+def config_for(base:RunConfig, model:str, seed:int, options:dict|None=None, # 'MODEL.setting' -> value
+               recipes:dict|None=None) -> RunConfig: # in place of `RECIPE_FOR`
     "The shared settings, and what is a model's own."
     own = {k.removeprefix(f'{model}.'): v for k, v in (options or {}).items() if k.startswith(f'{model}.')}
-    train = RECIPE_FOR.get(model, {}) | {k[6:]: v for k, v in own.items() if k.startswith('train.')}
+    train = (RECIPE_FOR if recipes is None else recipes).get(model, {}) | {k[6:]: v for k, v in own.items() if k.startswith('train.')}
     known = [f.name for f in fields(TrainConfig)]
     if odd := [k for k in train if k not in known]: raise UserError(f"option '{model}.train.{odd[0]}': expected one of {', '.join(known)}.")
     rest = {k: v for k, v in own.items() if not k.startswith('train.')}
@@ -83,7 +84,7 @@ def is_finished(plan:Plan, model, windows:dict, store) -> bool:
     except (UserError, KeyError, AttributeError, TypeError): return False # of another version, or damaged
     return there == decides(to_jsonable(describe(plan.config, model, windows, store, None)))
 
-# %% ../nbs/47_compare.ipynb #deb685ad
+# %% ../nbs/47_compare.ipynb #0e6623f3
 @dataclass
 class Planned:
     "What there is to train, what is there already, and what does not fit."
@@ -92,15 +93,15 @@ class Planned:
     why_not: dict = field(default_factory=dict) # model -> reason
     parameters: dict = field(default_factory=dict) # model -> how many
 
-def plan_runs(models, seeds, base:RunConfig, corpus, store, out, options:dict|None=None, name:str='') -> Planned: # seeds: a list or range
+def plan_runs(models, seeds, base:RunConfig, corpus, store, out, options:dict|None=None, name:str='', recipes:dict|None=None) -> Planned: # seeds: a list or range
     "Settings and folder of each run."
     found, out = Planned(), Path(out)
     base = replace(base, settings=getattr(store, 'facts', {}).get('settings', base.settings))
     windows = split_windows(base, corpus, store)
     for m in models:
-        model, why = fitting(config_for(base, m, 0, options), windows['train'])
+        model, why = fitting(config_for(base, m, 0, options, recipes), windows['train'])
         if why: found.why_not[m] = why; continue
-        own = [Plan(config_for(base, m, s, options), out/f'{m}-{s}', name) for s in ([seeds[0]] if hasattr(model, 'fit') else seeds)]
+        own = [Plan(config_for(base, m, s, options, recipes), out/f'{m}-{s}', name) for s in ([seeds[0]] if hasattr(model, 'fit') else seeds)]
         found.plans[m], found.parameters[m] = own, sum(p.numel() for p in model.parameters()) or sum(b.numel() for b in model.buffers())
         found.todo += [p for p in own if not is_finished(p, model, windows, store)]
     return found
@@ -230,12 +231,12 @@ def settle(parcel:dict, corpora:dict): # a worker begins
 
 def work(plan:Plan) -> str: return train_one(plan, HERE['corpora'][plan.corpus], HERE['store'])
 
-# %% ../nbs/47_compare.ipynb #4b84e95d
-def how_many(workers:int, plans:list) -> int: # 0: one a core
+# %% ../nbs/47_compare.ipynb #4f6b7dce
+def how_many(workers:int, configs:list, runs:int) -> int: # 0: one a core
     "Processes that train at once; a GPU is not shared."
-    if any(pick_device(p.config.train.device).type != 'cpu' for p in plans): return 1
+    if any(pick_device(c.train.device).type != 'cpu' for c in configs): return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    return max(1, min(workers or cores, len(plans)))
+    return max(1, min(workers or cores, runs))
 
 def in_turn(plans:list, corpora:dict, store): # yields (plan, why it failed)
     for p in plans: yield p, train_one(p, corpora[p.corpus], store)
@@ -255,11 +256,11 @@ def at_once(plans:list, corpora:dict, store, workers:int): # yields (plan, why i
         raise
     finally: pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/47_compare.ipynb #5e758dd0
+# %% ../nbs/47_compare.ipynb #3175e358
 def train_all(plans:list, corpora:dict, store, workers:int=0, progress:bool=True) -> dict: # folder -> why it failed
     "Train what is planned, under one bar."
     from tqdm.auto import tqdm
-    failed, n = {}, how_many(workers, plans) if plans else 1
+    failed, n = {}, how_many(workers, [p.config for p in plans], len(plans))
     done = in_turn(plans, corpora, store) if n == 1 else at_once(plans, corpora, store, n)
     with tqdm(total=len(plans), desc=f'train, {n} at once' if n > 1 else 'train', unit='run', disable=not progress) as bar:
         for plan, why in done:
@@ -296,7 +297,7 @@ def tables_of(plans:list) -> dict: # seed -> predictions on test, or on validati
         return pred
     return {p.config.seed: one(p.folder) for p in plans}
 
-# %% ../nbs/47_compare.ipynb #b64a4120
+# %% ../nbs/47_compare.ipynb #46c25901
 def row_of(model:str, plans:list, corpus, tables:dict, parameters:int|None=None) -> dict:
     "Everything the table says of one model."
     told = [read_json(p.folder/'metrics.json') for p in plans]
@@ -310,7 +311,7 @@ def row_of(model:str, plans:list, corpus, tables:dict, parameters:int|None=None)
     first = plans[0].config
     return dict(model=model, seeds=list(tables), parameters=parameters, step_ms=median('step_ms'), peak_mb=median('peak_mb'), batch=first.train.batch,
                 epochs=[t['training']['epochs'] for t in told], seconds=round(sum(t['seconds'] for t in told), 1), smoothing=widths,
-                own=dict(first.options, **{f'train.{k}': v for k, v in RECIPE_FOR.get(model, {}).items()}), scores=scores, each=each)
+                options=dict(first.options), scores=scores, each=each)
 
 # %% ../nbs/47_compare.ipynb #2038c408
 def differences(tables:dict, reference:dict, corpus, scores=('macro_f1', 'accuracy')) -> dict: # subset -> score -> difference, with interval
