@@ -12,7 +12,7 @@ from mmemo.models import MODELS, available, build, from_pretrained, make_config,
 from mmemo.windows import Batch, outputs_of, rows, without
 
 torch.set_num_threads(1)
-DIMS, SIDE = dict(visual=12, audio=10, text=8), 32
+DIMS, SIDE = dict(visual=12, audio=10, text=8), 48
 SMALL = dict(dim=16, heads=2, tcn_levels=2, layers=2, text_dim=6, fuse=4, hidden=8, length=12, widths=dict(visual=16, audio=8, text=8), width=.25)
 TASKS = ('expression', 'va', 'sentiment', 'emotions')
 
