@@ -416,7 +416,7 @@ def on_given(config, store): # the RunConfig of a run on features that were brou
     print('Features as they were given: ' + ', '.join(f'{m} {e}' for m, e in store.facts['encoders'].items()) + '. Nothing is encoded.')
     return replace(config, encoders=GIVEN, train=replace(config.train, lambda_text=0.))
 
-# %% ../nbs/80_cli.ipynb #ab91c5ea
+# %% ../nbs/80_cli.ipynb #430760d1
 def tell_scores(scores:dict, task:str='expression'):
     "Scores with their intervals, one line a part of the clips; one line a score where there are many."
     from mmemo.report import result_table
