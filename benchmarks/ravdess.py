@@ -6,8 +6,8 @@
 
 Audio is Whisper tiny.en's encoder, the mean of its layers 2 and 3; the visual track is OpenFace's action units, averaged over
 the clip, so one step a clip: this tests fusion, not alignment in time. Five folds by actor. Within a fold's sixteen training
-actors, four are set aside to find when to stop; the model that is tested is then trained anew on all sixteen for as many epochs,
-which is also how the linear model's penalty is found. Nothing is chosen on a test fold.
+actors, four are set aside to find how long a schedule is best (its learning rate ends at 0); the models that are tested are then
+trained anew on all sixteen with that schedule, which is also how the linear model's penalty is found. Nothing is chosen on a test fold.
 """
 import json, sys, time
 from dataclasses import dataclass, field, replace
@@ -19,18 +19,21 @@ import pandas as pd
 import torch
 import tyro
 
-from mmemo.core import real_data, seed_everything, write_json
-from mmemo.evaluation import paired_bootstrap, predict, score
+from mmemo.core import real_data, seed_everything, stable_hash, to_jsonable, write_json
+from mmemo.evaluation import figures, paired_bootstrap, predict, score
 from mmemo.features import ExtractSettings, Packed, extract, tracks_from_table
 from mmemo.labels import RAVDESS8
-from mmemo.manifest import Corpus, check_disjoint, check_manifest
+from mmemo.manifest import Corpus, check_disjoint, check_manifest, write_table
 from mmemo.models import build
 from mmemo.training import TrainConfig, train
 from mmemo.windows import Windows, WindowSettings
 
 FOLDS = (('01', '07', '13', '19'), ('02', '08', '14', '20'), ('03', '09', '15', '21'), ('04', '10', '16', '23'), ('06', '11', '18', '24'))
-INPUTS = {'audio': ('audio', ('audio',)), 'both': ('bicross', ('visual', 'audio')),
-          'linear audio': ('linear', ('audio',)), 'linear both': ('linear', ('visual', 'audio'))}
+BOTH = ('visual', 'audio')
+INPUTS = {'audio': ('audio', ('audio',)), 'both': ('bicross', BOTH), 'linear audio': ('linear', ('audio',)), 'linear both': ('linear', BOTH)}
+OTHERS = ('early', 'late', 'tfn', 'lmf', 'mult', 'avtca-paper', 'avtca-diagram', 'avtca-code', 'rcma-v1', 'rjcma-v4') # --rows early late ...
+INPUTS.update({name: (name, BOTH) for name in OTHERS})
+MAIN = tuple(n for n in INPUTS if n not in OTHERS)
 METRICS = ('accuracy', 'uar', 'macro_f1')
 
 
@@ -38,14 +41,16 @@ METRICS = ('accuracy', 'uar', 'macro_f1')
 class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    rows: tuple[str, ...] = tuple(INPUTS)  # which of them to train
+    rows: tuple[str, ...] = MAIN # which of INPUTS to train
     cache: Path | None = None # where features are kept; default: mmemo's own cache
     rate: int = 10 # steps a second that the models see; Whisper's 50 are averaged in fives, which costs no accuracy and saves four fifths of the time
     threads: int = 1
+    keep: Path = Path('runs/ravdess') # predictions of each training, so that a run that was cut short goes on
     out: Path = Path('benchmarks/results/ravdess.json')
     inner: bool = False # only say how well the inner actors are predicted
     model: str = '{}' # JSON: settings of our models, for comparisons with --inner
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=40, batch=32, lr=1e-3, weight_decay=.05, patience=0, class_weight=0., lambda_text=0., device='cpu', progress=False))
+    lengths: tuple[int, ...] = (10, 20) # epochs of a schedule, chosen on the inner actors
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(batch=32, lr=1e-3, weight_decay=.05, patience=0, class_weight=0., lambda_text=0., device='cpu', progress=False))
 
 
 def corpus_of(root:Path) -> Corpus:
@@ -96,30 +101,30 @@ def windows_for(corpus, packs, modalities, split):
     return Windows(corpus, packs, WindowSettings(length=length, stride=length, eval_stride=length), split, modalities)
 
 
-def one_run(s:Settings, name:str, corpus:Corpus, packs:dict, seed:int) -> tuple: # inner score, epochs, predictions on test
+def fresh(s:Settings, name:str, dims:dict, seed:int):
+    "A new model; where its front end may be pixels, features are what it is given."
     model_name, modalities = INPUTS[name]
-    part = {k: windows_for(corpus, packs, modalities, k) for k in ('train', 'val')}
+    options = dict(modalities=modalities) if model_name == 'linear' else dict(frontend='features') if 'avtca' in name else json.loads(s.model)
+    seed_everything(seed)
+    return build(model_name, dims, RAVDESS8.n, **options)
+
+
+def chosen_length(s:Settings, name:str, corpus:Corpus, packs:dict) -> tuple: # epochs, last record on the inner actors
+    "The schedule that serves the inner actors best, judged by its last weights; the shortest of equals."
+    part = {k: windows_for(corpus, packs, INPUTS[name][1], k) for k in ('train', 'val')}
+    def last(epochs): return train(fresh(s, name, part['train'].dims, 0), part['train'], part['val'], replace(s.train, seed=0, epochs=epochs))[-1]
+    ends = {n: last(n) for n in (s.lengths if 'linear' not in name else s.lengths[:1])}
+    best = max(ends, key=lambda n: (ends[n]['val_macro_f1'], -n))
+    return best, ends[best]
+
+
+def tested(s:Settings, name:str, corpus:Corpus, packs:dict, seed:int, epochs:int) -> pd.DataFrame:
+    "Predictions on the test actors by a model of all sixteen others."
     everyone = corpus.clips[corpus.clips.split != 'test'].clip_id
-    both, test = (windows_for(corpus, packs, modalities, k) for k in (everyone, 'test'))
-    def fresh():
-        seed_everything(seed)
-        options = dict(modalities=modalities) if model_name == 'linear' else json.loads(s.model)
-        return build(model_name, part['train'].dims, RAVDESS8.n, **options)
-    config = replace(s.train, seed=seed)
-    model = fresh()
-    history = train(model, part['train'], part['val'], config)
-    inner = max(history, key=lambda r: (r['val_macro_f1'], -r['val_loss']))
-    if s.inner: return inner, inner['epoch'] + 1, None
-    # as many steps as up to the best epoch, on the same schedule: stop there, do not shrink the cosine
-    model, epochs = fresh(), inner['epoch'] + 1
-    train(model, both, None, config, callbacks=[StopAfter(epochs)])
-    return inner, epochs, predict(model, test)
-
-
-class StopAfter:
-    "Ends a training after some epochs of its schedule."
-    def __init__(self, epochs): self.epochs = epochs
-    def after_epoch(self, trainer): trainer.stop = trainer.epoch + 1 >= self.epochs
+    both, test = (windows_for(corpus, packs, INPUTS[name][1], k) for k in (everyone, 'test'))
+    model = fresh(s, name, both.dims, seed)
+    train(model, both, None, replace(s.train, seed=seed, epochs=epochs))
+    return predict(model, test)
 
 
 def main(s:Settings):
@@ -133,31 +138,55 @@ def main(s:Settings):
     for fold in s.folds:
         parted = split_of(corpus, fold)
         for name in s.rows:
-            for seed in (s.seeds if 'linear' not in name else s.seeds[:1]): # a convex model has no seed
-                inner, epochs, pred = one_run(s, name, parted, packs, seed)
-                inners[name].append(inner['val_accuracy'])
-                if pred is not None: found[name].append(pred.assign(fold=fold, seed=seed))
-                told = '' if pred is None else ', '.join(f'{m} {score(pred, m):.3f}' for m in METRICS)
-                print(f'fold {fold} seed {seed} {name:12} inner {inner["val_accuracy"]:.3f} after {epochs} epochs   {told}', flush=True)
+            def choose():
+                epochs, inner = chosen_length(s, name, parted, packs)
+                return pd.DataFrame([dict(epochs=epochs, accuracy=inner['val_accuracy'])])
+            inner = kept(s, name, fold, 'inner', choose).iloc[0]
+            inners[name].append(inner.accuracy)
+            print(f'fold {fold} {name:12} inner {inner.accuracy:.3f} after {inner.epochs:.0f} epochs', flush=True)
+            for seed in (() if s.inner else s.seeds if 'linear' not in name else s.seeds[:1]): # a convex model has no seed
+                pred = kept(s, name, fold, seed, lambda: tested(s, name, parted, packs, seed, int(inner.epochs)))
+                found[name].append(pred.assign(fold=fold, seed=seed))
+                print(f'fold {fold} {name:12} seed {seed}', ', '.join(f'{m} {score(pred, m):.3f}' for m in METRICS), flush=True)
     for name in s.rows: print(f'{name:12} inner accuracy, mean: {np.mean(inners[name]):.4f}')
     if not s.inner: report(s, found, corpus, time.perf_counter() - start)
 
 
+def kept(s:Settings, name:str, fold:int, seed, make):
+    "What `make()` gives, from an earlier run of the same settings where there was one: a night that was cut short goes on."
+    key = stable_hash((name, fold, seed, INPUTS[name], s.rate, s.model, s.lengths, to_jsonable(s.train), __doc__))
+    path = s.keep/f'{name.replace(" ", "-")}-{fold}-{seed}-{key[:10]}.parquet'
+    if path.exists(): return pd.read_parquet(path)
+    table = make()
+    write_table(table, path)
+    return table
+
+
+def all_seeds(table:pd.DataFrame, seeds) -> pd.DataFrame:
+    "One row a clip and seed, a convex model's answers repeated, so that an actor keeps all its seeds when actors are drawn."
+    own = lambda i: table[table.seed == (i if i in set(table.seed) else table.seed.min())]
+    return pd.concat([own(i).assign(clip_id=f'{i}-' + own(i).clip_id) for i in seeds], ignore_index=True)
+
+
 def report(s:Settings, found:dict, corpus:Corpus, seconds:float):
-    "Figures a fold (mean over seeds) and the paired differences; an actor keeps all its seeds together when actors are drawn."
-    tables = {n: pd.concat(p, ignore_index=True) for n, p in found.items()}
-    rows = [dict(model=n, metric=m, folds=(f := [np.mean([score(g, m) for _, g in t[t.fold == k].groupby('seed')]) for k in s.folds]), mean=np.mean(f))
-            for n, t in tables.items() for m in METRICS]
-    print(pd.DataFrame([{'model': r['model'], 'metric': r['metric'], **{f'fold {k}': v for k, v in zip(s.folds, r['folds'])}, 'mean': r['mean']} for r in rows]).round(3).to_string(index=False))
-    gaps = []
-    for ours, floor in (('audio', 'linear audio'), ('both', 'linear both'), ('both', 'audio')):
-        if not {ours, floor} <= tables.keys(): continue
-        seeds = sorted(set(tables[ours].seed) | set(tables[floor].seed))
-        spread = lambda t: pd.concat([g.assign(clip_id=f'{i}-' + g.clip_id) for i in seeds for g in [t[t.seed == (i if i in set(t.seed) else t.seed.min())]]], ignore_index=True)
-        for m in METRICS: gaps.append(dict(ours=ours, against=floor, **paired_bootstrap(spread(tables[ours]), spread(tables[floor]), m)))
+    "Figures a fold (mean over seeds), the mean over folds with its interval over actors, and the paired differences."
+    tables, rows, gaps = {n: pd.concat(p, ignore_index=True) for n, p in found.items()}, [], []
+    for n, t in tables.items():
+        whole = figures(all_seeds(t, s.seeds))
+        for m in METRICS:
+            folds = [np.mean([score(g, m) for _, g in t[t.fold == k].groupby('seed')]) for k in s.folds]
+            rows.append(dict(model=n, metric=m, folds=folds, mean=np.mean(folds), pooled=whole[m]['value'], ci95=whole[m]['ci95']))
+    shown = [{'model': r['model'], 'metric': r['metric'], **{f'fold {k}': v for k, v in zip(s.folds, r['folds'])}, 'mean': r['mean'],
+              'low': r['ci95'][0], 'high': r['ci95'][1]} for r in rows]
+    print(pd.DataFrame(shown).round(3).to_string(index=False))
+    pairs = [('audio', 'linear audio'), ('both', 'linear both'), ('both', 'audio'), *((n, o) for n in OTHERS for o in ('linear both', 'both'))]
+    for ours, other in pairs:
+        if not {ours, other} <= tables.keys(): continue
+        a, b = (all_seeds(tables[n], s.seeds) for n in (ours, other))
+        gaps += [dict(ours=ours, against=other, **paired_bootstrap(a, b, m)) for m in METRICS]
     for g in gaps: print(f"{g['ours']} minus {g['against']}, {g['metric']}: {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]")
     write_json(s.out, dict(date=str(date.today()), command='python benchmarks/ravdess.py', rows=rows, gaps=gaps, seeds=s.seeds, clips=len(corpus), actors=corpus.clips.subject.nunique(),
-                           rate=s.rate, model=json.loads(s.model), train=s.train, minutes=round(seconds / 60, 1)))
+                           rate=s.rate, model=json.loads(s.model), lengths=s.lengths, train=s.train, minutes=round(seconds / 60, 1)))
 
 
 if __name__ == '__main__':

@@ -6,8 +6,8 @@
 __all__ = ['COMMANDS', 'OK', 'MISTAKE', 'SET_ASIDE', 'CHECKS', 'MARKS', 'Command', 'command', 'overview', 'call', 'main', 'Check',
            'attempt', 'version_of', 'check_machine', 'check_decoders', 'check_encoders', 'check_faces',
            'check_notebooks', 'check_places', 'examine', 'diagnosis', 'corpus_here', 'transcribe_here', 'features',
-           'tell_store', 'train_here', 'tell_scores', 'compare_here', 'planted_here', 'reproduce_here', 'evaluate_here',
-           'keep_scores', 'tell_cache']
+           'tell_store', 'train_here', 'check_words', 'on_given', 'tell_scores', 'compare_here', 'planted_here',
+           'evaluate_here', 'keep_scores', 'tell_cache']
 
 # %% ../nbs/80_cli.ipynb #56b58148
 import os, platform, shutil, sys, tempfile
@@ -269,7 +269,7 @@ def _corpus():
         def __call__(self): return corpus_here(self)
     return Corpus
 
-# %% ../nbs/80_cli.ipynb #6ecc1b60
+# %% ../nbs/80_cli.ipynb #90ddaedb
 def corpus_here(asked) -> int:
     "Read, tell, keep."
     from mmemo.corpora import read_corpus
@@ -278,7 +278,7 @@ def corpus_here(asked) -> int:
     from mmemo.manifest import save_corpus, write_table
     corpus, report = read_corpus(asked.name, asked.root, **asked.options)
     media = not corpus.facts.get('features_only')
-    seconds = durations(corpus, progress=True) if media else None
+    seconds = durations(corpus, progress=True) if media or corpus.clips.end.notna().all() else None
     print(told(corpus, report, seconds))
     if asked.out:
         save_corpus(corpus, asked.out)
@@ -348,14 +348,11 @@ def _extract():
         def __call__(self): return tell_store(features(self.corpus, self.encoders, self.cache, self.settings)[1])
     return Extract
 
-# %% ../nbs/80_cli.ipynb #871c85ee
-def features(place, encoders:str, cache=None, settings=None) -> tuple: # corpus, store
+# %% ../nbs/80_cli.ipynb #050e27c6
+def features(place, encoders:str, cache=None, settings=None, text:str='') -> tuple: # corpus, store
     "A corpus and its features."
-    from mmemo.corpora import open_corpus
-    from mmemo.encoders import resolve_encoders
-    from mmemo.features import extract
-    corpus = open_corpus(place)
-    return corpus, extract(corpus, *resolve_encoders(encoders), cache=cache, settings=settings)
+    from mmemo.sources import open_features
+    return open_features(place, encoders, cache, settings, text)
 
 def tell_store(store) -> int: # exit status
     "What was encoded, what was there, and what was set aside."
@@ -367,9 +364,10 @@ def tell_store(store) -> int: # exit status
     print(f'mmemo: {len(store.quarantine)} clip(s) could not be used and were set aside, the first: {first.reason} All are in quarantine.csv in the cache.', file=sys.stderr)
     return SET_ASIDE
 
-# %% ../nbs/80_cli.ipynb #f9e113ba
+# %% ../nbs/80_cli.ipynb #ed744e7e
 @command('train', 'train a model on a corpus and write a run folder', 'mmemo train --corpus runs/demo/corpus --out runs/mine',
-         'mmemo train --corpus corpora/mine --model visual --train.epochs 20 --window.level frame --out runs/face')
+         'mmemo train --corpus corpora/mine --model visual --train.epochs 20 --window.level frame --out runs/face',
+         'mmemo train --corpus cmu-mosei:/data/MOSEI --window.task sentiment --out runs/mosei')
 def _train():
     from mmemo.runs import RunConfig
     @dataclass
@@ -381,7 +379,7 @@ def _train():
         def __call__(self): return train_here(self)
     return Train
 
-# %% ../nbs/80_cli.ipynb #e2cc73e7
+# %% ../nbs/80_cli.ipynb #bc1fbe10
 def train_here(asked) -> int: # a Train, with the fields of RunConfig
     "Features, training, report."
     from dataclasses import fields
@@ -389,8 +387,11 @@ def train_here(asked) -> int: # a Train, with the fields of RunConfig
     from mmemo.runs import RunConfig, run_experiment
     if not asked.corpus: raise UserError('train needs a corpus: --corpus FOLDER (`mmemo demo` makes a planted one in runs/demo/corpus).')
     config = RunConfig(**{f.name: getattr(asked, f.name) for f in fields(RunConfig)})
-    corpus, store = features(config.corpus, config.encoders, asked.cache, config.settings)
-    if 'split' not in corpus.clips or asked.split == 'random':
+    check_words(config)
+    corpus, store = features(config.corpus, config.encoders, asked.cache, config.settings, config.text)
+    check_words(config, store)
+    if corpus.facts.get('features_only'): config = on_given(config, store)
+    if 'split' not in corpus.clips or corpus.clips.split.isna().all() or asked.split == 'random':
         from mmemo.guard import deal_clips
         corpus.clips = deal_clips(corpus.clips, asked.split, seed=config.seed)
         print(f'Clips are dealt to train, val and test by {asked.split if asked.split == "subject" else "chance"} (60, 20, 20 %).')
@@ -398,6 +399,22 @@ def train_here(asked) -> int: # a Train, with the fields of RunConfig
     tell_scores(run.scores, config.task)
     print(f'{write_report(run.folder)}')
     return SET_ASIDE if len(store.quarantine) else OK
+
+# %% ../nbs/80_cli.ipynb #a0dd501d
+def check_words(config, store=None): # a RunConfig; the features, once they are there
+    "Say in a sentence if a model that reads words gets none, or one that does not gets some."
+    from mmemo.runs import bare_model
+    read = bare_model(config).modalities
+    if config.text and 'text' not in read:
+        raise UserError(f"model '{config.model}' reads {' and '.join(read)} and no words; leave --text out, or choose a model that reads text.")
+    if store is not None and 'text' in read and 'text' not in store:
+        raise UserError(f"model '{config.model}' reads words: name a text encoder, such as --text tiny (planted speech) or --text minilm.")
+
+def on_given(config, store): # the RunConfig of a run on features that were brought along
+    from dataclasses import replace
+    from mmemo.sources import GIVEN
+    print('Features as they were given: ' + ', '.join(f'{m} {e}' for m, e in store.facts['encoders'].items()) + '. Nothing is encoded.')
+    return replace(config, encoders=GIVEN, train=replace(config.train, lambda_text=0.))
 
 # %% ../nbs/80_cli.ipynb #ab91c5ea
 def tell_scores(scores:dict, task:str='expression'):
@@ -496,13 +513,14 @@ def _evaluate():
         def __call__(self): return evaluate_here(self)
     return Evaluate
 
-# %% ../nbs/80_cli.ipynb #166956fa
+# %% ../nbs/80_cli.ipynb #09eb8b9b
 def evaluate_here(asked) -> int:
     "Predict with a run, smooth as it was chosen there, score."
     from mmemo.evaluation import complete, evaluate, predict, smooth
     from mmemo.runs import load_run, own_settings
     run = load_run(asked.run)
-    corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache, own_settings(run, asked.faces, asked.model_file))
+    settings = own_settings(run, asked.faces, asked.model_file)
+    corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache, settings, run.config.text)
     windows = run.windows(corpus, store, None if asked.split == 'all' else asked.split)
     predictions = smooth(complete(predict(run.model, windows), windows), run.metrics['smoothing']['width'])
     scores = evaluate(predictions, corpus, run.config.by if run.config.by in predictions else 'clip_id')

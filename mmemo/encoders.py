@@ -26,7 +26,7 @@ from torch.nn.utils import parametrize
 from .core import Registry, UserError, data_dir, file_hash, pick_device, read_json, stable_hash, write_json
 from .untrained import Untrained, fit_frames, untrained_speech, untrained_visual
 
-# %% ../nbs/20_encoders.ipynb #c6e62e62
+# %% ../nbs/20_encoders.ipynb #addeaa79
 VISUAL = Registry('visual encoder')
 VISUAL |= {'tiny': 'data:tiny-clip',
            'clip-vit-b32': 'ViT-B-32-quickgelu/openai',
@@ -48,6 +48,7 @@ ENCODERS = Registry('pair of encoders')
 ENCODERS |= {'tiny': ('tiny', 'tiny')}
 ENCODERS |= {f'{v}+{s}': (v, s) for v in VISUAL for s in SPEECH if 'tiny' not in (v, s)}
 
+# %% ../nbs/20_encoders.ipynb #c01e3a88
 def resolve_encoders(name:str # a preset, or 'VISUAL+SPEECH' with short names, hub names or folders
                     ) -> tuple[str,str]: # what `load_visual` and `load_speech` take
     "The visual and the speech encoder that `name` stands for."
@@ -120,7 +121,7 @@ def folder_files(folder:Path, config:str) -> EncoderFiles:
     if not (folder/config).is_file(): raise UserError(f'{folder}: expected {config} beside the weights, found none.')
     return EncoderFiles(folder.resolve().name, folder, find_safetensors(folder))
 
-# %% ../nbs/20_encoders.ipynb #afa2793d
+# %% ../nbs/20_encoders.ipynb #621c1161
 def visual_files(name:str, # a short name, 'ARCH/tag', 'hf-hub:owner/name', or a folder
                  fetch:bool=False) -> EncoderFiles:
     "Where an open_clip encoder lies."
@@ -138,6 +139,7 @@ def visual_files(name:str, # a short name, 'ARCH/tag', 'hf-hub:owner/name', or a
     folder = hub_folder(cfg['hf_hub'].rstrip('/'), name, fetch)
     return EncoderFiles(full, None, find_safetensors(folder), arch, tag)
 
+# %% ../nbs/20_encoders.ipynb #001a94ef
 def transformers_files(table:Registry, name:str, fetch:bool=False, # a short name of the table, 'owner/name', or a folder
                        called:str='') -> EncoderFiles: # what `mmemo fetch` knows it by, where that is not `name`
     "Where a transformers encoder lies."
@@ -350,7 +352,7 @@ def load_visual(name:str='tiny', # a short name, 'ARCH/tag', 'hf-hub:owner/name'
         raise UserError(f"encoder '{name}': layers '{layers}' were asked for, but only a vision transformer has numbered layers; use 'last'.")
     return VisualEncoder(model.visual, cfg, files, layers, precision, device)
 
-# %% ../nbs/20_encoders.ipynb #d9382053
+# %% ../nbs/20_encoders.ipynb #c762f83f
 class TextTower:
     "A frozen CLIP text tower: sentences to unit vectors in the image tower's space."
     def __init__(self, model, # an open_clip model
@@ -368,7 +370,8 @@ class TextTower:
 def load_text(name:str='tiny', fetch:bool=False) -> TextTower: # the same names as `load_visual`
     "The text tower that belongs to a visual encoder."
     if untrained_visual(name):
-        raise UserError(f"encoder '{name}': pixels have no text tower that could say what a class means; train without the text guide (lambda_text 0).")
+        raise UserError(f"encoder '{name}': pixels have no text tower that could say what a class means; "
+                        "train without the text guide (lambda_text 0).")
     import open_clip
     files = visual_files(name, fetch)
     with quiet(): tokenizer = open_clip.get_tokenizer(files.arch or f'local-dir:{files.folder}')

@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['TRACK_BYTES', 'ExtractSettings', 'content_hash', 'is_plain', 'reading_facts', 'Job', 'jobs_of', 'chosen_frames',
            'open_frames', 'frame_chunks', 'read_frames', 'read_sound', 'times_in_table', 'picture_times',
-           'frames_inside', 'read_pictures', 'Ahead', 'read_ahead', 'take_frames', 'keep', 'whole_clip', 'ClipBatches',
-           'is_alive', 'sweep', 'Extraction', 'source_hash', 'give_keys', 'find_missing', 'step_bytes', 'open_source',
-           'hear', 'read_job', 'write_track', 'encode_sound', 'finish_frames', 'encode_item', 'run_jobs',
-           'probe_visual', 'probe_speech', 'Estimate', 'lengths', 'estimate', 'tracks_from_table', 'table_track',
-           'npz_table', 'write_quarantine', 'open_encoders', 'make_packs', 'encode_missing', 'extract', 'cache_list',
-           'cache_prune']
+           'frames_inside', 'read_pictures', 'take_frames', 'keep', 'whole_clip', 'ClipBatches', 'is_alive', 'sweep',
+           'Extraction', 'source_hash', 'give_keys', 'find_missing', 'step_bytes', 'open_source', 'hear', 'read_job',
+           'write_track', 'encode_sound', 'finish_frames', 'encode_item', 'run_jobs', 'probe_visual', 'probe_speech',
+           'Estimate', 'lengths', 'estimate', 'tracks_from_table', 'table_track', 'npz_table', 'write_quarantine',
+           'open_encoders', 'make_packs', 'encode_missing', 'extract', 'cache_list', 'cache_prune']
 
-# %% ../nbs/21_features.ipynb #7d8be264
-import hashlib, json, os, queue, shutil, socket, threading, time
+# %% ../nbs/21_features.ipynb #501a0364
+import hashlib, json, os, shutil, socket, time
 from collections import Counter, deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,6 +25,7 @@ import pandas as pd
 import torch
 
 from .core import UserError, default_cache, file_hash, read_json, stable_hash
+from .ahead import read_ahead
 from .tracks import (FeatureStore, Packed, Track, build_pack, compact, load_track, open_pack, pack_tracks, place_bytes, save_track,
                           split_source, track_bytes)
 from .pictures import numbered_pictures, picture_chunks, pictures_hash, pictures_version
@@ -118,7 +118,7 @@ def jobs_of(corpus:Corpus, limit:int=0, seconds:float=0.) -> list: # seconds: on
     times = times_in_table(corpus.frames) if 'crops_dir' in corpus.clips else {}
     return [job(r) for r in corpus.clips.to_dict('records')[:limit or None]]
 
-# %% ../nbs/21_features.ipynb #a6c50bed
+# %% ../nbs/21_features.ipynb #7e7b752f
 def chosen_frames(times:np.ndarray, # (n,) seconds at the middle of each frame
                   s:ExtractSettings) -> np.ndarray: # (k,) numbers, ascending
     "The frames that are taken."
@@ -126,7 +126,7 @@ def chosen_frames(times:np.ndarray, # (n,) seconds at the middle of each frame
     half = (times[-1] - times[-2])/2 if len(times) > 1 else times[-1]
     wanted = (np.arange(s.frames) + .5)*(s.seconds or times[-1] + half)/s.frames
     wanted = wanted[:max(1, int((wanted < times[-1] + half).sum()))]
-    return np.unique(np.searchsorted((times[1:] + times[:-1])/2, wanted))
+    return np.unique(np.searchsorted((times[1:] + times[:-1])/2, wanted + 1e-6)) # where two meet, the later one is on show
 
 # %% ../nbs/21_features.ipynb #9b193918
 def open_frames(job:Job, settings:ExtractSettings, sound:bool) -> VideoReader|None:
@@ -159,7 +159,7 @@ def read_sound(job:Job, rate:int=16000): # (n,) float32, empty where there is no
     samples = read_audio(job.sound, rate, start=job.start, end=job.end)
     return np.zeros(0, np.float32) if samples is None else samples
 
-# %% ../nbs/21_features.ipynb #849f36e5
+# %% ../nbs/21_features.ipynb #56ba4c11
 def times_in_table(frames:pd.DataFrame|None) -> dict: # clip id -> (n,) seconds
     "When each frame of a clip is shown, for clips of which the table has all frames."
     if frames is None or not {'clip_id', 'time', 'frame'} <= set(frames): return {}
@@ -177,6 +177,7 @@ def picture_times(job:Job) -> np.ndarray: # (n,) seconds from the start of the c
                                         f"at {job.path}, or a column 'fps' in the manifest.") from None
     return (np.arange(max(numbered_pictures(job.pictures), default=-1) + 1) + .5)/job.fps - (job.start or 0.)
 
+# %% ../nbs/21_features.ipynb #af52ec4a
 def frames_inside(job:Job, settings:ExtractSettings) -> np.ndarray: # (k,) numbers from 0
     "The frames of a clip's pictures that are taken."
     inside = np.flatnonzero((job.times >= 0) & (job.times < (np.inf if job.end is None else job.end - (job.start or 0.))))
@@ -188,48 +189,6 @@ def read_pictures(job:Job, encoder:VisualEncoder, settings:ExtractSettings):
     for part, x, there, broken in picture_chunks(job.pictures, frames, encoder.preprocess, max(1, encoder.batch//4)):
         job.broken += broken
         yield x, job.times[frames[part]], there
-
-# %% ../nbs/21_features.ipynb #789c3c04
-class Ahead:
-    "The part of `read_ahead` that the worker threads run."
-    def __init__(self, jobs, make, depth:int):
-        self.todo, self.make, self.ready = iter(jobs), make, queue.Queue(depth)
-        self.stop, self.lock, self.done = threading.Event(), threading.Lock(), object()
-
-    def put(self, item): # waits for room, but not for a consumer that has gone away
-        while not self.stop.is_set():
-            try: return self.ready.put(item, timeout=.05)
-            except queue.Full: pass
-
-    def work(self):
-        torch.set_num_threads(1)
-        while not self.stop.is_set():
-            with self.lock: job = next(self.todo, self.done)
-            if job is self.done: break
-            try:
-                for item in self.make(job):
-                    self.put((job, item))
-                    if self.stop.is_set(): return
-                self.put((job, None))
-            except Exception as e: self.put((job, e))
-        self.put((self.done, None))
-
-# %% ../nbs/21_features.ipynb #b2afdbe7
-def read_ahead(jobs, make, # make(job) yields items; may raise
-               workers:int=1, depth:int=4): # yields (job, item), (job, error) and, after a job's last item, (job, None)
-    "Run `make` in worker threads, at most `depth` items ahead of whoever consumes."
-    ahead, before = Ahead(jobs, make, depth), torch.get_num_threads()
-    threads = [threading.Thread(target=ahead.work, daemon=True) for _ in range(workers)]
-    for t in threads: t.start()
-    try:
-        while workers:
-            job, item = ahead.ready.get()
-            if job is ahead.done: workers -= 1
-            else: yield job, item
-    finally:
-        ahead.stop.set()
-        for t in threads: t.join()
-        torch.set_num_threads(before) # the workers' choice must not reach whoever comes next
 
 # %% ../nbs/21_features.ipynb #af83da96
 def take_frames(waiting:deque, # of (job, frames): taken from the left, an overlong chunk is cut in two
@@ -257,7 +216,7 @@ def whole_clip(job:Job, encoder): # values, time, valid
         values[valid] = some
     return values, time, valid
 
-# %% ../nbs/21_features.ipynb #90f515ee
+# %% ../nbs/21_features.ipynb #90b2b971
 class ClipBatches:
     "Constant batches with frames of several clips; calls `finish(job, values, time, valid)` when a clip is whole."
     def __init__(self, encoder:VisualEncoder, finish, watch, share:bool=True): # share: may two clips meet in a batch?
@@ -267,10 +226,8 @@ class ClipBatches:
     def add(self, job:Job, x, time, valid): # a chunk from `read_frames`; x: None where nothing is to be seen
         job.steps.append((time, valid))
         if x is None: return
-        job.left += len(x)
-        self.waiting.append((job, x)); self.n += len(x)
+        job.left += len(x); self.waiting.append((job, x)); self.n += len(x)
         while self.n >= self.encoder.batch: self.encode()
-
     def end(self, job:Job): # no more frames of this clip will come
         if not self.share: self.flush()
         job.ended = True
@@ -428,7 +385,7 @@ def finish_frames(run:Extraction, job:Job, values, time, valid):
     missing = 'no picture' if not len(values) else 'no face' if not valid.any() else ''
     write_track(run, job, 'visual', values, time, valid, missing=missing, **(dict(broken=job.broken) if job.pictures else {}))
 
-# %% ../nbs/21_features.ipynb #ed624b60
+# %% ../nbs/21_features.ipynb #cf91530a
 def encode_item(run:Extraction, batches:ClipBatches, job:Job, kind:str, payload):
     "Do what a reader's item asks for."
     if kind == 'error': run.reject(job, payload)
@@ -439,6 +396,7 @@ def encode_item(run:Extraction, batches:ClipBatches, job:Job, kind:str, payload)
     elif kind == 'visual': batches.add(job, *payload)
     elif kind == 'end': batches.end(job)
 
+# %% ../nbs/21_features.ipynb #c8f76fcc
 def run_jobs(run:Extraction, jobs:list, bar, # a tqdm over jobs
              share:bool=True): # may two clips meet in a batch?
     "Read ahead, encode, write: each track as soon as it is whole."
@@ -474,7 +432,7 @@ def probe_speech(encoder:SpeechEncoder) -> float: # seconds of sound a second
     begun = time.perf_counter(); encoder(noise)
     return 10/(time.perf_counter() - begun)
 
-# %% ../nbs/21_features.ipynb #ca3fbdb9
+# %% ../nbs/21_features.ipynb #eeb318d6
 @dataclass
 class Estimate:
     "What a run will take; `str()` is the sentence that is shown."
@@ -491,6 +449,7 @@ class Estimate:
         cached = f'({self.cached} in the cache)'
         return f'{self.clips} clips to encode {cached}: about {took} and {self.megabytes:.1f} MB of disk.'
 
+# %% ../nbs/21_features.ipynb #52729130
 def lengths(jobs:list, s:ExtractSettings, sample:int=32): # mean frames and mean seconds of a clip
     "Read the headers of a few clips, evenly spread."
     frames, seconds = [], []
@@ -649,7 +608,7 @@ def extract(corpus:Corpus,
                  estimate=plan and asdict(plan), seconds=time.perf_counter() - begun)
     return FeatureStore(packs, facts, bad)
 
-# %% ../nbs/21_features.ipynb #f5f93be9
+# %% ../nbs/21_features.ipynb #f95cd7c3
 def cache_list(cache=None) -> pd.DataFrame: # columns: modality, encoder, weights, layers, precision, tracks, mb
     "What a cache holds, by encoder."
     from safetensors import safe_open
@@ -668,6 +627,7 @@ def cache_list(cache=None) -> pd.DataFrame: # columns: modality, encoder, weight
     table = pd.DataFrame(rows, columns=[*by, 'mb', 'path']).fillna('').groupby(by, sort=False)
     return table.agg(tracks=('path', 'size'), mb=('mb', 'sum'), paths=('path', list)).reset_index()
 
+# %% ../nbs/21_features.ipynb #ad62a09d
 def cache_prune(cache=None, encoder:str='', # also the tracks of this encoder, by name or weights
                 dry_run:bool=False) -> pd.DataFrame: # what goes
     "Remove packs, stamps, leftovers and, by name, an encoder's tracks or a listener's transcripts."

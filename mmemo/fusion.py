@@ -53,7 +53,7 @@ def look(q:Tensor, k:Tensor, v:Tensor, # (b, h, q, d), (b, h, k, d) twice
     else: out, weights = F.scaled_dot_product_attention(q, k, v, attn_mask=seen), None
     return rearrange(out, 'b h t d -> b t (h d)') * some[:, None, None], weights
 
-# %% ../nbs/28_fusion.ipynb #911ef4c4
+# %% ../nbs/28_fusion.ipynb #12837008
 class Layer(nn.Module):
     "One layer of a transformer: attention to a source's keys and values, or to itself, and a feed-forward part."
     def __init__(self, dim:int, heads:int, ffn:int, dropout:float, own:bool): # own: queries, keys and values of itself, from one projection
@@ -71,8 +71,10 @@ class Layer(nn.Module):
         asked = rearrange(self.ask(self.norms[0](h)), 'b t (n h d) -> n b h t d', h=self.heads, n=3 if self.own else 1)
         q, k, v = asked if self.own else (asked[0], *keys)
         found, weights = look(q, k, v, there, maps)
-        h = h + self.drop(self.out(found))
-        return h + self.drop(self.ffn(self.norms[1](h))), weights
+        h = h + self.lose(h) * self.out(found)
+        return h + self.lose(h) * self.ffn(self.norms[1](h)), weights
+
+    def lose(self, h): return self.drop(torch.ones_like(h[:, :1])) # a channel goes for the whole window: as many random numbers as channels, not as steps
 
 # %% ../nbs/28_fusion.ipynb #bdf6835d
 class Keys(nn.Module):

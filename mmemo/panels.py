@@ -319,19 +319,23 @@ def find_run(folder, model:str='bicross') -> Path: # a run, a demo with runs in 
             if (run/'metrics.json').is_file(): return run
     raise UserError(f'{folder}: there is no trained run here yet; `make demo` makes one in about six minutes.')
 
-# %% ../nbs/71_panels.ipynb #037bb3c2
+# %% ../nbs/71_panels.ipynb #346e8e2f
 def open_source(run, # folder of a run, or of a demo
                 split:str='test', progress:bool=False) -> ClipSource:
     "A source of clips from a run's folder: its model, its corpus, its features."
     folder = find_run(run) # first of all: it needs no model
+    from mmemo.corpora import READERS, open_corpus
     from mmemo.encoders import resolve_encoders
     from mmemo.features import extract
-    from mmemo.manifest import load_corpus
     from mmemo.runs import load_run, own_settings
     run = load_run(folder)
-    place = next((p for p in (Path(run.config.corpus), folder.parent/'corpus', folder.parent/Path(run.config.corpus).name) if run.config.corpus and p.exists()), None)
+    name, colon, root = run.config.corpus.partition(':') # a data set may be named with its reader: 'ravdess:/data/RAVDESS'
+    read = bool(colon) and name in READERS
+    near = [Path(root)] if read else [Path(run.config.corpus), folder.parent/'corpus', folder.parent/Path(run.config.corpus).name]
+    place = next((p for p in near if run.config.corpus and p.exists()), None)
     if place is None: raise UserError(f"{folder}: the corpus it was trained on, '{run.config.corpus}', is not there.")
-    corpus = load_corpus(place).subset(split)
+    corpus = open_corpus(f'{name}:{place}' if read else place).subset(split)
+    if corpus.facts.get('features_only'): raise UserError(f'{folder}: {corpus.name} has features only, and there is no film to show.')
     store = extract(corpus, *resolve_encoders(run.config.encoders), settings=own_settings(run), progress=progress)
     return ClipSource(run.model, corpus, store, run.config.window, split, run.predictions)
 

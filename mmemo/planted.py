@@ -6,10 +6,10 @@
 __all__ = ['PLANTED_VERSION', 'SUBSETS', 'XOR_LABELS', 'VALENCE_AROUSAL_OF', 'PlantedConfig', 'generator_hash', 'plan_corpus',
            'subject_looks', 'subject_sounds', 'state_units', 'time_course', 'face_motion', 'tinted_scene',
            'dropped_frames', 'render_face_take', 'state_style', 'render_voice_take', 'render_clip', 'frame_table',
-           'truth_table', 'make_planted']
+           'truth_table', 'word_cells', 'make_planted']
 
-# %% ../nbs/13_planted.ipynb #de21cbb0
-import os
+# %% ../nbs/13_planted.ipynb #a12e1830
+import json, os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -254,7 +254,11 @@ def truth_table(plan:pd.DataFrame, told:pd.DataFrame) -> pd.DataFrame: # told: w
     truth.insert(1, 'path', 'clips/' + truth.clip_id + '.mp4')
     return truth.join(told[['transcript']].assign(**texts), on='clip_id')
 
-# %% ../nbs/13_planted.ipynb #4bd82785
+# %% ../nbs/13_planted.ipynb #72d1a10a
+def word_cells(words) -> list: # of truth_table: (word, start, end) each as text -> JSON, as the column `words` of a manifest holds it
+    return [json.dumps([[w, round(float(a), 4), round(float(b), 4)] for w, a, b in said]) for said in words]
+
+# %% ../nbs/13_planted.ipynb #00c3518c
 def make_planted(folder, # becomes folder/{clips/*.mp4, manifest.csv, frames.parquet, truth.parquet, corpus.json}
                  config:PlantedConfig=PlantedConfig(),
                  workers:int|None=None, # processes; by default one a core
@@ -271,7 +275,7 @@ def make_planted(folder, # becomes folder/{clips/*.mp4, manifest.csv, frames.par
     truth = truth_table(plan, told)
     truth.to_parquet(folder/'truth.parquet', index=False)
     facts = dict(synthetic=True, generator=name, version=f'{PLANTED_VERSION}/{FACE_VERSION}/{VOICE_VERSION}', config=asdict(config))
-    clips = check_manifest(truth.drop(columns=['words', 'distractors']))
+    clips = check_manifest(truth.drop(columns='distractors').assign(words=word_cells(truth.words)))
     # corpus.json comes last: its presence says that the corpus is whole
     save_corpus(Corpus('planted', folder, clips, frame_table(plan, config), facts=facts), folder)
     return load_corpus(folder)

@@ -179,11 +179,11 @@ def _against_luck(table, y, who, folds, c, lots, level) -> dict:
     said = 'above chance' if low > luck.mean() and p <= level else ''
     return dict(value=found['value'], low=low, high=high, luck=luck.mean(), p=p, verdict=said)
 
-# %% ../nbs/54_probe.ipynb #32a2020a
+# %% ../nbs/54_probe.ipynb #b983d152
 def clip_labels(corpus:Corpus) -> pd.Series: # label of each clip, by clip_id; missing where there is none
     "The clips' labels or, where only frames have labels, the most frequent one of each clip."
     missing = corpus.labels.missing
-    if 'label' in corpus.clips:
+    if 'label' in corpus.clips and not corpus.by_frame: # Aff-Wild2's column is there and empty
         labels = corpus.clips.set_index('clip_id').label
         return labels.where(labels.notna() & (labels.astype(str) != str(missing)))
     if corpus.frames is None or 'label' not in corpus.frames:

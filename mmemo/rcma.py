@@ -21,7 +21,7 @@ from .labels import TASKS
 from .tcn import TCN
 from .windows import Batch, Output, as_output, outputs_of
 
-# %% ../nbs/34_rcma.ipynb #3c3c1351
+# %% ../nbs/34_rcma.ipynb #680122fb
 @dataclass
 class RCMAConfig:
     "System 3; each field says whether the paper states it, the released code has it, or we chose it."
@@ -45,7 +45,7 @@ class RCMAConfig:
     norm: str = 'layer' # code: 'batch', after the TCN and in the head; chosen: 'layer', which no neighbour can change
     hidden: int = 64 # code: 256, half of the joint width; chosen: narrow, for small corpora
     dropout: float = .1 # code: in the TCN
-    fusion_dropout: float = .1 # code: 0.6, on scores and update; chosen: 0.1, on the update
+    fusion_dropout: float = .1 # code: 0.6, on scores and update; chosen: 0.1, whole channels of the update
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for its whole length; code: 0
     head_dropout: float = .3 # chosen: before and within the head; code: 0
     modality_dropout: float = .1 # chosen: share of training windows that lose one stream, so that any can be missing later; code: 0
@@ -123,9 +123,9 @@ class Front(nn.Module):
         h = self.tcn(h, grid) + h if self.residual else self.tcn(h, grid)
         return self.norm(h, grid) * grid[..., None], there
 
-# %% ../nbs/34_rcma.ipynb #995b8d82
+# %% ../nbs/34_rcma.ipynb #60d0e857
 class Joint(nn.Module):
-    "W_jm FC / sqrt(d) of all streams m as one matrix: rows are the streams' own features, columns those of the joint."
+    "W_jm J / sqrt(d) of all streams m, where J is all streams, or the others, through a linear layer."
     def __init__(self, widths:list, other_two:bool, fc:bool):
         super().__init__()
         self.widths, self.other_two = widths, other_two
@@ -133,28 +133,24 @@ class Joint(nn.Module):
         self.fc = nn.ModuleList(nn.Linear(d, d) for d in (reach if other_two else reach[:1])) if fc else None
         self.correlate = nn.ModuleList(nn.Linear(d, own, bias=False) for d, own in zip(reach, widths)) # W_jm, d_m x d
 
-    def matrix(self) -> tuple: # G (D, D) and g (D,)
-        "Both linear maps in one, with zeros where a joint does not look."
-        rows, offsets, at = [], [], 0
-        for i, (w, own) in enumerate(zip(self.correlate, self.widths)):
-            W, scale = w.weight, w.in_features**-.5                                # 1 / sqrt(d)
-            fc = self.fc[i if self.other_two else 0] if self.fc else None
-            offsets.append(W @ fc.bias * scale if fc else W.new_zeros(own))
-            W = (W @ fc.weight if fc else W) * scale
-            rows.append(torch.cat([W[:, :at], W.new_zeros(own, own), W[:, at:]], 1) if self.other_two else W)
-            at += own
-        return torch.cat(rows), torch.cat(offsets)
+    def composed(self, m:int) -> tuple: # (d_m, d) and (d_m,)
+        "W_jm FC / sqrt(d), and what becomes of the layer's bias."
+        W = self.correlate[m].weight * self.correlate[m].in_features**-.5
+        fc = self.fc[m if self.other_two else 0] if self.fc else None
+        return (W @ fc.weight, W @ fc.bias) if fc else (W, W.new_zeros(len(W)))
 
-    def forward(self, X:list) -> list: # [(b, t, d_m)] -> [(b, t, d_m)]: W_jm J / sqrt(d), ready to be met by the own stream
-        return F.linear(torch.cat(X, -1), *self.matrix()).split(self.widths, -1)
+    def forward(self, X:list) -> list: # [(b, t, d_m)] -> [(b, t, d_m)], ready to be met by the own stream
+        maps = [self.composed(m) for m in range(len(X))]
+        if self.other_two: return [F.linear(torch.cat([*X[:m], *X[m + 1:]], -1), *maps[m]) for m in range(len(X))]
+        return F.linear(torch.cat(X, -1), *(torch.cat(part) for part in zip(*maps))).split(self.widths, -1)
 
-# %% ../nbs/34_rcma.ipynb #2982b866
+# %% ../nbs/34_rcma.ipynb #c6fa90ae
 class PaperBlock(nn.Module):
     "Correlate, weigh, add: one recursion step for all streams."
     def __init__(self, c:RCMAConfig):
         super().__init__()
         widths, self.time = [c.widths[m] for m in c.modalities], c.mix == 'time'
-        self.joint, self.drop = Joint(widths, c.joint == 'other_two', c.fc), nn.Dropout(c.fusion_dropout)
+        self.joint, self.drop = Joint(widths, c.joint == 'other_two', c.fc), nn.Dropout1d(c.fusion_dropout)
         sizes = [c.length] * len(widths) if self.time else widths
         self.own, self.back = (nn.ModuleList(nn.Linear(n, n, bias=False) for n in sizes) for _ in range(2)) # W_cm, W_hm
         if self.time:
@@ -170,7 +166,7 @@ class PaperBlock(nn.Module):
             C = ((q * grid[..., None]) @ key.mT).tanh()                            # (b, q, k): the joint's moment, the own moment
             value = self.mix(own, key) if self.time else self.mix(own, key / on.sum(1).clamp(min=1)[:, None, None])
             H = (C @ value).relu()                                                 # ReLU(X W_c C) or ReLU(W_c X C) / n
-            new.append((x + self.drop(self.mix(back, H))) * grid[..., None])       # H W_h + X
+            new.append((x + self.drop(self.mix(back, H).mT).mT) * grid[..., None]) # H W_h + X; a channel of the update goes for the whole window
             maps.append(C)
         return new, maps
 

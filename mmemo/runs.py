@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differing', 'command_for', 'stated_and_chosen',
-           'published', 'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'build_for',
-           'anchors_for', 'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment', 'takes_text',
-           'fresh_folder', 'describe', 'split_lists', 'data_facts', 'training_facts', 'warnings_for', 'shown',
-           'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'how_trained', 'where_from', 'card', 'load_run',
-           'own_settings']
+           'published', 'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'bare_model',
+           'build_for', 'anchors_for', 'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment',
+           'takes_text', 'fresh_folder', 'describe', 'split_lists', 'data_facts', 'training_facts', 'warnings_for',
+           'shown', 'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'conventions', 'how_trained',
+           'where_from', 'card', 'load_run', 'own_settings']
 
-# %% ../nbs/44_runs.ipynb #423e6a88
+# %% ../nbs/44_runs.ipynb #da4f1f80
 import json, re, shlex, time
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -19,15 +19,16 @@ import pandas as pd
 
 from .core import UserError, atomic_path, read_json, seed_everything, stable_hash, to_jsonable, write_json
 from .encoders import load_text, resolve_encoders
-from .evaluation import SCORES, choose_smoothing, complete, evaluate, predict, score, smooth
+from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .features import ExtractSettings
-from .labels import prompts_for
+from .labels import prompts_for, task_space
 from .guard import guard
 from .manifest import Corpus, write_table
-from .models import build
+from .metrics import HEADLINES, SHOWN
+from .models import build, make_config
 from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
-from .windows import Windows, WindowSettings
+from .windows import Windows, WindowSettings, outputs_of
 
 # %% ../nbs/44_runs.ipynb #1211108d
 @dataclass
@@ -36,6 +37,7 @@ class RunConfig:
     model: str = 'bicross' # which model, as `mmemo.models.available()` lists them
     corpus: str = '' # folder or manifest; its name is kept where the corpus was made in memory
     encoders: str = 'tiny' # the frozen encoders whose features it was trained on
+    text: str = '' # a frozen text encoder, for models that read what is said: tiny, minilm, a folder ...; none where empty
     settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames were taken, faces found, and both encoded
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut, level and task
     train: TrainConfig = field(default_factory=TrainConfig) # how it is trained
@@ -62,7 +64,7 @@ def config_from(stored:dict) -> RunConfig: # the dictionary that `config.json` h
         return cls(**{k: make(type(own), v, k) if is_dataclass(own := getattr(usual, k)) else v for k, v in values.items()})
     return make(RunConfig, stored, 'run config')
 
-# %% ../nbs/44_runs.ipynb #98734a54
+# %% ../nbs/44_runs.ipynb #7d5a7b97
 def differing(config, base, prefix:str='') -> list: # (name, value) of the fields that are not as in `base`
     "What was set differently, nested names joined by a dot."
     found = []
@@ -79,6 +81,7 @@ def command_for(config:RunConfig, out='runs/again') -> str: # a line for the she
         flag, last = name.replace('_', '-'), name.rpartition('.')[2].replace('_', '-')
         if isinstance(value, bool): words.append(f'--{flag}' if value else f'--{flag.removesuffix(last)}no-{last}')
         elif isinstance(value, dict): words += [f'--{flag}', *(str(v) for pair in value.items() for v in pair)]
+        elif isinstance(value, tuple): words += [f'--{flag}', *map(str, value)]
         else: words += [f'--{flag}', str(value)]
     return shlex.join(words)
 
@@ -124,7 +127,7 @@ def load_weights(model, path):
         raise UserError(f'{path}: these weights do not fit the model that config.json describes ({why}).') from None
     return model
 
-# %% ../nbs/44_runs.ipynb #f07e1132
+# %% ../nbs/44_runs.ipynb #f2830e06
 def own_prompts(config:RunConfig, labels) -> dict: # class -> sentences
     split = lambda text: [s.strip() for s in text.split('|') if s.strip()]
     return prompts_for(labels, {c: split(text) for c, text in config.prompts.items()})
@@ -133,22 +136,26 @@ def options_of(config:RunConfig) -> dict: # model settings; `modalities` may be 
     named = lambda k, v: tuple(v.split('+')) if k == 'modalities' and isinstance(v, str) else v
     return {k: named(k, v) for k, v in config.options.items()}
 
+def bare_model(config:RunConfig): # tells what it reads and what it can; its weights fit no features
+    own = dict(task=config.task, level=config.level, **options_of(config))
+    widths = dict.fromkeys(('visual', 'audio', 'text'), 1) | make_config(config.model, own).dims # an option may add a modality
+    return build(config.model, dims=widths, **own)
+
 def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, d) class embeddings or None
     "The model that a config asks for, seeded, for these features."
     labels, s, options = windows.corpus.labels, windows.settings, options_of(config)
-    reads = build(config.model, task=s.task, level=s.level, **options).modalities
+    reads = bare_model(config).modalities
     if gone := [m for m in reads if m not in windows.dims]:
         have = ' and '.join(windows.dims)
         raise UserError(f"model '{config.model}' reads {gone[0]}, but the features are {have} only; choose another model.")
     dims = {**{m: 1 for m in ('visual', 'audio') if m not in reads}, **windows.dims} # what is not read needs no width
     if anchors is not None: options = dict(text_dim=int(anchors.shape[1])) | options
-    n_classes = 2 if s.task == 'va' else labels.n
     seed_everything(config.seed)
-    return build(config.model, dims=dims, n_classes=n_classes, task=s.task, level=s.level, **options)
+    return build(config.model, dims=dims, n_classes=outputs_of(s.task, labels.n), task=s.task, level=s.level, **options)
 
 def anchors_for(config:RunConfig, labels, text_tower=None): # (c, d) or None
     "Class embeddings where the guide is on."
-    if not config.train.lambda_text or config.task == 'va': return None
+    if not config.train.lambda_text or config.task != 'expression': return None # only classes have words
     tower = text_tower or load_text(resolve_encoders(config.encoders)[0])
     return text_class_embeddings(tower, own_prompts(config, labels))
 
@@ -236,10 +243,10 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
 
 # %% ../nbs/44_runs.ipynb #fb966c12
 def takes_text(config:RunConfig) -> bool: # a face to align, a projection to do it with, and epochs to learn it in
-    probe = build(config.model, task=config.task, level=config.level, **options_of(config))
+    probe = bare_model(config)
     return hasattr(probe.config, 'text_dim') and 'visual' in probe.modalities and not hasattr(probe, 'fit')
 
-# %% ../nbs/44_runs.ipynb #803f4ce4
+# %% ../nbs/44_runs.ipynb #17eb8143
 FILES = ('config.json', 'split.json', 'history.jsonl', 'model.safetensors', 'predictions.parquet', 'card.md',
          'report.html', 'metrics.json')
 
@@ -260,7 +267,7 @@ def describe(config, model, windows, store, anchors) -> dict: # config.json
     known = {k: facts.get(k, {}) for k in ('encoders', 'weights', 'precision')}
     rows = corpus.clips.drop(columns=['path'], errors='ignore').astype(str).values.tolist()
     return dict(run=config, model=dict(name=config.model, config=getattr(model, 'config', None)), space=corpus.space,
-                classes=['valence', 'arousal'] if config.task == 'va' else list(corpus.labels.classes),
+                classes=list(task_space(config.task, corpus.labels).classes),
                 features=dict(known, dims=dict(windows['train'].dims), synthetic_only=bool(facts.get('synthetic_only'))),
                 prompts=None if anchors is None else own_prompts(config, corpus.labels),
                 data=dict(corpus=corpus.name, clips=len(corpus), hash=stable_hash(rows), facts=corpus.facts),
@@ -303,7 +310,7 @@ def warnings_for(corpus, store, mark:str='') -> list: # mark: the guard's, of a 
     random = [f'{mark[:1].upper()}{mark[1:]}: not comparable with figures on separate subjects.'] if mark else []
     return random + [WARNINGS[k] for k, holds in said.items() if holds]
 
-# %% ../nbs/44_runs.ipynb #2c9ed47b
+# %% ../nbs/44_runs.ipynb #239d4f48
 def shown(figure:dict) -> str: # '0.871 [0.842, 0.896]'
     ci = figure.get('ci95')
     value = 'undefined' if figure['value'] is None or figure['value'] != figure['value'] else f"{figure['value']:.3f}"
@@ -314,26 +321,36 @@ def rows_to_markdown(rows:list) -> str: # of dictionaries with the same keys
     line = lambda cells: '| ' + ' | '.join(str(c).replace('|', '/').replace('\n', ' ') for c in cells) + ' |'
     return '\n'.join([line(rows[0]), line(['---']*len(rows[0])), *(line(r.values()) for r in rows)])
 
-def headline(run:Run) -> str: return 'ccc' if run.config.task == 'va' else 'macro_f1'
+def headline(run:Run) -> str: return HEADLINES[run.config.task]
 
 def result_rows(run:Run) -> list: # one row a subset and score, the published figure in its own column
-    scores = ('ccc', 'ccc_valence', 'ccc_arousal') if run.config.task == 'va' else tuple(SCORES) + ('log_loss',)
     def row(subset, score, figure):
         value, where = published(run.config.model, run.config.task, score) if subset == 'all' else (None, '')
         there = '' if value is None else f'{value:.4g} ({where})'
         return dict(subset=subset, score=score, this_run=shown(figure), published=there)
-    return [row(subset, m, found[m]) for subset, found in run.scores.items() for m in scores if m in found]
+    def figures(found): # an emotion's own beside the mean over all
+        each = {f'{k}, {c}': f for c, own in found.get('per_emotion', {}).items() for k, f in own.items()}
+        return {m: found[m] for m in SHOWN[run.config.task] if m in found} | each
+    return [row(subset, m, f) for subset, found in run.scores.items() for m, f in figures(found).items()]
 
-# %% ../nbs/44_runs.ipynb #09615965
+# %% ../nbs/44_runs.ipynb #dd0e0917
 def how_judged(run:Run) -> str:
     "The small print under the table of results."
-    f, sm = run.scores['all'][headline(run)], run.metrics['smoothing']
+    found, sm = run.scores['all'], run.metrics['smoothing']
+    f = found[headline(run)]
     said = [f"Split {f['split']}; 95 % intervals by bootstrap over {f['n_groups']} groups ({f['by']}).",
-            f"Convention: {f['convention']}."]
+            f"Convention: {conventions(found, run.config.task)}."]
     if f['few_groups']: said.append('Figures marked * stand on fewer than 12 groups: their intervals are uncertain too.')
     if run.config.level == 'clip': said.append('No smoothing, since there is one answer a clip.')
     else: said.append(f"Smoothing: {sm['width']:g} s, {'chosen on ' + sm['chosen_on'] if sm.get('chosen_on') else 'given'}.")
     return ' '.join(said)
+
+def conventions(found:dict, task:str) -> str: # scores of one part of the clips
+    "What the shown figures mean: one sentence where they share a rule, else each with its name."
+    said = {}
+    for m in SHOWN[task]:
+        if m in found: said.setdefault(found[m]['convention'], []).append(m)
+    return '; '.join(said) if len(said) == 1 else '; '.join(f"{', '.join(names)}: {rule}" for rule, names in said.items())
 
 def how_trained(run:Run) -> str:
     t = run.metrics['training']

@@ -9,12 +9,14 @@ __all__ = ['LABELS', 'Batch', 'without', 'rows', 'Output', 'outputs_of', 'as_out
 
 # %% ../nbs/22_windows.ipynb #8d9fdf54
 import warnings
+from copy import copy
 from dataclasses import dataclass, field, replace
 from weakref import WeakValueDictionary
 
 import numpy as np
 import pandas as pd
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .core import UserError
@@ -93,23 +95,28 @@ def as_output(task:str, raw:Tensor) -> Tensor: # (..., c), as the last layer lea
     space = task_space(task)
     return space.reach * raw.tanh() if space.kind == 'continuous' else raw
 
-# %% ../nbs/22_windows.ipynb #ec724070
+# %% ../nbs/22_windows.ipynb #b37ea5aa
 @dataclass
 class Flat:
     "All steps of one modality, clip after clip."
-    values: Tensor # (n, d) as stored, often float16
+    values: Tensor # (n, d) as stored, often float16; pixels (n, h, w, 3) uint8
     time: Tensor # (n,) seconds from the start of the clip
     valid: Tensor # (n,) bool
 
     def take(self, first:Tensor, count:Tensor, steps:int): # (b,) first row, (b,) rows, and how many to pad to
-        "Rows `first .. first + count` of each stretch, padded: values (b, t, d) float32, mask (b, t), seconds (b, t)."
+        "Rows `first .. first + count` of each stretch, padded: values (b, t, d) float32 or (b, t, 3, h, w) uint8, mask (b, t), seconds (b, t)."
         j = torch.arange(steps, device=first.device)
         inside = j < count[:, None]
         row = torch.where(inside, first[:, None] + j, 0)
-        if not len(self.time):
-            return self.values.new_zeros(*row.shape, self.values.shape[1]).float(), inside, row.float()
+        if not len(self.time): return self._look(self.values.new_zeros(*row.shape, *self.values.shape[1:]), inside), inside, row.float()
         mask = inside & self.valid[row]
-        return self.values[row].float() * mask[..., None], mask, torch.where(inside, self.time[row], 0)
+        x = self.values.index_select(0, row.flatten()).unflatten(0, row.shape) # copies whole rows: three times as fast as [row]
+        return self._look(x, mask), mask, torch.where(inside, self.time[row], 0)
+
+    def _look(self, x:Tensor, mask:Tensor) -> Tensor: # gathered steps as a batch holds them, 0 where masked
+        if x.ndim == 3: return x.float() * mask[..., None]
+        x.flatten(2).mul_(mask[..., None].to(x.dtype)) # in place: the copy is ours
+        return rearrange(x, 'b t h w c -> b t c h w')
 
 # %% ../nbs/22_windows.ipynb #10e83688
 _SHARED = WeakValueDictionary() # (address, shape, device) -> tensor, so that three splits hold one copy
@@ -403,11 +410,13 @@ def move(w:Windows, device) -> Windows:
 
 Windows.batches, Windows.to = batches, move
 
-# %% ../nbs/22_windows.ipynb #a62813bf
-def moments(w:Windows, size:int=256) -> dict: # modality -> (mean (d,), deviation (d,))
+# %% ../nbs/22_windows.ipynb #2dc90c2e
+def moments(w:Windows, size:int=256) -> dict: # modality -> (mean (d,), deviation (d,)); pixels are not among them
     "Mean and deviation of every feature over the unmasked steps of all windows."
+    w = copy(w)
+    w.flat = {m: f for m, f in w.flat.items() if f.values.ndim == 2} # pixels are not even gathered
     total = {m: [0., 0., 0.] for m in w.flat}
-    for b in batches(w, size):
+    for b in batches(w, size) if total else ():
         for m, t in total.items():
             x = b.x[m].double() # masked steps are 0 and drop out of both sums
             for i, v in enumerate((b.mask[m].sum(), x.sum((0, 1)), x.square().sum((0, 1)))): t[i] = t[i] + v

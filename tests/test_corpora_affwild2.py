@@ -450,8 +450,8 @@ def test_saved_and_loaded(gaps):
 
 def test_submission_numbers_pictures_from_one(tmp_path):
     rng = np.random.default_rng(0)
-    pred = pd.DataFrame(dict(clip_id=np.repeat(['a', 'b_left'], [300, 123456]), frame=np.r_[:300, :123456],
-                             predicted=rng.integers(0, 8, 123756)))
+    pred = pd.DataFrame(dict(clip_id=np.repeat(['a', 'b_left'], [300, 3000]), frame=np.r_[:300, 120456:123456],
+                             predicted=rng.integers(0, 8, 3300)))
     write_submission(pred, tmp_path/'expr.txt', 'expr')
     lines = (tmp_path/'expr.txt').read_text().split('\n')
     assert lines[0] == f'image_location,{NAMES}' and lines[1] == f'a/00001.jpg,{pred.predicted[0]}' and lines[-1] == ''

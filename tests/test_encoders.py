@@ -172,3 +172,45 @@ def test_real_whisper():
     n = -(-len(x)//320)
     assert values.shape == (n, 384) and np.allclose(values, theirs[:n].numpy(), atol=1e-4)
     assert cosine(values, load_speech(str(folder), layers='2,3', precision='bf16')(x)[0]) > .999
+
+
+def test_mfcc_is_librosas():
+    "Pieces and kept filters change nothing; 3.6 s at 22,050 Hz give the 156 steps that AVT-CA's shapes are made for."
+    import librosa
+    enc = load_speech('mfcc')
+    x = np.interp(np.arange(79_380)/22_050, np.arange(len(v := voice(3.6)))/16_000, v).astype(np.float32)
+    values, time, valid = enc(x)
+    assert values.shape == (156, 10) and values.dtype == np.float32 and valid.all() and time[0] == 0 and np.allclose(np.diff(time), 512/22_050)
+    assert np.allclose(values, librosa.feature.mfcc(y=x, sr=22_050, n_mfcc=10, hop_length=512).T, atol=1e-2)
+    long = np.tile(x, 40)
+    assert len(enc(long)[0]) > enc.longest and np.allclose(enc(long)[0], librosa.feature.mfcc(y=long, sr=22_050, n_mfcc=10, hop_length=512).T, atol=1e-2)
+    assert enc.facts['librosa'] == librosa.__version__ and len(enc(x[:0])[0]) == 0 and len(enc(x[:1])[0]) == 1
+    assert enc.facts != load_speech('logmel').facts
+
+
+def test_logmel_by_the_definition():
+    "Against windows cut by hand: magnitudes of 400 samples under a Hann window, triangles even on the mel scale."
+    enc, x = load_speech('logmel'), voice(.5)
+    values, time, valid = enc(x)
+    hann = .5 - .5*np.cos(2*np.pi*np.arange(400)/400)
+    cut = np.stack([x[a:a + 400] for a in range(0, len(x) - 399, 160)])
+    spectrum = np.abs(np.fft.rfft(cut*hann, 512))
+    edges = np.linspace(*(1127*np.log(1 + f/700) for f in (125, 7500)), 66)
+    hertz, f = 700*(np.exp(edges/1127) - 1), np.fft.rfftfreq(512, 1/16000)
+    up, down = [(f[None] - hertz[:-2, None])/np.diff(hertz)[:-1, None], (hertz[2:, None] - f[None])/np.diff(hertz)[1:, None]]
+    bands = np.clip(np.minimum(up, down), 0, None)
+    assert values.shape == (len(cut), 64) and valid.all() and np.allclose(values, np.log(spectrum @ bands.T + .01), atol=1e-3)
+    assert np.allclose(time, (np.arange(len(cut))*160 + 200)/16000) and (time < .5).all()
+
+
+def test_pixels_show_the_face():
+    enc, x = load_visual('pixels-48'), smooth(70, 96)
+    small = enc(x)
+    assert small.shape == (70, 48, 48, 3) and small.dtype == np.uint8 and enc.facts['weights'] == 'none'
+    mean = x.reshape(70, 48, 2, 48, 2, 3).mean((2, 4))
+    assert np.abs(small - mean).mean() < 2 and np.array_equal(enc(x[5:6])[0], small[5]) # colours in their order, and no neighbours
+    wide = enc(np.pad(x, ((0, 0), (0, 0), (24, 24), (0, 0)))) # of a wide picture the middle; at its edge the filter sees what stands beside
+    assert np.array_equal(wide[:, :, 1:-1], small[:, :, 1:-1])
+    assert visual_files('pixels-48').weights == () and not is_synthetic_only('pixels-48+mfcc')
+    for name in ('pixels-3', 'pixels-99999'):
+        with pytest.raises(UserError, match='8 to 1024'): load_visual(name)

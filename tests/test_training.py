@@ -1,5 +1,6 @@
 """Objectives and the loop: holes in labels, determinism, callbacks, early stopping, precision, convex models, speed."""
 import copy, json, os, subprocess, sys, time, types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch import nn
 from mmemo import objectives as O
 from mmemo.bicross import BiCross, BiCrossConfig
 from mmemo.core import UserError
+from mmemo.labels import MOSEI_EMOTIONS
 from mmemo.manifest import Corpus
 from mmemo.metrics import ccc
-from mmemo.training import KeepBest, ModalityDropout, TrainConfig, Trainer, label_counts, make_objective, train, warm_cosine
+from mmemo.training import (RECIPES, KeepBest, ModalityDropout, NoiseInstead, SoftHard, TrainConfig, Trainer, label_counts, lr_factor, make_objective,
+                            make_optimiser, recipe, train, warm_cosine)
 from mmemo.windows import Output, Windows, WindowSettings
 
 torch.set_num_threads(1) # models this small only wait for a second thread
@@ -32,6 +35,8 @@ def stand_in(n=160, classes=8, seed=0, dims=(12, 10), steps=(20, 40), level='cli
     va = np.stack([np.cos(labels), np.sin(labels)], 1)
     clips = pd.DataFrame(dict(clip_id=ids, path='x', subject=[f'{s}{i % 13}' for i, s in enumerate(split)], split=split, label=labels, valence=va[:, 0], arousal=va[:, 1]))
     T = steps[0]
+    felt = va[:, 0]*2.4 # seven steps of sentiment, and which of the six emotions are there: more than one, or none
+    clips = clips.assign(sentiment=felt, **{c: np.where((labels == i) | (labels == i + 1), 1 + i/9, 0) for i, c in enumerate(MOSEI_EMOTIONS.classes)})
     frames = pd.DataFrame(dict(clip_id=np.repeat(ids, T), frame=np.tile(np.arange(T), n), time=store['visual'].time, label=np.repeat(labels, T),
                                valence=np.repeat(va[:, 0], T), arousal=np.repeat(va[:, 1], T)))
     corpus, settings = Corpus('stand-in', Path('.'), clips, frames), WindowSettings(length=T, level=level, task=task)
@@ -65,12 +70,15 @@ def test_masked_losses_equal_pytorch_on_the_labelled_items(seed):
     pred, v = torch.randn(4, 9, 2, generator=g), torch.randn(4, 9, 2, generator=g)
     per = [ccc(pred[mask][:, i], v[mask][:, i]) for i in (0, 1)]
     assert O.ccc_loss(pred, v, mask).item() == pytest.approx(1 - np.mean(per), abs=1e-4)
+    torch.testing.assert_close(O.mae_loss(pred, v, mask), F.l1_loss(pred[mask], v[mask]))
+    hot, pos = (v > 0).float(), torch.rand(2, generator=g)*4
+    torch.testing.assert_close(O.presence_loss(pred, hot, mask, pos), F.binary_cross_entropy_with_logits(pred[mask], hot[mask], pos_weight=pos))
 
 
-@pytest.mark.parametrize('loss', ['ce', 'focal', 'ccc'])
+@pytest.mark.parametrize('loss', ['ce', 'focal', 'ccc', 'mae', 'bce'])
 def test_no_label_gives_zero_loss_with_a_graph(loss):
     z = torch.randn(3, 5, 2, requires_grad=True)
-    y = torch.full((3, 5), -1) if loss != 'ccc' else torch.full((3, 5, 2), float('nan'))
+    y = torch.full((3, 5), -1) if loss in ('ce', 'focal') else torch.full((3, 5, 2), float('nan'))
     value, _ = O.Objective(loss)(types.SimpleNamespace(logits=z, embedding=None), types.SimpleNamespace(y=y, y_mask=torch.zeros(3, 5, dtype=torch.bool)))
     value.backward()
     assert value.item() == 0 and z.grad.eq(0).all()
@@ -128,7 +136,8 @@ def test_same_bits_in_another_process():
     assert run(1) == run(2)
 
 
-@pytest.mark.parametrize('level, task', [('clip', 'expression'), ('frame', 'expression'), ('clip', 'va'), ('frame', 'va')])
+@pytest.mark.parametrize('level, task', [('clip', 'expression'), ('frame', 'expression'), ('clip', 'va'), ('frame', 'va'),
+                                         ('clip', 'valence'), ('frame', 'arousal'), ('clip', 'sentiment'), ('clip', 'emotions')])
 def test_every_task_and_level_learns(level, task):
     w = stand_in(level=level, task=task, gain=2.5)
     m = model_for(w['train'])
@@ -235,6 +244,100 @@ def test_modality_dropout_hides_about_its_share_and_never_all():
     assert (v | a).all() and v[:50].all() and .6 < a[50:].float().mean() < .85
 
 
+# --- recipes, schedules, AVT-CA's modality dropout ----------------------------------------------------------------
+
+def rates(config, epochs, scores):
+    "The learning rate before each step of a training whose validation scores are given, two steps an epoch."
+    w, seen = stand_in(80)['train'], []
+    t = Trainer(model_for(w), w, None, config, O.Objective()); t.prepare(); t.steps = 2*config.epochs
+    from mmemo.training import own_callbacks
+    slow = [c for c in own_callbacks(config) if type(c).__name__ == 'Plateau']
+    for t.epoch, score in zip(range(epochs), scores):
+        for _ in range(2): seen.append(t.optimiser.param_groups[0]['lr']); t.optimiser.step(); t.schedule.step()
+        t.record = dict(val_score=score, val_loss=-score); [c.after_epoch(t) for c in slow]
+    return np.array(seen)
+
+
+def test_a_plateau_lowers_the_rate_after_its_patience_as_torch_does():
+    config = quick(schedule='plateau', plateau=2, factor=.1, lr=1., min_lr=5e-3, warmup=0., epochs=100)
+    scores = [.1, .2, .2, .15, .2, .2, .2, .2, .3, .3, .3, .3, .3, .3, .3]
+    theirs = torch.optim.SGD([torch.zeros(1)], lr=1.)
+    plan, want = torch.optim.lr_scheduler.ReduceLROnPlateau(theirs, 'max', .1, 2, threshold=0., min_lr=5e-3), []
+    for s in scores: want += [theirs.param_groups[0]['lr']]*2; plan.step(s)
+    np.testing.assert_allclose(rates(config, len(scores), scores), want)
+    assert want[-1] == 5e-3 < want[12] < want[0]
+
+
+def test_steps_fall_at_their_epochs_and_constant_stays():
+    steps = rates(quick(schedule='steps', milestones=(2, 3), lr=1., warmup=0., epochs=6), 6, [0]*6)
+    np.testing.assert_allclose(steps, [1, 1, 1, 1, .1, .1, .01, .01, .01, .01, .01, .01])
+    np.testing.assert_allclose(rates(quick(schedule='constant', lr=1., warmup=.5, epochs=4), 4, [0]*4), [.25, .5, .75, 1, 1, 1, 1, 1])
+    with pytest.raises(UserError, match='no milestones'): quick(schedule='steps')
+
+
+@pytest.mark.parametrize('name', list(RECIPES))
+def test_every_recipe_trains(name):
+    w = stand_in(80, task='va' if name == 'rcma' else 'expression'); m = model_for(w['train']); before = copy.deepcopy(m.state_dict())
+    history = train(m, w['train'], w['val'], recipe(name, epochs=2, device='cpu', progress=False, lr=min(RECIPES[name].lr, .01)))
+    assert all(np.isfinite(h['train_loss']) for h in history) and not all(torch.equal(v, before[k]) for k, v in m.state_dict().items())
+    assert RECIPES[name] == recipe(name) and RECIPES[name] is not recipe(name)
+
+
+def test_recipes_are_what_was_published():
+    paper, code, rcma = (make_optimiser([nn.Linear(3, 3)], RECIPES[n]) for n in ('avtca-paper', 'avtca-code', 'rcma'))
+    assert (type(paper), type(code), type(rcma)) == (torch.optim.Adam, torch.optim.SGD, torch.optim.Adam)
+    assert all(g['weight_decay'] == 1e-3 for o in (paper, code, rcma) for g in o.param_groups) # on biases as well
+    assert code.param_groups[0]['momentum'] == code.param_groups[0]['dampening'] == .9 and code.defaults['lr'] == .06
+    assert lr_factor(1000, 1000, RECIPES['rcma'], 1e-9)*1e-5 == pytest.approx(1e-8) and RECIPES['default'] == TrainConfig()
+    with pytest.raises(UserError, match="Did you mean 'rcma'"): recipe('rmca')
+
+
+def test_no_stopping_before_min_epochs():
+    w = stand_in(80); run = lambda **kw: len(train(model_for(w['train']), w['train'], w['val'], quick(epochs=12, lr=0., patience=2, **kw)))
+    assert (run(), run(min_epochs=7), run(min_epochs=40)) == (3, 7, 12)
+
+
+@pytest.mark.parametrize('shape', ['features', 'pixels'])
+def test_softhard_and_noise_are_what_they_say(shape):
+    b = stand_in(200)['train'].whole(); n = len(b); torch.manual_seed(0)
+    if shape == 'pixels': b.x['visual'] = torch.randint(1, 255, (n, 20, 3, 4, 4), dtype=torch.uint8)
+    else: b.x['visual'] = b.x['visual'] + 9 # never 0, so that ratios are defined
+    b.x['audio'] = b.x['audio'] + 9; b.mask['audio'][:, 30:] = False; b.x['audio'][:, 30:] = 0
+    before = copy.deepcopy(b)
+    after = lambda mode: (fake := types.SimpleNamespace(batch=b), mode.before_batch(fake))[0].batch
+    soft = after(SoftHard()); assert len(soft) == 4*n and sorted(soft.clip_index.tolist()) == sorted(4*b.clip_index.tolist())
+    own = {int(c): i for i, c in enumerate(b.clip_index)}; at = torch.tensor([own[int(c)] for c in soft.clip_index])
+    for k in ('y', 'y_mask', 'frame', 'group'): assert torch.equal(getattr(soft, k), getattr(b, k)[at])
+    for m in b.time: assert torch.equal(soft.time[m], b.time[m][at])
+    share = {m: (soft.x[m].flatten(2)[:, :5]/b.x[m][at].float().flatten(2)[:, :5]).flatten(1) for m in ('audio', 'visual')}
+    for m, s in share.items():
+        torch.testing.assert_close(s, s[:, :1].expand_as(s)) # one share a window
+        assert torch.equal(soft.mask[m].any(1), s[:, 0] > 0) and torch.equal(soft.mask[m], b.mask[m][at] & (s[:, :1] > 0))
+    pairs = torch.stack([share['audio'][:, 0], share['visual'][:, 0]], 1).round(decimals=2)
+    whole, heard, seen = ((pairs == torch.tensor(v)).all(1) for v in ([1., 1.], [1., 0.], [0., 1.]))
+    weak = ~(whole | heard | seen)
+    assert whole.sum() == heard.sum() == n and seen.sum() + weak.sum() == 2*n and weak.sum() > .9*n
+    torch.testing.assert_close(pairs[weak].sum(1), torch.ones(int(weak.sum())))
+    noisy = after(NoiseInstead()); at = torch.tensor([own[int(c)] for c in noisy.clip_index])
+    strange = {m: (noisy.x[m].float() != b.x[m][at].float()).flatten(1).any(1) for m in ('audio', 'visual')}
+    assert len(noisy) == 3*n and strange['audio'].sum() == strange['visual'].sum() == n and not (strange['audio'] & strange['visual']).any()
+    for m, scale in (('audio', 1), ('visual', 255 if shape == 'pixels' else 1)):
+        assert noisy.x[m][strange[m]][noisy.mask[m][strange[m]]].std().item() == pytest.approx(scale, rel=.05)
+        assert not noisy.x[m][~noisy.mask[m]].any() and torch.equal(noisy.mask[m], b.mask[m][at])
+    for m in b.x: assert torch.equal(b.x[m], before.x[m]) and torch.equal(b.mask[m], before.mask[m]) # the batch itself is left alone
+    lone = types.SimpleNamespace(batch=replace(b, x=dict(visual=b.x['visual'])))
+    with pytest.raises(UserError, match='there is no audio here'): SoftHard().before_batch(lone)
+
+
+def test_modality_modes_train_and_are_repeatable():
+    w = stand_in(80)
+    for mode in ('softhard', 'noise'):
+        a, b, plain = model_for(w['train']), model_for(w['train']), model_for(w['train'])
+        train(a, w['train'], None, quick(modality_mode=mode, epochs=2)); train(b, w['train'], None, quick(modality_mode=mode, epochs=2))
+        train(plain, w['train'], None, quick(epochs=2))
+        assert same(a, b) and not same(a, plain)
+
+
 def test_label_counts_are_those_of_the_split():
     for level in ('clip', 'frame'):
         w = stand_in(level=level)
@@ -244,7 +347,8 @@ def test_label_counts_are_those_of_the_split():
             assert label_counts(w[s], 8).tolist() == want.tolist()
 
 
-@pytest.mark.parametrize('wrong', [dict(monitor='f1'), dict(precision='float8'), dict(epochs=0), dict(batch=0), dict(loss='mse'), dict(device='cuda:7')])
+@pytest.mark.parametrize('wrong', [dict(monitor='f1'), dict(precision='float8'), dict(epochs=0), dict(batch=0), dict(loss='mse'), dict(loss='ccc'), dict(smoothing=.1, loss='focal'), dict(optimiser='lion'),
+                                   dict(schedule='step'), dict(modality_mode='soft'), dict(device='cuda:7')])
 def test_wrong_settings_are_one_sentence(wrong):
     if wrong.get('device') and torch.cuda.device_count() > 7: pytest.skip('there are eight GPUs')
     w = stand_in(40)

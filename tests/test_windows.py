@@ -1,5 +1,6 @@
 "Windows against a slow reference, over awkward corpora."
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from mmemo.core import UserError
+from mmemo.labels import MOSEI_EMOTIONS, task_space
 from mmemo.manifest import Corpus
 from mmemo.windows import Windows, WindowSettings, rows, without
 
@@ -126,6 +128,26 @@ def test_frame_labels(task):
                 assert b.y_mask[i, j] == ok and torch.allclose(b.y[i, j], torch.tensor([r.valence, r.arousal] if ok else [0., 0.]).float())
 
 
+@pytest.mark.parametrize('task', ['valence', 'arousal', 'sentiment', 'emotions'])
+def test_labels_of_every_kind(task):
+    corpus, store = make_corpus(8)
+    rng = np.random.default_rng(0)
+    clips = corpus.clips.assign(sentiment=rng.choice([-3, -1/3, 0, 2, 3.2, np.nan], 12), **{c: rng.choice([0, 1/3, 3, np.nan], 12, p=[.5, .2, .2, .1]) for c in MOSEI_EMOTIONS.classes})
+    clips.loc[:3, 'arousal'] = -5
+    corpus, space = replace(corpus, clips=clips), task_space(task)
+    b = Windows(corpus, store, WindowSettings(length=20, task=task)).whole()
+    assert b.y.dtype == torch.float32 and b.y.shape == (len(b), space.n) and 0 < b.y_mask.float().mean() <= 1
+    for i, row in enumerate(clips.set_index('clip_id').loc[b.clip_id, space.columns].to_numpy(float)):
+        there = not np.isnan(row).any() if space.kind == 'multilabel' else bool((np.abs(row) <= space.reach).all())
+        want = (row > 0 if space.kind == 'multilabel' else row) if there else np.zeros(space.n)
+        assert b.y_mask[i] == there and torch.allclose(b.y[i], torch.tensor(want).float())
+    if task in ('valence', 'arousal'): # frames have these two
+        f = Windows(corpus, store, WindowSettings(length=20, level='frame', task=task)).whole()
+        assert f.y.shape == (len(f), 20, 1) and not f.y[~f.y_mask].any() and f.y_mask[f.grid].any()
+        both = Windows(corpus, store, WindowSettings(length=20, level='frame', task='va')).whole()
+        assert (f.y_mask >= both.y_mask).all() and f.y_mask.sum() - both.y_mask.sum() == (0 if task == 'arousal' else (f.y_mask & ~both.y_mask).sum())
+
+
 def test_frame_labels_with_features_of_every_second_frame():
     corpus, store = make_corpus(9)
     v, keep, offsets = store['visual'], [], [0]
@@ -189,6 +211,9 @@ def test_messages():
     with pytest.raises(UserError, match="no modality 'text'"): Windows(corpus, store, modalities=('text',))
     with pytest.raises(UserError, match="no clip in split 'dev'"): Windows(corpus, store, split='dev')
     with pytest.raises(UserError, match="'length' is 0"): WindowSettings(length=0)
+    with pytest.raises(UserError, match="no task called 'emotion'. Did you mean 'emotions'"): WindowSettings(task='emotion')
+    with pytest.raises(UserError, match="use task 'emotions'"): Windows(replace(corpus, space='mosei'), store)
+    with pytest.raises(UserError, match="needs a column 'sentiment'"): Windows(corpus, store, WindowSettings(task='sentiment'))
     with pytest.raises(UserError, match='none of the 1 clips has features'): Windows(corpus, store, split=['c7'])
 
 
