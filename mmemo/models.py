@@ -14,9 +14,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .avtca import AVTCA, AVTCAConfig
+from .avtca import PRESETS as AVTCA_PRESETS
 from .baselines import Early, JoinConfig, Late, Linear, LinearConfig, MulT, MulTConfig, Single, SingleConfig, TensorConfig, TensorFusion
 from .bicross import BiCross, BiCrossConfig
 from .core import Registry, UserError, atomic_path, read_json, to_jsonable, write_json
+from .rcma import PRESETS as RCMA_PRESETS
+from .rcma import RCMA, RCMAConfig
 
 # %% ../nbs/36_models.ipynb #62b181cc
 @dataclass
@@ -39,6 +43,8 @@ MODELS.update(entries(BiCross, BiCrossConfig, {
     'bicross-diagram': (dict(norm='post', product=False, residual=False, dim=256, heads=8, ffn=4, pool='mean', deviation=False),
                         'System 1 as plainly as it is described: post-norm, width 256, concatenation only'),
 }, 'arXiv 2603.11971'))
+MODELS.update(entries(AVTCA, AVTCAConfig, AVTCA_PRESETS, 'arXiv 2407.18552'))
+MODELS.update(entries(RCMA, RCMAConfig, RCMA_PRESETS, 'arXiv 2403.13659'))
 
 # %% ../nbs/36_models.ipynb #d3fbb6ac
 MODELS.update(entries(Single, SingleConfig, {

@@ -257,3 +257,80 @@ def test_a_random_split_is_marked(said, tmp_path):
     status, out, _ = said('train', '--corpus', place/'corpus', '--cache', place/'cache', '--model', 'linear', '--split', 'random', '--out', tmp_path/'run')
     card = (tmp_path/'run'/'card.md').read_text()
     assert status == 0 and 'by chance' in out and 'Random split' in card
+
+
+# features that were brought along, and words
+
+def brought_along(tmp_path, shape='cmu-mosei'):
+    "The small planted corpus as CMU-MOSEI is handed out: features of noise, words, labels, and no clips."
+    from mmemo.core import rng_for
+    from mmemo.manifest import load_corpus
+    from mmemo.twins import write_twin
+    corpus, rng = load_corpus(small_run()/'corpus'), rng_for('brought along')
+    noise = lambda n, d: {c: (rng.normal(size=(n, d)).astype('float16'), (np.arange(n) + .5)/n*1.6) for c in corpus.clips.clip_id}
+    return write_twin(corpus, shape, tmp_path/'tree', (), dict(visual=noise(30, 6), audio=noise(50, 4)))
+
+
+QUICK = ('--train.epochs', '1', '--train.no-progress', '--train.device', 'cpu')
+
+
+def test_train_on_features_that_were_brought_along(said, tmp_path):
+    twin = brought_along(tmp_path)
+    status, out, err = said('train', '--corpus', f'cmu-mosei:{twin.root}', '--window.task', 'sentiment', '--out', tmp_path/'run', *QUICK)
+    assert status == 0, err
+    assert 'Nothing is encoded' in out and 'dealt to train, val and test by subject' in out # no lists were given
+    about = json.loads((tmp_path/'run'/'config.json').read_text())
+    assert set(about['features']['dims']) == {'visual', 'audio', 'text'} and about['run']['encoders'] == 'given'
+    assert about['features']['encoders']['visual'] == 'csd:CMU_MOSEI_VisualFacet42' and about['data']['facts']['synthetic']
+    status, out, err = said('evaluate', tmp_path/'run', '--split', 'all')
+    assert status == 0, err
+    status, _, err = said('evaluate', tmp_path/'run', '--corpus', small_run()/'corpus')
+    assert status == 2 and 'no encoder here makes the features' in err
+
+
+@pytest.mark.parametrize('shape, task', [('cmu-mosei', 'emotions'), ('cmu-mosei-pickle', 'sentiment')])
+def test_a_kept_table_knows_where_its_features_are(said, tmp_path, shape, task):
+    twin = brought_along(tmp_path, shape)
+    options = [str(x) for pair in twin.options.items() for x in pair]
+    status, out, err = said('corpus', 'cmu-mosei', twin.place, '--options', *options, '--out', tmp_path/'kept')
+    assert status == 0 and 'features_only' in out, err
+    page = (tmp_path/'kept'/'page.html').read_text()
+    assert '<img' not in page and 'macro-F1 counts 0' not in page
+    status, out, err = said('train', '--corpus', tmp_path/'kept', '--model', 'linear', '--options', 'modalities', 'visual+audio+text',
+                            '--window.task', task, '--out', tmp_path/'run', *QUICK)
+    assert status == 0 and 'dealt' not in out, err # the official lists
+    status, again, err = said('evaluate', tmp_path/'run')
+    assert status == 0 and again.strip().splitlines()[-1] in out, err
+
+
+def test_words_are_encoded_where_a_model_reads_them(said, tmp_path):
+    place = small_run()
+    ask = ('train', '--corpus', place/'corpus', '--cache', tmp_path/'cache', '--model', 'linear', *QUICK, '--out', tmp_path/'run')
+    status, _, err = said(*ask, '--text', 'tiny')
+    assert status == 2 and "model 'linear' reads visual and audio and no words" in err and not (tmp_path/'cache').exists() # said at once
+    three = ('--options', 'modalities', 'visual+audio+text')
+    ask = [place/'cache' if a == tmp_path/'cache' else a for a in ask]
+    status, _, err = said(*ask, *three)
+    assert status == 2 and 'name a text encoder, such as --text tiny' in err
+    status, out, err = said(*ask, *three, '--text', 'tiny')
+    assert status == 0, err
+    about = json.loads((tmp_path/'run'/'config.json').read_text())
+    assert about['features']['encoders']['text'] == 'tiny-clip-words' and about['run']['text'] == 'tiny'
+    status, again, err = said('evaluate', tmp_path/'run', '--cache', place/'cache')
+    assert status == 0 and again.strip().splitlines()[0] in out, err
+    corpus = pd.read_csv(place/'corpus'/'manifest.csv').drop(columns=['words', 'transcript'], errors='ignore')
+    corpus['path'] = [str(place/'corpus'/p) for p in corpus.path]
+    corpus.to_csv(tmp_path/'manifest.csv', index=False)
+    status, _, err = said('train', '--corpus', tmp_path, *ask[3:], '--overwrite', *three, '--text', 'tiny')
+    assert status == 2 and 'no clip has a transcript; `mmemo transcribe` writes them' in err
+    status, _, err = said(*ask, *three, '--overwrite', '--text', 'minilm')
+    assert status == 2 and 'mmemo fetch' in err
+
+
+def test_an_empty_split_column_asks_to_be_dealt(said, tmp_path):
+    place = small_run()
+    corpus = pd.read_csv(place/'corpus'/'manifest.csv').assign(split=None)
+    corpus['path'] = [str(place/'corpus'/p) for p in corpus.path]
+    corpus.to_csv(tmp_path/'manifest.csv', index=False)
+    status, out, err = said('train', '--corpus', tmp_path, '--cache', place/'cache', '--model', 'linear', *QUICK, '--out', tmp_path/'run')
+    assert status == 0 and 'dealt to train, val and test' in out, err
