@@ -424,7 +424,7 @@ def tell_scores(scores:dict, task:str='expression'):
     rows = pd.DataFrame(result_table(scores, task))
     print(rows.to_string(index=False) if rows.shape[1] < 10 else rows.set_index('part').T.rename_axis(None, axis=1).to_string())
 
-# %% ../nbs/80_cli.ipynb #d384831f
+# %% ../nbs/80_cli.ipynb #4100a236
 @command('compare', 'train models times seeds on one corpus: one table with intervals, differences and costs', 'mmemo compare --models bicross visual audio linear --seeds 3',
          'mmemo compare --corpus corpora/mine --models bicross late --against late --options bicross.dim 32 late.train.lr 3e-4')
 def _compare():
@@ -438,6 +438,7 @@ def _compare():
         against: str = '' # the model that others are set against; the first one where not given
         options: dict[str, int|float|bool|str] = field(default_factory=dict) # a model's own settings: `bicross.dim 32 late.train.lr 3e-4`
         encoders: str = 'tiny' # a pair: tiny, clip-vit-b32+wav2vec2-base ... (mmemo doctor encoders)
+        text: str = '' # a text encoder, for models that read words: tiny, minilm ...
         split: str = 'subject' # how clips without a split are dealt; 'random' puts people on both sides, and every table says so
         workers: int = 0 # trainings at once, one thread each; 0 for one a core
         cache: Path|None = None # folder of the feature cache
@@ -447,16 +448,17 @@ def _compare():
         def __call__(self): return compare_here(self)
     return Compare
 
-# %% ../nbs/80_cli.ipynb #33971634
+# %% ../nbs/80_cli.ipynb #3240ea66
 def compare_here(asked) -> int: # a Compare
     "Corpus, features, all trainings, table and page."
     from mmemo.compare import as_text, compare
     from mmemo.compare_page import compare_page
     from mmemo.runs import RunConfig
     place = asked.corpus or planted_here()
-    base = RunConfig(corpus=place, **{k: getattr(asked, k) for k in ('encoders', 'settings', 'window', 'train')})
-    corpus, store = features(place, asked.encoders, asked.cache, asked.settings)
-    if 'split' not in corpus.clips or asked.split == 'random':
+    base = RunConfig(corpus=place, **{k: getattr(asked, k) for k in ('encoders', 'text', 'settings', 'window', 'train')})
+    corpus, store = features(place, asked.encoders, asked.cache, asked.settings, asked.text)
+    if corpus.facts.get('features_only'): base = on_given(base, store)
+    if 'split' not in corpus.clips or corpus.clips.split.isna().all() or asked.split == 'random':
         from mmemo.guard import deal_clips
         corpus.clips = deal_clips(corpus.clips, asked.split, seed=asked.train.seed)
     told = compare(asked.models, corpus, store, asked.out, base, asked.seeds, asked.against, asked.options, asked.workers)
@@ -472,7 +474,7 @@ def planted_here(folder:str='runs/demo/corpus') -> str: # where it stands
     print(f'On the planted corpus of the demo ({folder}): synthetic.')
     return folder
 
-# %% ../nbs/80_cli.ipynb #43abc0d9
+# %% ../nbs/80_cli.ipynb #8b82a512
 @command('reproduce', "a paper's recipe on your copy of its data, with the paper's figure in its own column", 'mmemo reproduce avtca --data ravdess --root /data/RAVDESS --dry-run',
          'mmemo reproduce bicross --root /data/Aff-Wild2', 'mmemo reproduce rcma --root /data/Aff-Wild2 --folds 0 1')
 def _reproduce():
@@ -491,10 +493,9 @@ def reproduce_here(asked) -> int: # a Reproduce
     from mmemo.reproduce import as_text, checked, cost_of, dealt, read_data, reproduce, write_page
     checked(asked)
     corpus = read_data(asked)
-    parts = dealt(asked, corpus)
-    print(cost_of(asked, corpus, parts), flush=True)
+    print(cost_of(asked, corpus, dealt(asked, corpus)), flush=True)
     if asked.dry_run: return OK
-    told = reproduce(asked, corpus, parts)
+    told = reproduce(asked, corpus)
     print('\n' + as_text(told), f'{write_page(told, asked.out)}', sep='\n\n')
     return SET_ASIDE if told['quarantined'] or any('skipped' in r for r in told['rows']) else OK
 

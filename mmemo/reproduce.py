@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['LANDMARKS', 'PAPERS', 'SAYS', 'TWIN', 'set_aside', 'official', 'one_fold', 'at_random', 'speakers_apart', 'Landmark',
-           'Paper', 'Asked', 'asked_for', 'checked', 'base_for', 'read_data', 'dealt', 'says', 'Cost', 'spell',
-           'n_windows', 'shapes_of', 'time_step', 'cost_of', 'joined_tasks', 'result_of', 'beside', 'lines_of',
+           'Paper', 'Asked', 'asked_for', 'checked', 'base_for', 'read_data', 'twins_together', 'dealt', 'says', 'Cost',
+           'spell', 'n_windows', 'shapes_of', 'time_step', 'cost_of', 'joined_tasks', 'result_of', 'beside', 'lines_of',
            'notes_of', 'all_plans', 'reproduce', 'as_text', 'write_page', 'landmark_figure']
 
-# %% ../nbs/66_reproduce.ipynb #ece30f65
-import math, shutil, time
+# %% ../nbs/66_reproduce.ipynb #35deb3d2
+import math, shutil, time, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,10 +26,11 @@ from .encoders import resolve_encoders
 from .evaluation import evaluate
 from .faces import FaceSettings
 from .features import Estimate, ExtractSettings, Extraction, estimate, extract, jobs_of, lengths, open_encoders
-from .guard import deal_clips, guard
+from .guard import check_leaks, deal_clips, group_twins, guard
 from .manifest import Corpus, folds_by_subject, load_corpus, split_by_subject
 from .models import MODELS, build
 from .runs import RunConfig, differing, options_of
+from .sources import with_text
 from .training import RECIPES, TrainConfig
 from .windows import WindowSettings
 
@@ -128,7 +129,7 @@ PAPERS['rcma'] = Paper('rcma', 'System 3, RCMA (arXiv 2403.13659)', ('affwild2-v
     tasks=('valence', 'arousal'), options=dict(mix='time', norm='batch', hidden=256, residual=False, channel_dropout=0., head_dropout=0., modality_dropout=0.),
     notes=('A frozen CLIP stands in the place of a face network that cannot be had, and is not fine-tuned.',))
 
-# %% ../nbs/66_reproduce.ipynb #1f24ffef
+# %% ../nbs/66_reproduce.ipynb #c323609e
 @dataclass
 class Asked:
     "A paper's recipe, and what is to be different."
@@ -139,6 +140,7 @@ class Asked:
     models: tuple[str, ...] = () # variants to train
     seeds: int = 3 # trainings of each
     encoders: str = '' # a pair of encoders; tiny for a trial
+    text: str = '' # a text encoder, where the clips have transcripts and a model reads them
     folds: tuple[int, ...] = (0,) # of Aff-Wild2 VA: 0 is official; 1 to 5 are dealt by video, or as listed
     fold_lists: Path|None = None # lists of each fold's videos, where you have them
     options: dict[str, int|float|bool|str] = field(default_factory=dict) # of the models: `dim 64`, or `avtca-code.dim 64` for one
@@ -155,7 +157,7 @@ def asked_for(name:str, root, **changes) -> Asked: # name: bicross, avtca, rcma
                  window=p.window, train=p.recipes[p.models[0]])
     return Asked(root=root, **(usual | changes))
 
-# %% ../nbs/66_reproduce.ipynb #3aa9056a
+# %% ../nbs/66_reproduce.ipynb #10baf099
 def checked(asked:Asked) -> Paper:
     "The paper, or what is wrong with what was asked."
     p = PAPERS.get_or_explain(asked.paper)
@@ -175,10 +177,11 @@ def base_for(asked:Asked, model:str, task:str) -> tuple: # RunConfig, and option
     known = getattr(MODELS[model].config, '__dataclass_fields__', {})
     if 'length' in known: own['length'] = asked.window.length # layers along time
     own = {k: v for k, v in own.items() if k in known} | {k: v for k, v in asked.options.items() if '.' not in k}
-    config = RunConfig(model=model, corpus=str(asked.root), encoders=asked.encoders, settings=asked.settings, window=replace(asked.window, task=task), train=train)
+    config = RunConfig(model=model, corpus=str(asked.root), encoders=asked.encoders, text=asked.text, settings=asked.settings,
+                       window=replace(asked.window, task=task), train=train)
     return config, {f'{model}.{k}': v for k, v in own.items()} | {k: v for k, v in asked.options.items() if '.' in k}
 
-# %% ../nbs/66_reproduce.ipynb #ee72e08f
+# %% ../nbs/66_reproduce.ipynb #259af71a
 def read_data(asked:Asked) -> Corpus:
     "The reader's own copy."
     root = Path(asked.root)
@@ -186,7 +189,13 @@ def read_data(asked:Asked) -> Corpus:
     if root.is_dir() and any((root/f'manifest.{e}').exists() for e in ('csv', 'parquet')): return load_corpus(root)
     return read_corpus(asked.data, root)[0]
 
-SAYS = dict(official='official training videos; official validation reported', random='80/20 at random, speakers on both sides (as in the paper)', speakers='speakers apart')
+SAYS = dict(official='official training videos, a tenth of them set aside to stop by; official validation videos reported', speakers='nobody is in two of training, the clips to stop by, and those reported',
+            random='80 % of the clips for training (a tenth of them to stop by) and 20 % reported, dealt at random: speakers on both sides, as in the paper')
+
+def twins_together(corpus:Corpus, cache=None, progress:bool=True) -> Corpus:
+    "Clips with one sound or one picture, whoever they are said to be of, are dealt as one."
+    found = check_leaks(replace(corpus, clips=corpus.clips.drop(columns='split', errors='ignore')), refuse=False, cache=cache, progress=progress)
+    return group_twins(corpus, found)
 
 def dealt(asked:Asked, corpus:Corpus) -> dict: # protocol -> corpus with its split
     "The corpus under each protocol."
@@ -293,7 +302,7 @@ def result_of(plans:dict, corpus:Corpus) -> dict: # task -> plans of one model u
     keep = {k: v for k, v in scores.items() if isinstance(v, dict) and 'value' in v}
     return to_jsonable(dict(seeds=list(tables), scores=keep, each={k: [e[k]['value'] for e in each] for k in keep}))
 
-# %% ../nbs/66_reproduce.ipynb #3c27662f
+# %% ../nbs/66_reproduce.ipynb #604f1f4a
 def beside(paper:str, protocol:str, data:str, score:str) -> list: # Landmarks
     "Published figures of a score that stand on this protocol."
     return [l for l in LANDMARKS[paper] if l.beside == protocol and l.data in ('', data) and score in l.scores]
@@ -314,8 +323,8 @@ def notes_of(told:dict) -> list: # sentences
     "What the table stands on."
     elsewhere = [f"{l.who}, {l.on}: {', '.join(f'{k} {v:.4g}' for k, v in l.scores.items())}; nothing here may be compared with it." for l in LANDMARKS[told['paper']] if not l.beside]
     f = next((f for r in told['rows'] for f in r.get('scores', {}).values()), None)
-    how = f"95 % intervals by bootstrap over {f['n_groups']} {told['by']}s, all seeds of a {told['by']} together{' (* fewer than 12: itself uncertain)' if f['few_groups'] else ''}; " if f else ''
-    return [*(f"{p}: {w}." for p, w in told['protocols'].items()), f'{how}stopping and smoothing are chosen on training people who were set aside.', *told['notes'], *elsewhere]
+    how = f"95 % intervals by bootstrap over {f['n_groups']} {told['by']}s, all seeds of a {told['by']} together{' (* fewer than 12: itself uncertain)' if f['few_groups'] else ''}." if f else ''
+    return [*(f"{p}: {w}." for p, w in told['protocols'].items()), *([how] if how else []), *told['notes'], *elsewhere]
 
 # %% ../nbs/66_reproduce.ipynb #3f79e766
 TWIN = 'This is a planted twin of the data set: its figures are not about people, and published ones stand beside them for the form only.'
@@ -334,12 +343,16 @@ def all_plans(asked:Asked, parts:dict, store) -> tuple: # {(protocol, model): {t
                 todo += found.todo
     return plans, todo, why_not
 
-# %% ../nbs/66_reproduce.ipynb #36e08650
-def reproduce(asked:Asked, corpus:Corpus, parts:dict, progress:bool=True) -> dict: # what reproduce.json holds
+# %% ../nbs/66_reproduce.ipynb #4abc4092
+def reproduce(asked:Asked, corpus:Corpus, progress:bool=True) -> dict: # what reproduce.json holds
     "Encode, train under every protocol, tell."
     p, start = checked(asked), time.perf_counter()
+    parts = dealt(asked, twins_together(corpus, asked.cache, progress))
     store = extract(corpus, *resolve_encoders(asked.encoders), cache=asked.cache, settings=asked.settings, progress=progress)
-    marks = [guard(c, progress=progress).mark for c in parts.values()]
+    store = with_text(store, corpus, asked.text, asked.cache, progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # a split at random is told by the table
+        for c in parts.values(): guard(c, progress=progress)
     plans, todo, why = all_plans(asked, parts, store)
     if not plans: raise UserError(f'no model fits: {next(iter(why.values()))}')
     failed = train_all(todo, parts, store, asked.workers, progress)
@@ -350,7 +363,7 @@ def reproduce(asked:Asked, corpus:Corpus, parts:dict, progress:bool=True) -> dic
     told = surroundings(corpus, store, base_for(asked, asked.models[0], p.tasks[0])[0]) | dict(
         paper=asked.paper, title=p.title, data=asked.data, rows=rows, protocols={n: says(n, asked.fold_lists) for n in parts}, notes=list(p.notes), trained=len(todo),
         quarantined=len(store.quarantine), seconds=round(time.perf_counter() - start, 1))
-    told['warnings'] = [*([TWIN] if corpus.synthetic else []), *told['warnings'], *(f'{m[:1].upper()}{m[1:]}: not comparable with figures on separate people.' for m in marks if m)]
+    told['warnings'] = [*([TWIN] if corpus.synthetic else []), *told['warnings']]
     told = to_jsonable(told | dict(table=lines_of(rows, asked.paper, asked.data)))
     write_json(Path(asked.out)/'reproduce.json', told)
     return told
