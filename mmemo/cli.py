@@ -6,8 +6,8 @@
 __all__ = ['COMMANDS', 'OK', 'MISTAKE', 'SET_ASIDE', 'CHECKS', 'MARKS', 'Command', 'command', 'overview', 'call', 'main', 'Check',
            'attempt', 'version_of', 'check_machine', 'check_decoders', 'check_encoders', 'check_faces',
            'check_notebooks', 'check_places', 'examine', 'diagnosis', 'corpus_here', 'transcribe_here', 'features',
-           'tell_store', 'train_here', 'check_words', 'on_given', 'tell_scores', 'evaluate_here', 'keep_scores',
-           'tell_cache']
+           'tell_store', 'train_here', 'check_words', 'on_given', 'tell_scores', 'evaluate_here', 'as_dealt',
+           'keep_scores', 'tell_cache']
 
 # %% ../nbs/80_cli.ipynb #56b58148
 import os, platform, shutil, sys, tempfile
@@ -440,7 +440,7 @@ def _evaluate():
         def __call__(self): return evaluate_here(self)
     return Evaluate
 
-# %% ../nbs/80_cli.ipynb #09eb8b9b
+# %% ../nbs/80_cli.ipynb #52519c9c
 def evaluate_here(asked) -> int:
     "Predict with a run, smooth as it was chosen there, score."
     from mmemo.evaluation import complete, evaluate, predict, smooth
@@ -448,6 +448,7 @@ def evaluate_here(asked) -> int:
     run = load_run(asked.run)
     settings = own_settings(run, asked.faces, asked.model_file)
     corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache, settings, run.config.text)
+    if asked.corpus is None: corpus = as_dealt(corpus, run.folder)
     windows = run.windows(corpus, store, None if asked.split == 'all' else asked.split)
     predictions = smooth(complete(predict(run.model, windows), windows), run.metrics['smoothing']['width'])
     scores = evaluate(predictions, corpus, run.config.by if run.config.by in predictions else 'clip_id')
@@ -455,6 +456,13 @@ def evaluate_here(asked) -> int:
     tell_scores(scores, run.config.task)
     if asked.out: keep_scores(asked.out, predictions, scores)
     return SET_ASIDE if len(store.quarantine) else OK
+
+def as_dealt(corpus, folder): # the corpus of a run, whose splits were perhaps dealt when it was trained
+    "Each clip on the side on which it was in training; the table may have none, or have changed."
+    from dataclasses import replace
+    from mmemo.core import read_json
+    side = {c: s for s, part in read_json(Path(folder)/'split.json').items() for c in part['clips']}
+    return replace(corpus, clips=corpus.clips.assign(split=corpus.clips.clip_id.map(side)))
 
 def keep_scores(out, predictions, scores:dict):
     from mmemo.core import write_json
