@@ -515,7 +515,7 @@ def _evaluate():
         def __call__(self): return evaluate_here(self)
     return Evaluate
 
-# %% ../nbs/80_cli.ipynb #09eb8b9b
+# %% ../nbs/80_cli.ipynb #52519c9c
 def evaluate_here(asked) -> int:
     "Predict with a run, smooth as it was chosen there, score."
     from mmemo.evaluation import complete, evaluate, predict, smooth
@@ -523,6 +523,7 @@ def evaluate_here(asked) -> int:
     run = load_run(asked.run)
     settings = own_settings(run, asked.faces, asked.model_file)
     corpus, store = features(asked.corpus or run.config.corpus, run.config.encoders, asked.cache, settings, run.config.text)
+    if asked.corpus is None: corpus = as_dealt(corpus, run.folder)
     windows = run.windows(corpus, store, None if asked.split == 'all' else asked.split)
     predictions = smooth(complete(predict(run.model, windows), windows), run.metrics['smoothing']['width'])
     scores = evaluate(predictions, corpus, run.config.by if run.config.by in predictions else 'clip_id')
@@ -530,6 +531,13 @@ def evaluate_here(asked) -> int:
     tell_scores(scores, run.config.task)
     if asked.out: keep_scores(asked.out, predictions, scores)
     return SET_ASIDE if len(store.quarantine) else OK
+
+def as_dealt(corpus, folder): # the corpus of a run, whose splits were perhaps dealt when it was trained
+    "Each clip on the side on which it was in training; the table may have none, or have changed."
+    from dataclasses import replace
+    from mmemo.core import read_json
+    side = {c: s for s, part in read_json(Path(folder)/'split.json').items() for c in part['clips']}
+    return replace(corpus, clips=corpus.clips.assign(split=corpus.clips.clip_id.map(side)))
 
 def keep_scores(out, predictions, scores:dict):
     from mmemo.core import write_json

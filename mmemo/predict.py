@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'spread_over_frames', 'Evidence', 'model_device', 'judge', 'maps_of',
-           'clip_windows', 'look_at', 'frame_seconds', 'seen_frames', 'check_video', 'planted_home', 'detector_for',
-           'doubts', 'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page', 'predict_file',
-           'shorter_window', 'write_prediction']
+           'clip_windows', 'look_at', 'frame_seconds', 'seen_frames', 'check_video', 'check_reader', 'planted_home',
+           'detector_for', 'doubts', 'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page',
+           'predict_file', 'shorter_window', 'write_prediction']
 
 # %% ../nbs/62_predict.ipynb #9293bb04
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ from .encoders import is_synthetic_only, resolve_encoders
 from .windows import Windows, WindowSettings, without
 from .plots import film_strip, loudness, probability_timeline, strip_times, va_timeline
 from .report import figure_block, page, table, warning, words
+from .sources import GIVEN
 
 # %% ../nbs/62_predict.ipynb #c8a1f9cf
 def spread_over_frames(probs, # (b, c) one answer a window, or (b, t, c) one a frame
@@ -140,6 +141,11 @@ def check_video(path): # -> MediaInfo
     if not info.has_video:
         raise UserError(f'{path}: there is no video track in it, so there is no face to look at; expected a video with a face.')
     return info
+
+def check_reader(run): # a loaded Run
+    "A `UserError` for a model that needs more than a video to judge it."
+    if run.config.encoders == GIVEN: raise UserError(f'{run.folder}: trained on features that were brought along, and no encoder here makes such features from a video.')
+    if 'text' in run.model.modalities: raise UserError(f"{run.folder}: '{run.config.model}' reads words, and a video alone has none; make a corpus of it, `mmemo transcribe` it, and use `mmemo evaluate`.")
 
 def planted_home(path) -> Corpus|None: # the planted corpus that a file belongs to
     "The corpus around a file, if it is a planted one and the file is one of its clips."
@@ -259,6 +265,7 @@ def predict_file(file, # a video
     path, info = Path(file), check_video(file) # first of all: it needs no model
     from mmemo.runs import load_run, own_settings
     run = load_run(run) if isinstance(run, (str, Path)) else run
+    check_reader(run)
     samples, detector = read_audio(path), detector_for(path, info, faces, run.config.settings.faces.detector)
     corpus, store = features_of(path, run.config.encoders, own_settings(run, detector, model_file), cache, progress)
     corpus.space = run.about.get('space', 'expression8')
