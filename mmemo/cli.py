@@ -7,7 +7,7 @@ __all__ = ['COMMANDS', 'OK', 'MISTAKE', 'SET_ASIDE', 'CHECKS', 'MARKS', 'Command
            'attempt', 'version_of', 'check_machine', 'check_decoders', 'check_encoders', 'check_faces',
            'check_notebooks', 'check_places', 'examine', 'diagnosis', 'corpus_here', 'transcribe_here', 'features',
            'tell_store', 'train_here', 'check_words', 'on_given', 'tell_scores', 'compare_here', 'planted_here',
-           'reproduce_here', 'evaluate_here', 'keep_scores', 'tell_cache']
+           'reproduce_here', 'evaluate_here', 'as_dealt', 'keep_scores', 'tell_cache']
 
 # %% ../nbs/80_cli.ipynb #56b58148
 import os, platform, shutil, sys, tempfile
