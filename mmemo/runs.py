@@ -10,7 +10,7 @@ __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differ
            'shown', 'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'conventions', 'how_trained',
            'where_from', 'card', 'load_run', 'own_settings']
 
-# %% ../nbs/44_runs.ipynb #da4f1f80
+# %% ../nbs/44_runs.ipynb #c9030685
 import json, re, shlex, time
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from .labels import prompts_for, task_space
 from .guard import guard
 from .manifest import Corpus, write_table
 from .metrics import HEADLINES, SHOWN
-from .models import build, make_config
+from .models import MODELS, build, make_config, reads
 from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
 from .windows import Windows, WindowSettings, outputs_of
@@ -127,7 +127,7 @@ def load_weights(model, path):
         raise UserError(f'{path}: these weights do not fit the model that config.json describes ({why}).') from None
     return model
 
-# %% ../nbs/44_runs.ipynb #f2830e06
+# %% ../nbs/44_runs.ipynb #b7ef346a
 def own_prompts(config:RunConfig, labels) -> dict: # class -> sentences
     split = lambda text: [s.strip() for s in text.split('|') if s.strip()]
     return prompts_for(labels, {c: split(text) for c, text in config.prompts.items()})
@@ -138,7 +138,9 @@ def options_of(config:RunConfig) -> dict: # model settings; `modalities` may be 
 
 def bare_model(config:RunConfig): # tells what it reads and what it can; its weights fit no features
     own = dict(task=config.task, level=config.level, **options_of(config))
-    widths = dict.fromkeys(('visual', 'audio', 'text'), 1) | make_config(config.model, own).dims # an option may add a modality
+    usual = make_config(config.model, own)
+    more = (*reads(usual, MODELS[config.model].model), *(['text'] if config.text else [])) # an option, or words, may add a modality
+    widths = dict.fromkeys(more, 1) | usual.dims
     return build(config.model, dims=widths, **own)
 
 def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, d) class embeddings or None
