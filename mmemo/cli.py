@@ -416,12 +416,13 @@ def on_given(config, store): # the RunConfig of a run on features that were brou
     print('Features as they were given: ' + ', '.join(f'{m} {e}' for m, e in store.facts['encoders'].items()) + '. Nothing is encoded.')
     return replace(config, encoders=GIVEN, train=replace(config.train, lambda_text=0.))
 
-# %% ../nbs/80_cli.ipynb #ab91c5ea
+# %% ../nbs/80_cli.ipynb #430760d1
 def tell_scores(scores:dict, task:str='expression'):
-    "Scores with their intervals, one line a part of the clips."
+    "Scores with their intervals, one line a part of the clips; one line a score where there are many."
     from mmemo.report import result_table
     import pandas as pd
-    print(pd.DataFrame(result_table(scores, task)).to_string(index=False))
+    rows = pd.DataFrame(result_table(scores, task))
+    print(rows.to_string(index=False) if rows.shape[1] < 10 else rows.set_index('part').T.rename_axis(None, axis=1).to_string())
 
 # %% ../nbs/80_cli.ipynb #4100a236
 @command('compare', 'train models times seeds on one corpus: one table with intervals, differences and costs', 'mmemo compare --models bicross visual audio linear --seeds 3',

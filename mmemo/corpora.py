@@ -6,8 +6,8 @@
 __all__ = ['WORDS', 'READERS', 'find_clips', 'class_named', 'space_for', 'first_manifest', 'who', 'write_first_manifest',
            'read_folder', 'options_of', 'read_corpus', 'how_read', 'open_corpus']
 
-# %% ../nbs/19_corpora.ipynb #cd0af57c
-import inspect, re
+# %% ../nbs/19_corpora.ipynb #ac9ac785
+import inspect, os, re
 from functools import partial
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def _by_manifest(place:Path, space:str|None) -> tuple:
     if 'label' in corpus.clips: corpus.labels.encode(corpus.clips.label.where(corpus.clips.label.notna(), None)) # names a class that is none
     return corpus, report
 
-# %% ../nbs/19_corpora.ipynb #49243343
+# %% ../nbs/19_corpora.ipynb #be65bf5c
 READERS = Registry('data set')
 READERS.update({'affwild2-expr': partial(read_affwild2, task='expr'), 'affwild2-va': partial(read_affwild2, task='va'),
                 'ravdess': read_ravdess, 'crema-d': read_cremad, 'cmu-mosei': read_mosei, 'folder': read_folder})
@@ -144,7 +144,7 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     return corpus, report
 
 def how_read(name:str, root, options:dict) -> dict: # for corpus.json: features are read once more when somebody trains
-    whole = lambda v: str(Path(v).resolve()) if isinstance(v, (str, Path)) and Path(v).exists() else v
+    whole = lambda v: str(Path(v).resolve()) if isinstance(v, (str, os.PathLike)) and Path(v).exists() else v
     return dict(reader=name, place=whole(root), **{k: whole(v) for k, v in options.items() if k != 'progress'})
 
 # %% ../nbs/19_corpora.ipynb #6e6d31ed

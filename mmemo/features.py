@@ -34,13 +34,13 @@ from .media import CHUNK_BYTES, SILENCE_DB, VideoReader, decoder_version, frame_
 from .faces import FaceSettings, FaceTracker, face_chunks
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
 
-# %% ../nbs/21_features.ipynb #c4f472fb
+# %% ../nbs/21_features.ipynb #17b19fdc
 @dataclass
 class ExtractSettings:
     "How frames are taken and encoded; all but `workers`, `ahead` and `limit` are part of the cache key."
     faces: FaceSettings = field(default_factory=FaceSettings) # how a face is found and cut out
     every: int = 1           # take each n-th frame
-    frames: int = 0          # or so many, evenly over the clip or its first `seconds` (0: by `every`)
+    frames: int = 0          # take so many instead, evenly over the clip or its first `seconds` (0: by `every`)
     seconds: float = 0.      # only the first seconds of a clip, of its face and of its voice (0: all of it)
     layers: str = 'last'     # of the image encoder: 'last' or block numbers such as '2,3'
     speech_layers: str = 'last' # of the speech encoder

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'spread_over_frames', 'Evidence', 'model_device', 'judge', 'maps_of',
-           'clip_windows', 'look_at', 'seen_frames', 'check_video', 'planted_home', 'detector_for', 'doubts',
-           'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page', 'predict_file',
+           'clip_windows', 'look_at', 'frame_seconds', 'seen_frames', 'check_video', 'planted_home', 'detector_for',
+           'doubts', 'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page', 'predict_file',
            'shorter_window', 'write_prediction']
 
-# %% ../nbs/62_predict.ipynb #68d681b9
+# %% ../nbs/62_predict.ipynb #9293bb04
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from .core import UserError, atomic_path, read_json
-from .labels import label_space
+from .labels import task_space
 from .manifest import Corpus, write_table
 from .media import SILENCE_DB, VideoReader, loudness_db, probe, read_audio
 from .encoders import is_synthetic_only, resolve_encoders
@@ -38,14 +38,14 @@ def spread_over_frames(probs, # (b, c) one answer a window, or (b, t, c) one a f
     np.add.at(total, at, probs[here])
     return found, total/np.bincount(at)[:, None]
 
-# %% ../nbs/62_predict.ipynb #682772b3
+# %% ../nbs/62_predict.ipynb #e827f76d
 @dataclass
 class Evidence:
     "One clip: what went in, what came out, and where the model looked."
     clip_id: str
     classes: tuple # names, in the order of `probs`
     time: np.ndarray # (t,) seconds, middles of the judged frames
-    probs: np.ndarray # (t, c); for valence and arousal the values
+    probs: np.ndarray # (t, c); for valence, arousal and sentiment the values
     end: float # seconds, how long the clip is
     valid: np.ndarray # (t,) bool: was a face seen
     maps: list = field(default_factory=list) # AttentionMaps of one item
@@ -54,6 +54,8 @@ class Evidence:
     facts: dict = field(default_factory=dict) # subject, label, subset... of the clip table
     task: str = 'expression'
 
+    @property
+    def space(self): return task_space(self.task)
     @property
     def predicted(self) -> str: return self.classes[int(np.argmax(self.probs.mean(0) if self.clip_probs is None else self.clip_probs))]
     @property
@@ -96,7 +98,7 @@ def clip_windows(corpus:Corpus, store, clip_id:str, length:int, stride:int, task
     bare = Corpus(corpus.name, corpus.root, clips, space=corpus.space)
     return Windows(bare, store, WindowSettings(length, stride, 'clip', task, stride), [clip_id], modalities, stride=stride)
 
-# %% ../nbs/62_predict.ipynb #0ce600cf
+# %% ../nbs/62_predict.ipynb #61202b55
 def look_at(model, corpus:Corpus, store, # features of the corpus
             clip_id:str,
             settings:WindowSettings|None=None, # the window the model was trained on
@@ -107,18 +109,20 @@ def look_at(model, corpus:Corpus, store, # features of the corpus
     cut = lambda length, stride: clip_windows(corpus, store, clip_id, length, stride, own.task)
     whole = cut(own.length, own.eval_stride)
     answers, frame, time = judge(model, whole, mute)
-    here, first = np.unique(frame, return_index=True)
-    t = time.ravel()[first][here >= 0]
+    t = frame_seconds(frame, time)
     period = float(np.median(np.diff(t))) if len(t) > 1 else .04
     length = own.length if seconds is None else max(4, round(seconds/period))
-    if length != own.length: probs, frame, _ = judge(model, cut(length, max(1, length//6)), mute)
-    else: probs, frame, _ = judge(model, cut(length, max(1, own.eval_stride//2)), mute)
-    _, mean = spread_over_frames(probs, frame)
-    classes = label_space(corpus.space).classes if own.task == 'expression' else ('valence', 'arousal')
-    return Evidence(clip_id, classes, t, mean, float(t[-1] + period/2), seen_frames(store, clip_id, len(t)), maps_of(model, whole, mute),
+    stride = own.eval_stride//2 if length == own.length else length//6
+    probs, frame, time = judge(model, cut(length, max(1, min(stride, length))), mute) # windows with gaps between them would leave frames out
+    t, (_, mean) = frame_seconds(frame, time), spread_over_frames(probs, frame)
+    return Evidence(clip_id, task_space(own.task, corpus.labels).classes, t, mean, float(t[-1] + period/2), seen_frames(store, clip_id, len(t)), maps_of(model, whole, mute),
                     answers.mean(0) if answers.ndim == 2 else None, length*period, corpus.clips.set_index('clip_id').loc[clip_id].to_dict(), own.task)
 
-# %% ../nbs/62_predict.ipynb #a7294201
+# %% ../nbs/62_predict.ipynb #50f536f5
+def frame_seconds(frame, time) -> np.ndarray: # (b, t) frame numbers and seconds -> (f,) seconds of the frames that were judged
+    here, first = np.unique(frame, return_index=True)
+    return time.ravel()[first][here >= 0]
+
 def seen_frames(store, clip_id:str, n:int) -> np.ndarray: # (n,) bool
     "In which frames of a clip a face was seen."
     pack = store['visual']
@@ -193,7 +197,7 @@ def features_of(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
     if not np.asarray(pack.valid).any(): raise UserError(f"{path}: no face was found in any of its {len(pack.values)} frames, so there is nothing to predict from; if the picture is a cropped face already, use --faces none.")
     return corpus, store
 
-# %% ../nbs/62_predict.ipynb #50508c99
+# %% ../nbs/62_predict.ipynb #089432f3
 @dataclass
 class Prediction:
     "What was found in a file."
@@ -207,8 +211,9 @@ class Prediction:
 
     def __str__(self):
         seen = self.evidence
-        if seen.task != 'expression': return f'{self.file.name}: mean valence {seen.probs[:, 0].mean():.2f}, arousal {seen.probs[:, 1].mean():.2f} over {seen.end:.1f} s'
         mean = seen.probs.mean(0) if seen.clip_probs is None else seen.clip_probs # the whole, where the model judges wholes
+        if seen.space.kind == 'continuous': return f"{self.file.name}: mean {', '.join(f'{c} {v:.2f}' for c, v in zip(seen.classes, seen.probs.mean(0)))} over {seen.end:.1f} s"
+        if seen.space.kind == 'multilabel': return f"{self.file.name}: {', '.join(f'{c} ({p:.2f})' for c, p in zip(seen.classes, mean) if p > .5) or 'no emotion'} over {seen.end:.1f} s"
         return f'{self.file.name}: {seen.classes[mean.argmax()]} ({mean.max():.2f}) over {seen.end:.1f} s'
 
 # %% ../nbs/62_predict.ipynb #aadf6ee3
@@ -217,7 +222,7 @@ def thin(seen:Evidence, most:int=3000) -> tuple: # (t,) and (t, c) with at most 
     n = -(-len(seen.time)//most)
     return seen.time[::n], seen.probs[::n]
 
-# %% ../nbs/62_predict.ipynb #3fa25dbf
+# %% ../nbs/62_predict.ipynb #fd3618f5
 def still_frames(path, end:float, valid, # (t,) bool: was a face seen in each frame
                  n:int|None=None) -> tuple: # pictures, seconds, (n,) bool
     "Frames that share a file evenly, for a film strip; wide pictures are fewer, so that none gets too small."
@@ -233,8 +238,9 @@ def file_page(p:Prediction) -> str:
     time, probs = thin(seen)
     pictures, at, found = still_frames(p.file, seen.end, seen.valid)
     body = [words(name, 'h1'), words(str(p).split(': ', 1)[1] + '.'), *(warning(w) for w in p.warnings)]
-    curve = probability_timeline(time, probs, seen.classes, end=seen.end) if seen.task == 'expression' else va_timeline(time, probs, seen.end)
-    body += [words('Probabilities' if seen.task == 'expression' else 'Valence and arousal', 'h2'), figure_block(curve, 'curve'),
+    values = seen.space.kind == 'continuous'
+    curve = va_timeline(time, probs, seen.end, names=seen.classes, reach=seen.space.reach) if values else probability_timeline(time, probs, seen.classes, end=seen.end)
+    body += [words(' and '.join(seen.classes).capitalize() if values else 'Probabilities', 'h2'), figure_block(curve, 'curve'),
              words(f'Each point is the mean over the windows of {seen.window:.1f} s that hold the frame.', cls='soft'),
              words('Frames', 'h2'), figure_block(film_strip(pictures, at, seen.end, found, height=170), 'strip'),
              words('Loudness', 'h2'), figure_block(loudness(p.samples, end=seen.end), 'loudness'),

@@ -4,12 +4,14 @@ import time, warnings
 import numpy as np
 import pytest
 import torch
+from scipy.stats import pearsonr
 from sklearn import metrics as sk
 from torchmetrics.functional import concordance_corrcoef
 from torchmetrics.functional.classification import (multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score,
                                                     multiclass_recall)
 
 from mmemo import metrics as M
+from mmemo.sentiment import emotion_scores, sentiment_scores
 
 warnings.filterwarnings('ignore', message='.*variance of predictions.*')
 
@@ -117,6 +119,64 @@ def test_bootstrap_equals_resampling_the_rows_of_drawn_groups(score):
                     uar=lambda: sk.recall_score(a, b, labels=np.unique(a), average='macro', zero_division=0),
                     weighted_f1=lambda: sk.f1_score(a, b, average='weighted', **every))[score]()
         np.testing.assert_allclose(fast[k], slow, atol=1e-12)
+
+
+def drawn(task, rng, n=240):
+    "Labels with holes and predictions of a task, as `task_sums` takes them."
+    if task == 'expression': return rng.integers(-1, 4, n), rng.random((n, 4))
+    if task == 'emotions':
+        y = np.where(rng.random((n, 6)) < .35, rng.integers(1, 10, (n, 6))/3, 0.); p = rng.random((n, 6))*.6 + .3*(y > 0)
+    else:
+        c, reach = (2 if task == 'va' else 1), 3 if task == 'sentiment' else 1
+        y = np.round(rng.uniform(-reach, reach, (n, c))*3)/3; p = y*.6 + rng.normal(0, .5*reach, (n, c))
+    y[rng.random(n) < .1, 0] = np.nan
+    return y, p
+
+
+def slow_score(task, name, y, p):
+    "One score of the rows, by other means."
+    keep = y >= 0 if task == 'expression' else ~np.isnan(y).any(1)
+    y, p = y[keep], p[keep]
+    if task == 'expression':
+        s = M.classification_scores(y, p.argmax(1), p.shape[1]); return s[name]
+    if task == 'sentiment':
+        a, b = y[:, 0], p[:, 0]
+        return dict(sentiment_scores(a, b), pearson_r=pearsonr(a, b)[0], mae=np.abs(a - b).mean(), ccc=M.ccc(b, a))[name]
+    if task == 'emotions': return emotion_scores(y, p, 'abcdef', .5)['mean'][name]
+    each = [M.ccc(p[:, i], y[:, i]) for i in range(y.shape[1])]
+    return dict(ccc=np.mean(each), ccc_valence=each[0], ccc_arousal=each[-1])[name]
+
+
+@pytest.mark.parametrize('task', list(M.SCORES))
+def test_every_score_of_a_task_equals_resampling_the_rows(task):
+    rng = np.random.default_rng(7)
+    y, p = drawn(task, rng); group = rng.integers(0, 8, len(p))
+    names, sums = M.task_sums(task, y, p, group)
+    times = M.rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=12)
+    fast = {k: f(M.resampled(sums, 12, seed=3)) for k, f in M.SCORES[task].items()}
+    for draw in range(12):
+        rows = np.concatenate([np.flatnonzero(group == g) for g, t in zip(names, times[draw]) for _ in range(t)])
+        for k in fast: np.testing.assert_allclose(fast[k][draw], slow_score(task, k, y[rows], p[rows]), atol=1e-9, err_msg=k)
+    for k, f in M.SCORES[task].items():
+        assert f(sums.sum(0)) == pytest.approx(slow_score(task, k, y, p))
+        assert M.bootstrap_ci(f, sums)['ci95'][0] < M.bootstrap_ci(f, sums)['ci95'][1]
+
+
+def test_sentiment_without_labels_or_without_movement():
+    names, sums = M.sentiment_sums([np.nan, np.nan], [1., 2.])
+    assert len(names) == 0 and sums.shape == (0, 17) and np.isnan(M.bootstrap_ci(M.SCORES['sentiment']['mae'], sums)['value'])
+    flat = M.sentiment_sums([-1., 0, 2], [.1, .1, .1])[1].sum(0)
+    assert M.SCORES['sentiment']['pearson_r'](flat) == 0 == M.SCORES['sentiment']['ccc'](flat)
+    assert np.isnan(M.SCORES['sentiment']['pearson_r'](M.sentiment_sums([1., 1], [0., 1])[1].sum(0)))
+    zeros = M.sentiment_sums([0., 0], [1., -1])[1].sum(0)
+    assert np.isnan(M.SCORES['sentiment']['acc2_non0'](zeros)) and np.isnan(M.SCORES['sentiment']['weighted_f1_non0'](zeros)) and M.SCORES['sentiment']['acc2_has0'](zeros) == .5
+
+
+def test_an_emotion_of_one_kind_has_no_say_in_the_mean():
+    y = np.zeros((40, 2)); y[::4, 0] = 1; p = y + .1
+    sums = M.emotion_sums(y, p)[1].sum(0)
+    assert M.both_recalls(sums)[0] == 1 and np.isnan(M.both_recalls(sums)[1]) and M.SCORES['emotions']['weighted_accuracy'](sums) == 1
+    assert np.isnan(M.SCORES['emotions']['weighted_accuracy'](M.emotion_sums(y*0, p)[1].sum(0)))
 
 
 def test_ccc_sums_add_up_over_groups():

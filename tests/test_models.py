@@ -12,7 +12,7 @@ from mmemo.models import MODELS, available, build, from_pretrained, make_config,
 from mmemo.windows import Batch, outputs_of, rows, without
 
 torch.set_num_threads(1)
-DIMS, SIDE = dict(visual=12, audio=10, text=8), 32
+DIMS, SIDE = dict(visual=12, audio=10, text=8), 48
 SMALL = dict(dim=16, heads=2, tcn_levels=2, layers=2, text_dim=6, fuse=4, hidden=8, length=12, widths=dict(visual=16, audio=8, text=8), width=.25)
 TASKS = ('expression', 'va', 'sentiment', 'emotions')
 
@@ -275,7 +275,7 @@ def test_on_gpu(plain):
 @pytest.mark.parametrize('name', [n for n in NAMES if n != 'linear'])
 def test_compiles(name):
     torch._dynamo.reset()
-    model = make_model(name).eval()
+    model = make_model(name, layers=1, tcn_levels=1).eval()
     fast = torch.compile(model, backend='inductor' if name == 'bicross' else 'aot_eager')  # one through the C++ compiler, which takes minutes; the others are traced whole
     with torch.no_grad():
         for shape in ((4,), (3, 12, 31)) if model.fixed_length or sees_pixels(model) else ((4,), (3, 20, 31)):
@@ -366,7 +366,7 @@ def test_mult_keys_reach_the_right_target():
     model = make_model('mult', layers=1, modality_dropout=0.).eval()
     batch = batch_for(model)
     first = {(m.key, m.query): m.weights for m in model(batch, maps=True).maps if m.key != m.query}
-    with torch.no_grad(): model.keys['audio'].project.weight[:16] += 1  # the keys for the first other stream, the face
+    with torch.no_grad(): model.keys['audio'].project.weight[:16].normal_()  # the keys for the first other stream, the face
     now = {(m.key, m.query): m.weights for m in model(batch, maps=True).maps if m.key != m.query}
     assert [k for k in first if apart(first[k], now[k]) > 1e-6] == [('audio', 'visual')]
 

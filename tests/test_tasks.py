@@ -1,7 +1,8 @@
 """Every task the whole way: labels of a corpus, windows, training, a run folder, figures, and the page that shows them."""
-import json
+import base64, json, re
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from mmemo.labels import MOSEI_EMOTIONS, task_space
 from mmemo.manifest import load_corpus
 from mmemo.metrics import HEADLINES, SHOWN
 from mmemo.mosei import load_mosei
+from mmemo.plots import pretty
+from mmemo.predict import Prediction, frames_table, look_at
 from mmemo.report import write_report
-from mmemo.runs import RunConfig, load_run, run_experiment
+from mmemo.runs import RunConfig, build_for, load_run, run_experiment
 from mmemo.training import TrainConfig
 from mmemo.twins import twin_facts, write_twin
 from mmemo.windows import Windows, WindowSettings
@@ -66,6 +69,15 @@ def check_run(run, corpus, store, task, level='clip'):
         np.testing.assert_allclose(E.probabilities(fresh), p, atol=1e-6)
         assert E.evaluate(fresh, corpus)['all'][HEADLINES[task]]['value'] == pytest.approx(found[HEADLINES[task]]['value'], abs=1e-6)
     assert E.paired_bootstrap(test, test)['ci95'] == [0, 0]
+    page = write_report(run.folder).read_text()
+    assert all(pretty(name) in page for name in SHOWN[task]) and found[HEADLINES[task]]['convention'] in page
+    figures = {n: json.loads(f) for n, f in re.findall(r'data-at="(\w+)">(.*?)</script>', page, re.S)}
+    assert set(figures) == {'scores', 'history', 'emotions' if task == 'emotions' else 'values'}
+    if task == 'emotions': assert {x for d in figures['emotions']['data'] for x in d['y']} <= set(space.classes)
+    else:
+        drawn = [np.frombuffer(base64.b64decode(d['y']['bdata']), d['y']['dtype']) for d in figures['values']['data'][1::2]] # between them the diagonals
+        labelled = test[list(space.classes)].notna().all(axis=1).to_numpy()
+        np.testing.assert_allclose(np.stack(drawn, 1), p[labelled], atol=6e-4)
     return found, test
 
 
@@ -92,6 +104,20 @@ def test_mosei_the_whole_way(task, model, twin, tmp_path):
         assert set(found['per_emotion']) == set(MOSEI_EMOTIONS.classes) and 'weighted_accuracy, Fear' in card
 
 
+@pytest.mark.parametrize('task', ['valence', 'va', 'sentiment', 'emotions'])
+def test_one_clip_is_looked_at_and_told_in_words(task, twin):
+    corpus, store = planted() if task in ('valence', 'va') else mosei(twin, task)
+    settings = WindowSettings(length=24, stride=24, task=task)
+    model = build_for(RunConfig('bicross', window=settings, options=dict(dim=16, heads=2, tcn_levels=2)), Windows(corpus, store, settings, 'train'))
+    seen = look_at(model, corpus, store, corpus.clips.clip_id[0], settings)
+    space = task_space(task, corpus.labels)
+    assert tuple(seen.classes) == space.classes and seen.probs.shape == (len(seen.time), space.n) and seen.maps
+    told, table = str(Prediction(Path('a.mp4'), seen, None, [], {})), frames_table(seen)
+    assert 'label' not in table and set(space.classes) <= set(table)
+    if task == 'emotions': assert all((c in told) == (p > .5) for c, p in zip(space.classes, seen.clip_probs))
+    else: assert told.startswith(f'a.mp4: mean {space.classes[0]} ')
+
+
 @pytest.mark.parametrize('level', ['clip', 'frame'])
 @pytest.mark.parametrize('task', ['valence', 'arousal'])
 def test_one_value_alone(task, level, tmp_path):
@@ -105,10 +131,9 @@ def test_one_value_alone(task, level, tmp_path):
 def test_a_learnable_emotion_is_learned(twin):
     "Planted sentiment and emotions are in the features: training beats the constant answer, which has CCC 0 and weighted accuracy 0.5."
     from mmemo.training import train
-    from mmemo.runs import build_for
     for task in ('sentiment', 'emotions'):
         corpus, store = mosei(twin, task)
-        config = RunConfig('bicross', window=WindowSettings(length=24, stride=24, task=task), train=replace(TRAIN, epochs=15, patience=0), options=dict(dim=16, heads=2, tcn_levels=2))
+        config = RunConfig('bicross', window=WindowSettings(length=24, stride=24, task=task), train=replace(TRAIN, epochs=12, patience=0), options=dict(dim=16, heads=2, tcn_levels=2))
         windows = Windows(corpus, store, config.window, 'train')
         model = build_for(config, windows)
         history = train(model, windows, windows, config.train) # on what it has seen: a check of the loop, not of the model
