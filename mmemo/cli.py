@@ -400,11 +400,11 @@ def train_here(asked) -> int: # a Train, with the fields of RunConfig
     print(f'{write_report(run.folder)}')
     return SET_ASIDE if len(store.quarantine) else OK
 
-# %% ../nbs/80_cli.ipynb #a0dd501d
+# %% ../nbs/80_cli.ipynb #fd3e4ae9
 def check_words(config, store=None): # a RunConfig; the features, once they are there
     "Say in a sentence if a model that reads words gets none, or one that does not gets some."
     from mmemo.runs import bare_model
-    read = bare_model(config).modalities
+    read = bare_model(config, None if store is None else store.dims).modalities
     if config.text and 'text' not in read:
         raise UserError(f"model '{config.model}' reads {' and '.join(read)} and no words; leave --text out, or choose a model that reads text.")
     if store is not None and 'text' in read and 'text' not in store:

@@ -181,7 +181,7 @@ def base_for(asked:Asked, model:str, task:str) -> tuple: # RunConfig, and option
                        window=replace(asked.window, task=task), train=train)
     return config, {f'{model}.{k}': v for k, v in own.items()} | {k: v for k, v in asked.options.items() if '.' in k}
 
-# %% ../nbs/66_reproduce.ipynb #259af71a
+# %% ../nbs/66_reproduce.ipynb #38f31c8f
 def read_data(asked:Asked) -> Corpus:
     "The reader's own copy."
     root = Path(asked.root)
@@ -207,7 +207,8 @@ def dealt(asked:Asked, corpus:Corpus) -> dict: # protocol -> corpus with its spl
 def says(protocol:str, lists=None) -> str:
     "A protocol in words."
     if not protocol.startswith('fold'): return SAYS[protocol]
-    return f"{protocol}: {SAYS['official']}" if protocol == 'fold 0' else f"{protocol}, {'as listed' if lists else 'dealt here, since the lists are not published'}"
+    if protocol == 'fold 0': return SAYS['official']
+    return f"{'as listed' if lists else 'a fifth of the official training videos, dealt here, since the lists are not published'}; a tenth of the other videos set aside to stop by"
 
 # %% ../nbs/66_reproduce.ipynb #471ef712
 @dataclass

@@ -10,7 +10,7 @@ __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differ
            'shown', 'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'conventions', 'how_trained',
            'where_from', 'card', 'load_run', 'own_settings']
 
-# %% ../nbs/44_runs.ipynb #da4f1f80
+# %% ../nbs/44_runs.ipynb #c9030685
 import json, re, shlex, time
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from .labels import prompts_for, task_space
 from .guard import guard
 from .manifest import Corpus, write_table
 from .metrics import HEADLINES, SHOWN
-from .models import build, make_config
+from .models import MODELS, build, make_config, reads
 from .objectives import text_class_embeddings
 from .training import TrainConfig, make_objective, train
 from .windows import Windows, WindowSettings, outputs_of
@@ -127,7 +127,7 @@ def load_weights(model, path):
         raise UserError(f'{path}: these weights do not fit the model that config.json describes ({why}).') from None
     return model
 
-# %% ../nbs/44_runs.ipynb #f2830e06
+# %% ../nbs/44_runs.ipynb #02982675
 def own_prompts(config:RunConfig, labels) -> dict: # class -> sentences
     split = lambda text: [s.strip() for s in text.split('|') if s.strip()]
     return prompts_for(labels, {c: split(text) for c, text in config.prompts.items()})
@@ -136,19 +136,20 @@ def options_of(config:RunConfig) -> dict: # model settings; `modalities` may be 
     named = lambda k, v: tuple(v.split('+')) if k == 'modalities' and isinstance(v, str) else v
     return {k: named(k, v) for k, v in config.options.items()}
 
-def bare_model(config:RunConfig): # tells what it reads and what it can; its weights fit no features
+def bare_model(config:RunConfig, dims:dict|None=None): # of features, where there are some; tells what it reads and what it can, its weights fit nothing
     own = dict(task=config.task, level=config.level, **options_of(config))
-    widths = dict.fromkeys(('visual', 'audio', 'text'), 1) | make_config(config.model, own).dims # an option may add a modality
-    return build(config.model, dims=widths, **own)
+    usual = make_config(config.model, own | (dict(dims=dict(dims)) if dims else {})) # a model may read all that there is
+    more = (*reads(usual, MODELS[config.model].model), *(['text'] if config.text else [])) # an option, or words, may add a modality
+    return build(config.model, dims=dict.fromkeys(more, 1) | usual.dims, **own)
 
 def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, d) class embeddings or None
     "The model that a config asks for, seeded, for these features."
     labels, s, options = windows.corpus.labels, windows.settings, options_of(config)
-    reads = bare_model(config).modalities
-    if gone := [m for m in reads if m not in windows.dims]:
+    wanted = bare_model(config, windows.dims).modalities
+    if gone := [m for m in wanted if m not in windows.dims]:
         have = ' and '.join(windows.dims)
         raise UserError(f"model '{config.model}' reads {gone[0]}, but the features are {have} only; choose another model.")
-    dims = {**{m: 1 for m in ('visual', 'audio') if m not in reads}, **windows.dims} # what is not read needs no width
+    dims = {**{m: 1 for m in ('visual', 'audio') if m not in wanted}, **windows.dims} # what is not read needs no width
     if anchors is not None: options = dict(text_dim=int(anchors.shape[1])) | options
     seed_everything(config.seed)
     return build(config.model, dims=dims, n_classes=outputs_of(s.task, labels.n), task=s.task, level=s.level, **options)
