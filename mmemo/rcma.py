@@ -21,7 +21,7 @@ from .labels import TASKS
 from .tcn import TCN
 from .windows import Batch, Output, as_output, outputs_of
 
-# %% ../nbs/34_rcma.ipynb #680122fb
+# %% ../nbs/34_rcma.ipynb #e8e3019b
 @dataclass
 class RCMAConfig:
     "System 3; each field says whether the paper states it, the released code has it, or we chose it."
@@ -43,10 +43,10 @@ class RCMAConfig:
     causal: bool = True # code: looks back only
     residual: bool = True # chosen: a path round the TCN, so that it adds movement to a frame and does not replace it; code: False
     norm: str = 'layer' # code: 'batch', after the TCN and in the head; chosen: 'layer', which no neighbour can change
-    hidden: int = 64 # code: 256, half of the joint width; chosen: narrow, for small corpora
+    hidden: int = 128 # code: 256, half of the joint width; chosen: as wide as our two streams together
     dropout: float = .1 # code: in the TCN
     fusion_dropout: float = .1 # code: 0.6, on scores and update; chosen: 0.1, whole channels of the update
-    channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for its whole length; code: 0
+    channel_dropout: float = .1 # chosen: share of a stream's channels that a training window loses, for its whole length; code: 0
     head_dropout: float = .3 # chosen: before and within the head; code: 0
     modality_dropout: float = .1 # chosen: share of training windows that lose one stream, so that any can be missing later; code: 0
     text_dim: int = 0 # chosen: width of a projection of the face to text space, 0 leaves it out
@@ -144,13 +144,13 @@ class Joint(nn.Module):
         if self.other_two: return [F.linear(torch.cat([*X[:m], *X[m + 1:]], -1), *maps[m]) for m in range(len(X))]
         return F.linear(torch.cat(X, -1), *(torch.cat(part) for part in zip(*maps))).split(self.widths, -1)
 
-# %% ../nbs/34_rcma.ipynb #c6fa90ae
+# %% ../nbs/34_rcma.ipynb #d67f351b
 class PaperBlock(nn.Module):
     "Correlate, weigh, add: one recursion step for all streams."
     def __init__(self, c:RCMAConfig):
         super().__init__()
         widths, self.time = [c.widths[m] for m in c.modalities], c.mix == 'time'
-        self.joint, self.drop = Joint(widths, c.joint == 'other_two', c.fc), nn.Dropout1d(c.fusion_dropout)
+        self.joint, self.drop = Joint(widths, c.joint == 'other_two', c.fc), nn.Dropout(c.fusion_dropout)
         sizes = [c.length] * len(widths) if self.time else widths
         self.own, self.back = (nn.ModuleList(nn.Linear(n, n, bias=False) for n in sizes) for _ in range(2)) # W_cm, W_hm
         if self.time:
@@ -164,13 +164,15 @@ class PaperBlock(nn.Module):
         for x, q, on, own, back in zip(X, Q, there, self.own, self.back):
             key = x * on[..., None]
             C = ((q * grid[..., None]) @ key.mT).tanh()                            # (b, q, k): the joint's moment, the own moment
-            value = self.mix(own, key) if self.time else self.mix(own, key / on.sum(1).clamp(min=1)[:, None, None])
-            H = (C @ value).relu()                                                 # ReLU(X W_c C) or ReLU(W_c X C) / n
-            new.append((x + self.drop(self.mix(back, H).mT).mT) * grid[..., None]) # H W_h + X; a channel of the update goes for the whole window
+            H = (C @ self.mix(own, key)).relu()                                    # ReLU(X W_c C) or ReLU(W_c X C)
+            gain = self.drop(x.new_ones(len(x), 1, x.shape[-1]))                   # a channel of the update goes for the whole window
+            if self.time: gain = gain * grid[..., None]
+            else: gain = gain / on.sum(1).clamp(min=1)[:, None, None]              # the mean: ReLU(H) / n = ReLU(H / n), and this is the smaller tensor
+            new.append(x + self.mix(back, H) * gain)                               # H W_h + X
             maps.append(C)
         return new, maps
 
-# %% ../nbs/34_rcma.ipynb #854adbf7
+# %% ../nbs/34_rcma.ipynb #c97b1efe
 class CodeBlock(nn.Module):
     "One layer as released: keys along time, feature-by-feature scores, dropout on scores and update."
     def __init__(self, c:RCMAConfig):
@@ -183,20 +185,20 @@ class CodeBlock(nn.Module):
     def forward(self, X:list, there:list, grid:Tensor) -> tuple: # [(b, t, d_m)], [(b, t)], (b, t) -> the same list, and [(b, D, d_m)]
         joint, new, maps = torch.cat(X, -1), [], []
         for x, on, key, value, back in zip(X, there, self.key, self.value, self.back):
-            k = key.weight @ (x * on[..., None]) + key.bias[:, None]               # Linear along time, (b, t, d_m)
-            scores = ((joint * self.root).mT @ k).tanh()                           # (b, D, d_m): the joint's feature, the own feature
+            k = key.weight * self.root @ (x * on[..., None]) + (key.bias * self.root)[:, None] # Linear along time, / sqrt(D)
+            scores = (joint.mT @ k).tanh()                                         # (b, D, d_m): the joint's feature, the own feature
             weighted = (value(x) @ self.drop(scores).mT).tanh().relu()             # (b, t, D)
             new.append((x + self.drop(back(weighted).relu())) * grid[..., None])
             maps.append(scores)
         return new, maps
 
-# %% ../nbs/34_rcma.ipynb #11466c90
+# %% ../nbs/34_rcma.ipynb #5413f7e7
 class Head(nn.Module):
     "All streams to the answer, one a frame or one a clip."
     def __init__(self, c:RCMAConfig):
         super().__init__()
         wide, clip, self.task = sum(c.widths[m] for m in c.modalities), c.level == 'clip', c.task
-        self.pool = Pool(wide, False, True) if clip else None
+        self.pool = Pool(wide, weighted=False, deviation=True) if clip else None
         self.lift, self.norm = nn.Linear(wide * 2 if clip else wide, c.hidden), StepNorm(c.hidden, c.norm)
         self.drop, self.out = nn.Dropout(c.head_dropout), nn.Linear(c.hidden, outputs_of(c.task, c.n_classes))
 

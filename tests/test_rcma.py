@@ -16,14 +16,14 @@ torch.set_num_threads(1)
 DIMS, RATE = dict(visual=12, audio=10, text=9), dict(visual=25, audio=50, text=8)
 TWO, THREE = ('visual', 'audio'), ('visual', 'audio', 'text')
 SMALL = dict(widths=dict(visual=16, audio=8, text=12), hidden=10, length=12)
-NAMED = list(PRESETS) + ['rjcma-v4 time', 'rcma-v1 time', 'rjcma-v4 batch']
+NAMED = list(PRESETS) + ['rjcma-v4 time', 'rcma-v1 time', 'rjcma-v4 batch', 'rcma-v1 plain']
 CASES = [(n, m, level) for n in NAMED for m in (TWO, THREE) for level in ('clip', 'frame')]
 
 
 def make_model(name='rjcma-v4', modalities=TWO, level='frame', task='va', **more) -> RCMA:
     torch.manual_seed(0)
     name, *extra = name.split()
-    extra = {'time': dict(mix='time'), 'batch': dict(norm='batch')}.get(*extra, {}) if extra else {}
+    extra = {'time': dict(mix='time'), 'batch': dict(norm='batch'), 'plain': dict(residual=False)}[extra[0]] if extra else {}
     return RCMA(RCMAConfig(**PRESETS[name][0] | SMALL | extra | dict(dims={m: DIMS[m] for m in modalities}, level=level, task=task, n_classes=3) | more))
 
 
@@ -335,8 +335,8 @@ def test_learns_a_correlation(name):
     "The label is the product of a pattern in the face and one in the voice: no sum of the two explains it."
     still = dict(channel_dropout=0., head_dropout=0., modality_dropout=0., fusion_dropout=0., dropout=0.)
     model, g = make_model(name, task='valence', **still), torch.Generator().manual_seed(1)
-    batch = make_batch(b=64, seed=1, gaps=False)
-    v, a = (torch.randint(2, (64, 12), generator=g).float() * 2 - 1 for _ in range(2))
+    batch = make_batch(b=32, seed=1, gaps=False)
+    v, a = (torch.randint(2, (32, 12), generator=g).float() * 2 - 1 for _ in range(2))
     batch.x['visual'][..., 0], batch.x['audio'][:, :, 0] = v, a.repeat_interleave(2, 1)
     y = (v * a)[..., None] * .5
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3)
