@@ -9,7 +9,7 @@ __all__ = ['RECIPE_FOR', 'COST', 'HERE', 'Plan', 'config_for', 'check_options', 
            'single', 'tables_of', 'row_of', 'differences', 'compared', 'checked_models', 'surroundings', 'compare',
            'lines_of', 'write_csv', 'brief', 'main_rows', 'part_rows', 'loss_rows', 'small_print', 'as_text']
 
-# %% ../nbs/47_compare.ipynb #b6ff45e8
+# %% ../nbs/47_compare.ipynb #42922a63
 import copy, csv, multiprocessing, os, signal, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 
 from .core import UserError, atomic_path, pick_device, read_json, to_jsonable, write_json
-from .evaluation import evaluate, paired_bootstrap, subsets_of
+from .evaluation import classes_of, evaluate, paired_bootstrap, subsets_of
 from .features import FeatureStore
 from .guard import guard
 from .labels import task_space
@@ -313,15 +313,16 @@ def row_of(model:str, plans:list, corpus, tables:dict, parameters:int|None=None)
                 epochs=[t['training']['epochs'] for t in told], seconds=round(sum(t['seconds'] for t in told), 1), smoothing=widths,
                 options=dict(first.options), scores=scores, each=each)
 
-# %% ../nbs/47_compare.ipynb #2038c408
+# %% ../nbs/47_compare.ipynb #36d03a48
 def differences(tables:dict, reference:dict, corpus, scores=('macro_f1', 'accuracy')) -> dict: # subset -> score -> difference, with interval
     "A model minus the reference, on every subset."
     seeds = sorted(set(tables) | set(reference))
     spread = lambda t: pooled_over_seeds({s: t.get(s, next(iter(t.values()))) for s in seeds}, corpus)
     (a, every), (b, _) = spread(tables), spread(reference)
     parts = {'all': dict(clips=set(a.clip_id), restrict=None), **subsets_of(every)}
-    rows = {name: (a[a.clip_id.isin(p['clips'])], b[b.clip_id.isin(p['clips'])], p['restrict']) for name, p in parts.items()}
-    return {name: {m: to_jsonable(paired_bootstrap(x, y, m, 'subject', restrict=pair)) for m in scores} for name, (x, y, pair) in rows.items() if len(x)}
+    pair = lambda p: p['restrict'] if set(p['restrict'] or ()) <= set(classes_of(a)) else None # values have no classes to decide between
+    rows = {name: (a[a.clip_id.isin(p['clips'])], b[b.clip_id.isin(p['clips'])], pair(p)) for name, p in parts.items()}
+    return {name: {m: to_jsonable(paired_bootstrap(x, y, m, 'subject', restrict=two)) for m in scores} for name, (x, y, two) in rows.items() if len(x)}
 
 # %% ../nbs/47_compare.ipynb #2108656f
 def compared(planned:Planned, corpus, against:str='', failed:dict|None=None) -> list: # one row a model, in the order of `planned`

@@ -71,7 +71,7 @@ def speakers_apart(corpus:Corpus) -> Corpus:
         except UserError: pass # fewer actors than RAVDESS has
     return replace(corpus, clips=deal_clips(corpus.clips, 'subject'))
 
-# %% ../nbs/66_reproduce.ipynb #9e5c6a56
+# %% ../nbs/66_reproduce.ipynb #4fbf5c1a
 @dataclass(frozen=True)
 class Landmark:
     "A published figure, and what it stands on."
@@ -86,10 +86,10 @@ LANDMARKS = dict(
     bicross=(Landmark('official', dict(macro_f1=.3334, accuracy=.5371), 'arXiv 2603.11971v1', '60-frame window; the split is not stated, most likely validation'),
              Landmark('official', dict(macro_f1=.32), 'arXiv 2603.11971v2', 'the split is not stated, most likely validation'),
              Landmark('official', dict(macro_f1=.25), "ABAW's VGGFACE baseline", 'official validation')),
-    avtca=(Landmark('random', dict(accuracy=.9611, macro_f1=.9378), 'arXiv 2407.18552', 'random 80/20, speakers on both sides; which F1 is not stated', 'ravdess'),
+    avtca=(Landmark('random', dict(accuracy=.9611, macro_f1=.9378), 'arXiv 2407.18552', 'random 80/20, speakers on both sides (the kind of F1 is not stated)', 'ravdess'),
            Landmark('speakers', dict(accuracy=.6667, macro_f1=.6585), 'the released code, run again by others', 'speakers apart, as shipped, with a pre-trained face network', 'ravdess'),
            Landmark('speakers', dict(accuracy=.8188, uar=.8086, macro_f1=.8096), 'the same, tuned by others', 'speakers apart, the best of several settings', 'ravdess'),
-           Landmark('random', dict(accuracy=.9413, macro_f1=.9467), 'arXiv 2407.18552', 'random 80/20, speakers on both sides; which F1 is not stated', 'crema-d')),
+           Landmark('random', dict(accuracy=.9413, macro_f1=.9467), 'arXiv 2407.18552', 'random 80/20, speakers on both sides (the kind of F1 is not stated)', 'crema-d')),
     rcma=(Landmark('fold 0', {_V: .455, _A: .652, 'ccc': .554}, 'arXiv 2403.13659v4', 'face, voice and words; official validation, fold 0 of 6'),
           Landmark('fold 1', {_V: .585, _A: .674, 'ccc': .629}, 'arXiv 2403.13659v4', 'face, voice and words; validation, the best of 6 folds'),
           Landmark('fold 0', {_V: .24, _A: .20, 'ccc': .22}, "ABAW's baseline", 'official validation'),
@@ -369,7 +369,7 @@ def reproduce(asked:Asked, corpus:Corpus, progress:bool=True) -> dict: # what re
     write_json(Path(asked.out)/'reproduce.json', told)
     return told
 
-# %% ../nbs/66_reproduce.ipynb #c8106efd
+# %% ../nbs/66_reproduce.ipynb #20fa8d7e
 def as_text(told:dict) -> str: # what `reproduce` gave
     "The table for a terminal; what published figures stand on is told below it."
     whats, rows = {}, []
@@ -381,14 +381,15 @@ def as_text(told:dict) -> str: # what `reproduce` gave
 
 def write_page(told:dict, out) -> Path: # out/reproduce.html
     "The table as a page."
+    from mmemo.plots import pretty
     from mmemo.report import figure_block, page, table, warning, words
-    rows = [{'protocol': l['protocol'], 'model': l['model'], 'score': l['score'], 'here': l['here'], 'seeds': l['seeds'], 'published': l['published'], 'what the published figure stands on': l['stands_on']} for l in told['table']]
+    rows = [{'protocol': l['protocol'], 'model': l['model'], 'score': pretty(l['score']), 'here': l['here'], 'seeds': l['seeds'], 'published': l['published'], 'what the published figure stands on': l['stands_on']} for l in told['table']]
     body = [words(f"{told['title']} on {told['corpus']}", 'h1'), *(warning(w) for w in told['warnings']), figure_block(landmark_figure(told), 'landmarks'), table(rows),
             *(words(n, cls='soft') for n in notes_of(told))]
     with atomic_path(Path(out)/'reproduce.html') as tmp: tmp.write_text(page(told['title'], body), encoding='utf8')
     return Path(out)/'reproduce.html'
 
-# %% ../nbs/66_reproduce.ipynb #d6e5074b
+# %% ../nbs/66_reproduce.ipynb #3155b318
 def landmark_figure(told:dict): # -> plotly figure
     "Our figures and the published ones of the same protocol."
     from plotly.subplots import make_subplots
@@ -406,5 +407,6 @@ def landmark_figure(told:dict): # -> plotly figure
                             showlegend=False, hovertemplate=[f'{l.who}<br>{l.on}<br>%{{x:.3f}}<extra></extra>' for l in known])
             fig.add_scatter(x=[f['value']], y=[name(r)], mode='markers', showlegend=False, row=1, col=col, marker=dict(size=10, color=model_colour(r['model'])),
                             error_x=dict(array=[high - f['value']], arrayminus=[f['value'] - low], thickness=1.6, width=4, color=model_colour(r['model'])), hovertemplate=f'{name(r)}<br>%{{x:.3f}}<extra></extra>')
-    fig.update_xaxes(range=[-.04, 1.04], tickvals=[0, .5, 1]).update_yaxes(showgrid=False, range=[len(rows) - .5, -.5], ticksuffix='  ', automargin=True)
+    least = min([0., *(f['ci95'][0] for r in rows for f in map(r['scores'].get, scores) if f and f['ci95'])])
+    fig.update_xaxes(range=[least - .04, 1.04], tickvals=[0, .5, 1]).update_yaxes(showgrid=False, range=[len(rows) - .5, -.5], ticksuffix='  ', automargin=True)
     return titled(fig, 'Here, with intervals (full), and as published (diamonds), each beside the protocol that it stands on', 130 + 40*max(len(rows), 1), margin=dict(t=76, l=190, r=28))

@@ -1,0 +1,360 @@
+"""Models times seeds on one corpus, and the papers' recipes on planted twins: kept where finished, equal however many run at once, never a traceback."""
+import html, io, json, os, shutil
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mmemo.cli import main
+from mmemo.compare import (as_text, compare, compared, config_for, differences, fitting, main_score, pooled_over_seeds, small_print, tables_of, train_all)
+from mmemo.compare_page import compare_page, differences_figure
+from mmemo.core import UserError, read_json
+from mmemo.evaluation import evaluate
+from mmemo.features import extract
+from mmemo.manifest import load_corpus
+from mmemo.models import MODELS
+from mmemo.reproduce import LANDMARKS, PAPERS, asked_for, cost_of, dealt, read_data
+from mmemo.runs import RunConfig
+from mmemo.training import TrainConfig
+from mmemo.twins import write_twin
+from mmemo.windows import WindowSettings
+from small_run import small_run
+
+TRAIN = TrainConfig(epochs=2, lr=2e-3, lambda_text=0., device='cpu', progress=False)
+def tiny(*models): return {k: v for k, v in TINY.items() if k.partition('.')[0] in models}
+
+
+TINY = {f'{m}.{k}': v for m in ('bicross', 'visual', 'audio') for k, v in dict(dim=16, heads=2, tcn_levels=2).items()}
+BASE = RunConfig(train=TRAIN)
+
+
+@pytest.fixture(scope='module')
+def planted():
+    place = small_run()
+    os.environ['MMEMO_CACHE'] = str(place/'cache')
+    corpus = load_corpus(place/'corpus')
+    return corpus, extract(corpus, 'tiny', 'tiny', progress=False)
+
+
+@pytest.fixture(scope='module')
+def done(planted, tmp_path_factory):
+    "A comparison, and where it stands; tests that change it take a copy."
+    out = tmp_path_factory.mktemp('compare')
+    return out, compare(['bicross', 'visual', 'linear', 'text'], *planted, out, BASE, 2, options=tiny('bicross', 'visual'), workers=1, progress=False)
+
+
+@pytest.fixture
+def copy(done, tmp_path):
+    shutil.copytree(done[0], tmp_path/'copy')
+    return tmp_path/'copy'
+
+
+def again(planted, out, models=('bicross', 'visual', 'linear'), base=BASE, seeds=2, options=None, **more):
+    return compare(list(models), *planted, out, base, seeds, options=tiny(*models) if options is None else options, workers=1, progress=False, **more)
+
+
+# the table
+
+def test_rows_hold_scores_costs_and_differences(done):
+    out, told = done
+    assert [r['model'] for r in told['rows']] == ['bicross', 'visual', 'linear', 'text'] and told['synthetic'] and told['against'] == 'bicross'
+    bicross, visual, linear, text = told['rows']
+    assert bicross['seeds'] == [0, 1] and linear['seeds'] == [0], 'a convex model has no seeds'
+    assert bicross['parameters'] > visual['parameters'] > 0 and bicross['step_ms'] > 0 and linear['step_ms'] is None
+    for r in (bicross, visual, linear):
+        assert set(r['scores']) == {'all', 'both', 'audio', 'video', 'xor'}
+        for s in r['scores'].values(): assert s['macro_f1']['ci95'] is None or s['macro_f1']['ci95'][0] <= s['macro_f1']['value'] <= s['macro_f1']['ci95'][1]
+        assert r['scores']['xor']['prior_log_loss']['value'] == pytest.approx(bicross['scores']['xor']['prior_log_loss']['value'])
+    assert bicross['against'] is None
+    for r in (visual, linear):
+        gap = r['against']['all']['accuracy']['value']
+        assert gap == pytest.approx(r['scores']['all']['accuracy']['value'] - bicross['scores']['all']['accuracy']['value'], abs=1e-9)
+        assert set(r['against']) == set(r['scores'])
+    assert 'reads text' in text['skipped'] and not text['failed']
+
+
+def test_figures_are_those_of_the_runs(done):
+    "A pooled accuracy is the mean of the seeds' own, and each seed's own is what its run says."
+    out, told = done
+    row = told['rows'][0]
+    own = [read_json(out/f'bicross-{s}'/'metrics.json')['test']['all']['accuracy']['value'] for s in (0, 1)]
+    assert row['each']['all']['accuracy'] == own and row['scores']['all']['accuracy']['value'] == pytest.approx(np.mean(own))
+
+
+def test_csv_says_the_same(done):
+    out, told = done
+    table = pd.read_csv(out/'compare.csv')
+    cell = table[(table.model == 'visual') & (table.subset == 'all') & (table.score == 'macro_f1')].iloc[0]
+    row = told['rows'][1]
+    assert cell.value == pytest.approx(row['scores']['all']['macro_f1']['value']) and cell.difference == pytest.approx(row['against']['all']['macro_f1']['value'])
+    assert cell.clips == 16 and cell.seeds == 2 and table[table.model == 'text'].skipped.iloc[0] == told['rows'][3]['skipped']
+
+
+def test_text_and_page_say_what_must_be_said(done):
+    out, told = done
+    text = as_text(told)
+    assert 'synthetic' in text and 'minus bicross' in text and "the prior's" in text and 'text is not in the table' in text and 'itself uncertain' in text
+    made = compare_page(out).read_text()
+    assert all(w in made for w in ('synthetic', 'id="scores"', 'id="differences"', 'bicross-0/card.md', 'text is not in the table'))
+    fig = differences_figure(told)
+    assert {t.y[0] for t in fig.data} == {'visual', 'linear'} and len(fig.data) == 10
+
+
+def test_seeds_of_a_person_stay_together(done, planted):
+    "Three equal seeds tell no more than one; counted as more people they would seem to."
+    one = next(iter(tables_of([p for p in plans_of(done, planted)['visual']]).values()))
+    alone, thrice = (evaluate(*pooled_over_seeds({s: one for s in range(n)}, planted[0]))['all']['accuracy'] for n in (1, 3))
+    assert alone['ci95'] == thrice['ci95'] and alone['n_groups'] == thrice['n_groups'] == 3
+
+
+def plans_of(done, planted):
+    from mmemo.compare import plan_runs
+    return plan_runs(['bicross', 'visual', 'linear'], range(2), BASE, *planted, done[0], tiny('bicross', 'visual')).plans
+
+
+def test_a_difference_is_paired(done, planted):
+    tables = {m: tables_of(p) for m, p in plans_of(done, planted).items()}
+    same = differences(tables['visual'], tables['visual'], planted[0])
+    assert all(g['ci95'] in (None, [0., 0.]) and g['value'] == 0 for part in same.values() for g in part.values())
+    right = {s: t.assign(**{c: (t.label.astype(str) == c[2:]).astype(float) for c in t if c.startswith('p_')}, predicted=t.label) for s, t in tables['visual'].items()}
+    gap = differences(right, tables['visual'], planted[0])['all']['accuracy']
+    assert gap['ci95'][0] > 0 and gap['value'] == pytest.approx(1 - evaluate(*pooled_over_seeds(tables['visual'], planted[0]))['all']['accuracy']['value'])
+
+
+# kept or trained anew
+
+def stamps(out): return {p.parent.name: p.stat().st_mtime_ns for p in out.glob('*/metrics.json')}
+
+
+def changed(before, out): return sorted(k for k, v in stamps(out).items() if before.get(k) != v)
+
+
+def test_nothing_is_trained_twice(copy, planted):
+    before = stamps(copy)
+    assert again(planted, copy)['trained'] == 0 and not changed(before, copy)
+
+
+def test_one_seed_more_and_one_model_more(copy, planted):
+    before = stamps(copy)
+    assert again(planted, copy, ('audio', 'visual', 'linear'), seeds=3)['trained'] == 4
+    assert changed(before, copy) == ['audio-0', 'audio-1', 'audio-2', 'visual-2']
+
+
+def test_a_changed_setting_is_trained_anew(copy, planted):
+    before = stamps(copy)
+    assert again(planted, copy, options=tiny('bicross', 'visual') | {'visual.dim': 8})['trained'] == 2 and changed(before, copy) == ['visual-0', 'visual-1']
+    assert again(planted, copy, ['linear'], replace(BASE, train=replace(TRAIN, class_weight=0.)))['trained'] == 1
+
+
+def test_changed_labels_are_trained_anew(copy, planted):
+    corpus, store = planted
+    other = replace(corpus, clips=corpus.clips.assign(label=corpus.clips.label.where(corpus.clips.clip_id != corpus.clips.clip_id[0], 'Other')))
+    assert again((other, store), copy, ['linear'])['trained'] == 1
+
+
+@pytest.mark.parametrize('lost', ['metrics.json', 'config.json', 'cost.json', 'damaged'])
+def test_an_unfinished_run_is_finished(copy, planted, lost):
+    if lost == 'damaged': (copy/'visual-1'/'config.json').write_text('{"run"')
+    else: (copy/'visual-1'/lost).unlink()
+    before = stamps(copy)
+    told = again(planted, copy)
+    assert told['trained'] == 1 and changed(before, copy) == ['visual-1']
+
+
+def test_stopped_by_hand_and_taken_up(tmp_path, planted, monkeypatch):
+    import mmemo.compare as c
+    real, calls = c.run_experiment, []
+    def stopped(*a, **k):
+        calls.append(a[0].model)
+        if len(calls) == 2: raise KeyboardInterrupt
+        return real(*a, **k)
+    monkeypatch.setattr(c, 'run_experiment', stopped)
+    with pytest.raises(KeyboardInterrupt): again(planted, tmp_path, ('visual', 'linear'))
+    monkeypatch.setattr(c, 'run_experiment', real)
+    assert again(planted, tmp_path, ('visual', 'linear'))['trained'] == 2 # one of three was finished
+
+
+# neither order nor the number of processes matters
+
+def test_two_processes_and_another_order_give_the_same(done, planted, tmp_path):
+    out, _ = done
+    told = compare(['linear', 'visual'], *planted, tmp_path, BASE, 2, options=tiny('visual'), workers=2, progress=False)
+    assert told['trained'] == 3
+    for run in ('visual-0', 'visual-1', 'linear-0'):
+        assert (tmp_path/run/'model.safetensors').read_bytes() == (out/run/'model.safetensors').read_bytes(), run
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path/run/'predictions.parquet'), pd.read_parquet(out/run/'predictions.parquet'))
+
+
+def test_threads_are_as_before(planted, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        again(planted, tmp_path, ['linear'], seeds=1)
+        assert torch.get_num_threads() == 2 and read_json(tmp_path/'linear-0'/'cost.json')['threads'] == 1
+    finally: torch.set_num_threads(threads)
+
+
+# what goes wrong
+
+def test_a_failing_run_does_not_take_the_others_with_it(planted, tmp_path, monkeypatch):
+    import mmemo.compare as c
+    real = c.run_experiment
+    def failing(config, *a, **k):
+        if config.model == 'visual' and config.seed == 1: raise RuntimeError('ours')
+        return real(config, *a, **k)
+    monkeypatch.setattr(c, 'run_experiment', failing)
+    told = again(planted, tmp_path, ('visual', 'linear'))
+    visual, linear = told['rows']
+    assert visual['failed'] and 'RuntimeError: ours' in visual['skipped'] and 'Traceback' in (tmp_path/'visual-1'/'error.txt').read_text()
+    assert 'scores' in linear and told['against'] == 'linear' and 'visual failed' in '\n'.join(small_print(told))
+
+
+@pytest.mark.parametrize('change,found', [
+    (dict(models=['visuel']), "Did you mean 'visual'"), (dict(models=[]), 'at least one'), (dict(models=['visual'], seeds=0), '1 or more'),
+    (dict(models=['visual'], against='linear'), 'not among visual'), (dict(models=['visual'], options={'dim': 8}), 'MODEL.SETTING'),
+    (dict(models=['visual'], options={'linear.dim': 8}), 'out of visual'), (dict(models=['visual'], options={'visual.train.speed': 8}), 'visual.train.speed'),
+    (dict(models=['text']), 'no model fits')])
+def test_mistakes_are_sentences(planted, tmp_path, change, found):
+    with pytest.raises(UserError, match=found.replace('.', r'\.')): again(planted, tmp_path/'never', **change)
+    assert not (tmp_path/'never').exists()
+
+
+def test_a_leak_is_refused_before_anything_is_trained(planted, tmp_path):
+    corpus, store = planted
+    clips = corpus.clips.assign(subject='everyone')
+    with pytest.raises(UserError, match='everyone'): again((replace(corpus, clips=clips), store), tmp_path/'never', ['linear'])
+    assert not (tmp_path/'never').exists()
+
+
+def test_valence_and_arousal_by_frame(planted, tmp_path):
+    window = WindowSettings(level='frame', task='va', stride=60, eval_stride=60)
+    told = again(planted, tmp_path, ('visual', 'linear'), replace(BASE, window=window, train=replace(TRAIN, epochs=1)), seeds=1)
+    row = told['rows'][0]
+    assert main_score(row['scores']['all']) == 'ccc' and 'ccc' in told['rows'][1]['against']['all'] and 'accuracy' not in row['scores']['all']
+    assert 'ccc minus visual' in as_text(told) and 'CCC minus visual' in compare_page(tmp_path).read_text()
+
+
+# the command line
+
+def test_compare_on_the_command_line(tmp_path, capsys):
+    place = small_run()
+    argv = ['compare', '--corpus', str(place/'corpus'), '--cache', str(place/'cache'), '--models', 'linear', '--seeds', '1', '--out', str(tmp_path/'c'), '--train.device', 'cpu']
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert 'synthetic' in out and 'linear' in out and out.strip().endswith('compare.html') and (tmp_path/'c'/'compare.html').exists()
+    assert main([*argv[:6], 'lineal', *argv[7:]]) == 2 and "Did you mean 'linear'" in capsys.readouterr().err
+
+
+# papers
+
+@pytest.fixture(scope='module')
+def twins(tmp_path_factory):
+    root = tmp_path_factory.mktemp('twins')
+    corpus = load_corpus(small_run()/'corpus')
+    return {shape: write_twin(corpus, shape, root/shape, ()).root for shape in ('ravdess', 'affwild2')}
+
+
+SMALL = dict(
+    bicross=('affwild2', ['--models', 'bicross', '--options', 'dim', '16', 'heads', '2', 'tcn_levels', '2']),
+    avtca=('ravdess', ['--models', 'avtca-paper', '--options', 'dim', '16', '--settings.faces.detector', 'none']),
+    rcma=('affwild2', ['--models', 'rjcma-v4', '--options', 'hidden', '16', '--window.length', '60', '--window.stride', '60', '--window.eval-stride', '60']))
+
+
+def reproduce(name, twins, out, *more):
+    shape, own = SMALL[name]
+    return main(['reproduce', name, '--root', str(twins[shape]), '--encoders', 'tiny', '--seeds', '1', '--workers', '1', '--train.epochs', '1', '--train.device', 'cpu',
+                 '--cache', str(small_run()/'cache'), '--out', str(out), *own, *more])
+
+
+@pytest.fixture(scope='module')
+def reproduced(twins, tmp_path_factory):
+    "Each recipe, run once on its twin: exit status, what was printed, and the folder."
+    made = {}
+    def run(name):
+        if name not in made:
+            out, said = tmp_path_factory.mktemp(name)/'r', io.StringIO()
+            with redirect_stdout(said): status = reproduce(name, twins, out)
+            made[name] = status, said.getvalue(), out
+        return made[name]
+    return run
+
+
+@pytest.mark.parametrize('name', list(SMALL))
+def test_a_recipe_runs_on_a_twin(name, reproduced):
+    status, out, folder = reproduced(name)
+    told = read_json(folder/'reproduce.json')
+    assert status == 0 and out.index('Encoding:') < out.index('planted twin') and 'Training:' in out and 'planted twin' in told['warnings'][0]
+    landmarks = [l for l in LANDMARKS[name] if l.data in ('', told['data']) and l.beside in told['protocols']]
+    assert landmarks
+    for l in landmarks: # each published figure in its own column, beside its own protocol, with what it stands on
+        for score, value in l.scores.items():
+            row = next(r for r in told['table'] if r['protocol'] == l.beside and r['score'] == score)
+            assert f'{value:.4g}' in row['published'].split('; ') and l.on in row['stands_on'] and row['here'] not in ('', row['published'])
+    page = html.unescape((folder/'reproduce.html').read_text())
+    assert all(l.who in page and l.on in page for l in landmarks)
+
+
+def test_a_recipe_is_not_trained_twice(reproduced, twins):
+    folder = reproduced('avtca')[2]
+    before = stamps(folder/'random'/'expression') | stamps(folder/'speakers'/'expression')
+    assert before and reproduce('avtca', twins, folder) == 0 and read_json(folder/'reproduce.json')['trained'] == 0
+    assert before == stamps(folder/'random'/'expression') | stamps(folder/'speakers'/'expression')
+
+
+def test_random_as_the_paper_and_speakers_apart(reproduced):
+    folder = reproduced('avtca')[2]
+    split = {p: read_json(next((folder/p).glob('*/*/split.json'))) for p in ('random', 'speakers')}
+    meet = {p: set(s['train']['subjects']) & set(s['test']['subjects']) for p, s in split.items()}
+    assert meet['random'] and not meet['speakers']
+    told = read_json(folder/'reproduce.json')
+    assert 'both sides' in told['protocols']['random'] and {r['published'] for r in told['table'] if r['score'] == 'accuracy'} == {'0.9611', '0.6667; 0.8188'}
+
+
+def test_valence_and_arousal_apart_and_their_mean(reproduced):
+    folder = reproduced('rcma')[2]
+    told = read_json(folder/'reproduce.json')
+    found = told['rows'][0]['scores']
+    assert {p.name for p in (folder/'fold-0').iterdir()} == {'valence', 'arousal'}
+    assert found['ccc']['value'] == pytest.approx((found['ccc_valence']['value'] + found['ccc_arousal']['value'])/2)
+    hidden = [l for l in LANDMARKS['rcma'] if not l.beside]
+    assert hidden and all(f"{l.scores['ccc']:.4g}" not in json.dumps(told['table']) for l in hidden), 'a hidden test set stands beside nothing'
+
+
+def test_what_is_reported_chooses_nothing(twins):
+    "Official validation clips are reported; those to stop by come out of training, and share nobody with it."
+    asked = asked_for('bicross', twins['affwild2'])
+    corpus = read_data(asked)
+    clips = dealt(asked, corpus)['official'].clips
+    were = corpus.clips.set_index('clip_id').split
+    assert set(were[clips.clip_id[clips.split == 'test']]) == {'val'} and set(were[clips.clip_id[clips.split == 'val']]) == {'train'}
+    folds = dealt(asked_for('rcma', twins['affwild2'], data='affwild2-va', folds=(1, 2, 3, 4, 5)), corpus)
+    tested = [set(c.clips.clip_id[c.clips.split == 'test']) for c in folds.values()]
+    assert sum(map(len, tested)) == len(set().union(*tested)) == (were == 'train').sum()
+
+
+def test_dry_run_only_tells(twins, tmp_path, capsys):
+    assert reproduce('avtca', twins, tmp_path/'never', '--dry-run') == 0
+    out = capsys.readouterr().out
+    assert 'MB of disk' in out and 'at most 1 epochs' in out and not (tmp_path/'never').exists()
+
+
+def test_cost_grows_with_the_work(twins):
+    asked = asked_for('avtca', twins['ravdess'], encoders='pixels-48+mfcc', models=('avtca-paper',), seeds=1, options=dict(dim=16, width=.25), workers=1,
+                      settings=replace(PAPERS['avtca'].settings, frames=4), window=WindowSettings(4, 4))
+    corpus = read_data(asked)
+    few, many = (cost_of(replace(asked, seeds=s), corpus, dealt(asked, corpus)) for s in (1, 3))
+    assert many.runs == 3*few.runs == 6 and few.step_ms['avtca-paper'] > 0 and few.encoding.megabytes > 48*4*48*48*3/1e6, 'pixels are large'
+    per_run = lambda c: c.seconds/c.runs/c.step_ms['avtca-paper']
+    assert per_run(many) == pytest.approx(per_run(few))
+
+
+@pytest.mark.parametrize('argv,found', [(['bicross', '--root', 'nowhere'], 'no such file or folder'), (['avtca', '--root', '.', '--data', 'mosei'], 'expected ravdess or crema-d'),
+                                        (['avtca', '--root', '.', '--models', 'avtca'], 'no model called'), (['rcma', '--root', '.', '--options', 'visual.dim', '3'], 'MODEL.SETTING')])
+def test_a_wrong_question_is_answered_in_a_sentence(argv, found, capsys):
+    assert main(['reproduce', *argv]) == 2
+    err = capsys.readouterr().err
+    assert found in err and err.count('\n') == 1
