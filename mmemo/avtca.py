@@ -5,12 +5,11 @@
 # %% auto #0
 __all__ = ['CHOICES', 'PRESETS', 'FACE', 'VOICE', 'OTHER', 'NAMES', 'ENDS', 'AVTCAConfig', 'NormReLU', 'StepNorm', 'laid_out',
            'shorter', 'along', 'VoiceBlock', 'FaceBlock', 'Attention', 'weigh', 'Transformer', 'Regard', 'Middle',
-           'Ends', 'Shared', 'pooled', 'Given', 'Stems', 'merged', 'as_maps', 'AVTCA', 'scaled_streams', 'noise_for',
-           'dropped']
+           'Ends', 'Shared', 'pooled', 'Given', 'Stems', 'merged', 'as_maps', 'AVTCA']
 
 # %% ../nbs/33_avtca.ipynb #f4b105f9
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,7 @@ from .bicross import EmotionModel, Scale, to_frames
 from .core import UserError
 from .labels import TASKS
 from .pixels import FACES, EachFrame
-from .windows import Batch, Output, as_output, outputs_of, rows, without
+from .windows import Batch, Output, as_output, outputs_of
 
 # %% ../nbs/33_avtca.ipynb #a30e28f2
 @dataclass
@@ -358,26 +357,3 @@ class AVTCA(Stems):
         drawn += as_maps(new, there, time)
         logits = as_output(c.task, self.head(merged(c, h, there, time, frames, batch.grid)).float())
         return Output(c.task, logits, frames, batch.grid, None, drawn if maps else [])
-
-# %% ../nbs/33_avtca.ipynb #193b1d63
-def scaled_streams(batch:Batch) -> Batch:
-    "The voice times c, the face times 1 - c."
-    c = torch.randint(100, (len(batch),), device=batch.mask[VOICE].device) / 100
-    share = {VOICE: c, FACE: 1 - c}
-    return replace(batch, x={**batch.x, **{m: batch.x[m] * s.reshape(-1, *[1] * (batch.x[m].ndim - 1)) for m, s in share.items()}})
-
-def noise_for(batch:Batch, m:str) -> Batch: # the modality that is replaced
-    "Noise of the same mean and deviation in the place of a stream."
-    x = batch.x[m].float()
-    present = x[batch.mask[m]]
-    return replace(batch, x={**batch.x, m: torch.randn_like(x) * present.std() + present.mean()})
-
-def dropped(batch:Batch, how:str) -> Batch: # 'softhard' (four times the rows) or 'noise' (three times), labels and all
-    "A training batch with its copies that lack a stream, in part or altogether."
-    ways = dict(softhard=[scaled_streams, lambda b: without(b, VOICE), lambda b: without(b, FACE)],
-                noise=[lambda b: noise_for(b, VOICE), lambda b: noise_for(b, FACE)])
-    if how not in ways: raise UserError(f"modality dropout is '{how}'; expected {' or '.join(ways)}.")
-    parts = [batch, *(change(batch) for change in ways[how])]
-    every = rows(batch, torch.arange(len(batch)).repeat(len(parts)))
-    join = lambda name: {m: torch.cat([getattr(p, name)[m] for p in parts]) for m in getattr(batch, name)}
-    return replace(every, x=join('x'), mask=join('mask'))

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmemo.avtca import AVTCA, PRESETS, AVTCAConfig, Attention, Ends, Shared, dropped
+from mmemo.avtca import AVTCA, PRESETS, AVTCAConfig, Attention, Ends, Shared
 from mmemo.core import UserError
 from mmemo.labels import TASKS, task_space
 from mmemo.pixels import FACES, EachFrame, picture, turned
@@ -352,22 +352,6 @@ def test_learns_what_only_both_streams_tell():
         model.eval()
         assert (model(test).logits.argmax(1) == test.y).float().mean() > .95, name
         assert (model(without(test, 'visual')).logits.argmax(1) == test.y).float().mean() < .8
-
-
-def test_modality_dropout_as_released():
-    batch = make_batch()
-    four = dropped(batch, 'softhard')
-    assert len(four) == 16 and four.y.tolist() == batch.y.tolist() * 4 and four.clip_id == batch.clip_id * 4
-    assert torch.equal(four.x['audio'][:4], batch.x['audio'])
-    model = make_model('avtca-code').eval()
-    got = model(four).logits
-    assert apart(got[8:12], model(without(batch, 'audio')).logits) <= 1e-5 and apart(got[12:], model(without(batch, 'visual')).logits) <= 1e-5
-    noise = dropped(batch, 'noise')
-    assert len(noise) == 12 and torch.equal(noise.mask['audio'][4:8], batch.mask['audio'])
-    assert torch.equal(noise.x['visual'][4:8], batch.x['visual']) and apart(noise.x['audio'][4:8], batch.x['audio']) > .1
-    assert (noise.x['audio'][4:8].std() - batch.x['audio'].std()).abs() < .2
-    pixels = dropped(make_batch(2, 3, 20, side=48), 'softhard')
-    assert pixels.x['visual'].shape == (8, 3, 3, 48, 48)
 
 
 @pytest.mark.parametrize('name', VARIANTS)

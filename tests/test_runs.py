@@ -1,6 +1,6 @@
 """Evaluation against plain loops, and run folders: whole, repeatable, refused where they should be."""
 import json, os, shlex, signal, subprocess, sys, time, types
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mmemo.core import UserError, read_json
 from mmemo.faces import FaceSettings
 from mmemo.features import ExtractSettings
 from mmemo.manifest import Corpus
-from mmemo.models import available
+from mmemo.models import MODELS, available
 from mmemo.runs import FILES, RunConfig, command_for, config_from, load_run, own_settings, run_experiment
 from mmemo.training import TrainConfig
 from mmemo.windows import Output, Windows, WindowSettings
@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMES = ('Neutral', 'Anger', 'Disgust', 'Fear', 'Happiness', 'Sadness', 'Surprise', 'Other')
 
 
-def stand_in(n=120, seed=0, dims=(10, 9), steps=(20, 40), lengths=None):
-    "Clips whose class is written into both streams; frame labels with holes; valence and arousal."
+def stand_in(n=120, seed=0, dims=(10, 9), steps=(20, 40), lengths=None, words=False):
+    "Clips whose class is written into both streams, and into words where asked for; frame labels with holes; valence and arousal."
     rng, store = np.random.default_rng(seed), {}
     ids, labels = [f'c{i:03d}' for i in range(n)], np.arange(n) % 8
     long = lengths if lengths is not None else np.full(n, steps[0])
-    count = dict(visual=long, audio=long*steps[1]//steps[0])
-    for m, d in zip(count, dims):
+    count = dict(visual=long, audio=long*steps[1]//steps[0]) | (dict(text=np.maximum(long//4, 1)) if words else {})
+    for m, d in zip(count, (*dims, 8)):
         own = np.repeat(labels, count[m])
         x = rng.normal(size=(len(own), d)); x[:, :8] += 1.5*np.eye(8)[own]
         time_ = np.concatenate([(np.arange(k) + .5)/k*l/25 for k, l in zip(count[m], long)])
@@ -46,7 +46,8 @@ def stand_in(n=120, seed=0, dims=(10, 9), steps=(20, 40), lengths=None):
 
 
 def quick(model='bicross', level='clip', task='expression', train={}, **changes):
-    small = {} if model == 'linear' else dict(dim=16, heads=2, tcn_levels=2)
+    known = {f.name for f in fields(MODELS[model].config)}
+    small = {k: v for k, v in dict(dim=16, heads=2, tcn_levels=2, levels=2, length=20).items() if k in known}
     return RunConfig(**{**dict(model=model, corpus='stand-in', window=WindowSettings(length=20, stride=10, level=level, task=task, eval_stride=10), options=small,
                                train=TrainConfig(**{**dict(epochs=3, lr=5e-3, device='cpu', progress=False, lambda_text=0.), **train})), **changes})
 
@@ -216,7 +217,7 @@ def test_a_config_with_a_typing_error_is_refused(stored):
 
 @pytest.mark.parametrize('model', list(available().index))
 def test_every_model_makes_a_whole_run_and_loads_again(model, tmp_path):
-    corpus, store = stand_in()
+    corpus, store = stand_in(words=model == 'text')
     run = run_experiment(quick(model), corpus, store, tmp_path/'r')
     assert {p.name for p in (tmp_path/'r').iterdir()} == set(FILES) - {'report.html'}
     again = load_run(tmp_path/'r')
