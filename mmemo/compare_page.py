@@ -70,7 +70,7 @@ def framed(fig, low:float, high:float, models, below:str, said:str) -> go.Figure
     fig.add_annotation(x=.5, y=0, yshift=-34, xref='paper', yref='paper', yanchor='top', text=below, font_size=13)
     return titled(fig, said, 140 + 34*len(models), margin=dict(t=76, b=64, l=96, r=28))
 
-# %% ../nbs/65_compare_page.ipynb #44a67932
+# %% ../nbs/65_compare_page.ipynb #f4b55a3d
 def prettier(rows:list) -> list: # score names as one writes them
     return [{k.replace('macro_f1', pretty('macro_f1')).replace('ccc', 'CCC') if k.startswith(('macro_f1', 'ccc')) else k: v for k, v in r.items()} for r in rows]
 
@@ -78,7 +78,7 @@ def compare_body(told:dict) -> list: # pieces of HTML
     "A comparison's figures and tables."
     main = main_score(next(r['scores']['all'] for r in told['rows'] if 'scores' in r))
     parts = part_rows(told)
-    body = [figure_block(scores_figure(score_points(told)), 'scores')]
+    body = [figure_block(scores_figure(score_points(told), main), 'scores')]
     if any(r.get('against') for r in told['rows']): body.append(figure_block(differences_figure(told), 'differences'))
     body += [words('Scores and cost', 'h2'), table(prettier(main_rows(told)))]
     if len(parts[0]) > 2: body += [words(f'{pretty(main)} on each part of the clips', 'h2'), table(parts)]
