@@ -36,6 +36,7 @@ class Batch:
     clip_index: Tensor|None = None # (b,) row of the clip in the corpus
     frame: Tensor|None = None # (b, t) frame number on the visual grid, -1 beyond the end of the clip
     group: Tensor|None = None # (b,) code of the subject
+    shares: Tensor|None = None # (b, c) how many of the raters said each class, where they were asked; 0 where not
 
     @property
     def grid(self) -> Tensor: # (b, t) bool
@@ -362,6 +363,8 @@ class Windows:
         self.grid_frame = torch.arange(len(time)) - torch.from_numpy(np.repeat(offsets[:-1], np.diff(offsets)))
         if s.level == 'frame': *self.labels, self.grid_frame = _frame_targets(corpus, s, self.names[index], offsets, time, period)
         else: self.labels = targets(corpus.clips, s.task, corpus.space) if LABELS & set(corpus.clips) else (None, None)
+        shares = corpus.shares if (s.task, s.level) == ('expression', 'clip') else None
+        self.shares = None if shares is None else torch.from_numpy(shares) # (clips, c)
 
     def __len__(self): return len(self.clip_of)
     def __repr__(self): return f'Windows({len(self)} of {len(self.clip_of.unique())} clips, {self.settings}, dims={self.dims})'
@@ -388,7 +391,8 @@ def gather(w:Windows, idx) -> Batch: # window numbers (b,)
         y = torch.where(there if y.ndim == 2 else there[..., None], y, -1 if y.ndim == 2 else 0)
     elif y is not None: y, there = y[clip], there[clip]
     frame = torch.where(inside, w.grid_frame[row], -1)
-    return Batch(x, mask, time, y, there, w.names[clip.cpu().numpy()].tolist(), clip, frame, w.subject[clip])
+    shares = None if w.shares is None else w.shares[clip]
+    return Batch(x, mask, time, y, there, w.names[clip.cpu().numpy()].tolist(), clip, frame, w.subject[clip], shares)
 
 # %% ../nbs/22_windows.ipynb #68bb8723
 def batches(w:Windows,
@@ -406,6 +410,7 @@ def move(w:Windows, device) -> Windows:
     w.stretch = {m: tuple(v.to(device) for v in pair) for m, pair in w.stretch.items()}
     for name in ('clip_of', 'subject', 'grid_time', 'grid_frame'): setattr(w, name, getattr(w, name).to(device))
     w.labels = tuple(None if v is None else v.to(device) for v in w.labels)
+    w.shares = None if w.shares is None else w.shares.to(device)
     return w
 
 Windows.batches, Windows.to = batches, move

@@ -384,17 +384,18 @@ def test_half_precision(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', VARIANTS)
-@pytest.mark.parametrize('frontend', ['features', 'pixels'])
+@pytest.mark.parametrize('name, frontend', [('avtca-paper', 'features'), ('avtca-diagram', 'features'), ('avtca-code', 'features'), ('avtca-paper', 'pixels')])
 def test_compiles(name, frontend):
+    torch._dynamo.reset()
     side = 48 if frontend == 'pixels' else None
-    batch, other = make_batch(2, 6, 20, side=side), make_batch(3, 8, 31, side=side)
-    model = warm(make_model(name, frontend=frontend, width=.25, dims=dict(visual=side or 12, audio=10)), batch)
-    fast = torch.compile(model, backend='aot_eager')
-    with torch.no_grad():
-        for b in (batch, other): assert apart(fast(b).logits, model(b).logits) <= 1e-4
-    model.train(); fast(batch).logits.sum().backward()
-    assert all(p.grad is not None for p in model.parameters())
+    batch = make_batch(2, 5, 20, side=side)
+    model = warm(make_model(name, frontend=frontend, width=.25, dims=dict(visual=side or 12, audio=10), dropout=0., augment=False), batch).train()
+    plain = copy.deepcopy(model)
+    fast = torch.compile(model, backend='aot_eager', dynamic=False)
+    for m in (fast, plain): m(batch).logits.square().sum().backward()
+    for (n, p), q in zip(model.named_parameters(), plain.parameters()): assert torch.allclose(p.grad, q.grad, rtol=1e-3, atol=1e-3), n
+    for (n, u), v in zip(model.named_buffers(), plain.buffers()): assert torch.allclose(u.float(), v.float(), atol=1e-5), n # statistics follow as well
+    assert apart(model.eval()(batch).logits, plain.eval()(batch).logits) <= 1e-4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU on this machine')
