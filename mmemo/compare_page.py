@@ -74,7 +74,7 @@ def room_for(models) -> int: # pixels
     "Left margin in which the longest name fits."
     return max(84, 24 + 7*max(map(len, models)))
 
-# %% ../nbs/65_compare_page.ipynb #8ad3cde4
+# %% ../nbs/65_compare_page.ipynb #c0822654
 def prettier(rows:list) -> list: # score names as one writes them
     return [{k.replace('macro_f1', pretty('macro_f1')).replace('ccc', 'CCC') if k.startswith(('macro_f1', 'ccc')) else k: v for k, v in r.items()} for r in rows]
 
@@ -91,6 +91,7 @@ def compare_body(told:dict) -> list: # pieces of HTML
         body += [words('Clips that need both modalities', 'h2'), words('What each modality says alone is at chance here. A model that only adds the two can be no better than the prior, which log-loss shows.'), table(loss)]
     return [*body, words('What the figures stand on', 'h2'), *(words(s, cls='soft') for s in small_print(told))]
 
+# %% ../nbs/65_compare_page.ipynb #71a05744
 def compare_page(out) -> Path: # a folder with compare.json -> its compare.html
     "A comparison as one page."
     import html
