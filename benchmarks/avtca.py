@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 import tyro
 
+from mmemo.compare import pooled_over_seeds
 from mmemo.core import write_json
 from mmemo.evaluation import evaluate, paired_bootstrap, predict
 from mmemo.features import ExtractSettings, extract
@@ -77,10 +78,6 @@ def one(job:tuple) -> pd.DataFrame: # (settings, corpus, row, seed); in a proces
     return predict(model, part['test']).assign(seed=seed, row=row, minutes=minutes)
 
 
-def pooled_over_seeds(table:pd.DataFrame) -> pd.DataFrame: # a subject keeps its seeds together
-    return table.assign(clip_id=table.seed.astype(str) + '-' + table.clip_id)
-
-
 def main(s:Settings):
     start = time.perf_counter()
     corpus = make_planted(s.out/f'planted-{s.generator}', PlantedConfig(seed=s.generator))
@@ -88,9 +85,8 @@ def main(s:Settings):
     rows = list(ABLATION) if s.ablation else ['face and voice', 'voice only']
     jobs = [(s, corpus, row, seed) for row in rows for seed in s.seeds]
     with ProcessPoolExecutor(s.workers, get_context('spawn')) as pool: tables = pd.concat(pool.map(one, jobs), ignore_index=True)
-    found = {row: pooled_over_seeds(tables[tables.row == row]) for row in rows}
-    every = pd.concat([corpus.clips.assign(clip_id=f'{i}-' + corpus.clips.clip_id) for i in s.seeds], ignore_index=True)
-    scores = {row: evaluate(t, replace(corpus, clips=every, frames=None)) for row, t in found.items()}
+    pooled = {row: pooled_over_seeds({i: tables[(tables.row == row) & (tables.seed == i)] for i in s.seeds}, corpus) for row in rows}
+    found, scores = {row: t for row, (t, _) in pooled.items()}, {row: evaluate(t, every) for row, (t, every) in pooled.items()}
     told = {row: {k: v['accuracy' if k == 'xor' else 'macro_f1'] for k, v in sc.items()} for row, sc in scores.items()}
     gaps = {f'{rows[0]} minus {other}': {m: paired_bootstrap(found[rows[0]], found[other], m) for m in ('macro_f1', 'accuracy')} for other in rows[1:]}
     minutes = (time.perf_counter() - start) / 60

@@ -20,7 +20,6 @@ from mmemo.demo import as_text, printed, state_probes
 from mmemo.evaluation import evaluate
 from mmemo.features import extract
 from mmemo.floors import nuisance_curve
-from mmemo.manifest import Corpus
 from mmemo.planted import PlantedConfig, make_planted
 from mmemo.runs import RunConfig, run_experiment
 from mmemo.training import TrainConfig

@@ -9,7 +9,7 @@ the clip, so one step a clip: this tests fusion, not alignment in time. Five fol
 actors, four are set aside to find how long a schedule is best (its learning rate ends at 0); the models that are tested are then
 trained anew on all sixteen with that schedule, which is also how the linear model's penalty is found. Nothing is chosen on a test fold.
 """
-import json, sys, time
+import json, time
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path

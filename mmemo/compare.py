@@ -27,7 +27,7 @@ from .guard import guard
 from .labels import task_space
 from .models import MODELS, build
 from .objectives import Objective, loss_for
-from .runs import RunConfig, build_for, describe, options_of, run_experiment, shown, split_windows, warnings_for
+from .runs import RunConfig, build_for, describe, run_experiment, shown, split_windows, warnings_for
 from .training import TrainConfig, make_optimiser
 from .windows import Batch
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .compare import brief, loss_rows, main_rows, main_score, part_rows, small_print
+from .compare import loss_rows, main_rows, main_score, part_rows, small_print
 from .core import UserError, atomic_path, read_json
 from .plots import empty_figure, model_colour, pretty, scores_figure, titled
 from .report import figure_block, page, table, warning, words

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import UserError, read_json, write_json
+from .core import write_json
 from .features import extract
-from .floors import accuracy_over_subjects, state_probes
+from .floors import state_probes
 from .manifest import Corpus, check_disjoint
 from .planted import PlantedConfig, make_planted
 from .runs import RunConfig, run_experiment

@@ -12,7 +12,7 @@ __all__ = ['REACH', 'PIECE', 'JUMP', 'STEPS', 'WAVES', 'PIXELS', 'MOVES', 'MARGI
 # %% ../nbs/15_guard.ipynb #9ee71270
 import hashlib, os, time, warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np

@@ -19,7 +19,7 @@ import multiprocessing
 import numpy as np
 import pandas as pd
 
-from .core import UserError, read_json, rng_for, stable_hash, write_json
+from .core import UserError, read_json, rng_for, stable_hash
 from .labels import COLOURS, EXPRESSION8
 from .manifest import Corpus, load_corpus, save_corpus, check_manifest
 from .media import write_clip

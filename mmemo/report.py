@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .core import UserError, atomic_path, read_json
+from .core import atomic_path, read_json
 from .labels import TASKS
 from .metrics import EACH_EMOTION, HEADLINES, SHOWN
 from .plots import confusion_matrix, history_curves, pretty, scores_figure, untitled, value_scatter

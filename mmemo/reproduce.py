@@ -27,7 +27,7 @@ from .evaluation import evaluate
 from .faces import FaceSettings
 from .features import Estimate, ExtractSettings, Extraction, estimate, extract, jobs_of, lengths, open_encoders
 from .guard import check_leaks, deal_clips, group_twins, guard
-from .manifest import Corpus, folds_by_subject, load_corpus, split_by_subject
+from .manifest import Corpus, folds_by_subject, load_corpus
 from .models import MODELS, build
 from .runs import RunConfig, differing, options_of
 from .sources import with_text

@@ -12,7 +12,7 @@ __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differ
 
 # %% ../nbs/44_runs.ipynb #c9030685
 import json, re, shlex, time
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 import pandas as pd

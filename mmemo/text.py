@@ -13,7 +13,7 @@ __all__ = ['CHARACTERS', 'TEXT', 'RATE', 'Words', 'read_words', 'split_words', '
 # %% ../nbs/24_text.ipynb #f639a2fe
 import json, re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace

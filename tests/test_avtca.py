@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmemo.avtca import AVTCA, PRESETS, AVTCAConfig, Attention, Ends, Shared
+from mmemo.avtca import AVTCA, PRESETS, AVTCAConfig, Ends, Shared
 from mmemo.core import UserError
 from mmemo.labels import TASKS, task_space
 from mmemo.pixels import FACES, EachFrame, picture, turned

@@ -2,7 +2,6 @@
 import html, io, json, os, shutil
 from contextlib import redirect_stdout
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,6 @@ from mmemo.core import UserError, read_json
 from mmemo.evaluation import evaluate
 from mmemo.features import extract
 from mmemo.manifest import load_corpus
-from mmemo.models import MODELS
 from mmemo.reproduce import LANDMARKS, PAPERS, asked_for, cost_of, dealt, read_data
 from mmemo.runs import RunConfig
 from mmemo.training import TrainConfig

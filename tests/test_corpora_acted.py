@@ -1,5 +1,4 @@
 """RAVDESS and CREMA-D readers: one test a defect, each beside a naive reading of the same tree that gets it wrong."""
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -7,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from damage import damaged
 from mmemo.acted import (CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_SENTENCES, RAVDESS_FOLDS, ravdess_folds, ravdess_split,
                          read_cremad, read_ravdess)
 from mmemo.core import UserError, real_data, rng_for
@@ -553,15 +553,6 @@ def test_cremad_mistakes_are_one_sentence(tmp_path):
 
 # Damage to CREMA-D's tables
 
-def damaged(data:bytes, rng) -> bytes: # a few bytes flipped, or the end cut off, or a piece there twice
-    how, at = rng.integers(3), int(rng.integers(len(data)))
-    if how == 0:
-        out = bytearray(data)
-        for i in rng.integers(len(data), size=int(rng.integers(1, 9))): out[i] ^= 1 << int(rng.integers(8))
-        return bytes(out)
-    return data[:at] if how == 1 else data[:at] + data[max(0, at - int(rng.integers(1, 300))):]
-
-
 def lines_of(data:bytes, stem:str) -> list: return [l for l in data.split(b'\n') if stem.encode() in l]
 
 
@@ -580,7 +571,7 @@ def test_damaged_tables_never_crash_and_harm_only_their_own_rows(tmp_path):
     assert len(good) == len(stems) == 112
     for i in range(60):
         name = TABLES[i % 3]
-        bad = damaged(intact[name], rng_for('damage', i))
+        bad = damaged(intact[name], rng_for('damage', i), most=9, longest=300)
         (tmp_path/name).write_bytes(bad)
         corpus, report = read()                                                 # no damage to one table is an error
         (tmp_path/name).write_bytes(intact[name])

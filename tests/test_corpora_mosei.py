@@ -13,7 +13,7 @@ from mmemo.core import UserError, rng_for
 from mmemo.features import FeatureStore, extract, pack_tracks
 from mmemo.labels import MOSEI_EMOTIONS
 from mmemo.manifest import Report, check_disjoint, folds_by_subject
-from mmemo.mosei import convert_pickle, csd_words, load_mosei, mend, read_csd, read_folds, read_mosei
+from mmemo.mosei import convert_pickle, csd_words, load_mosei, mend, read_folds, read_mosei
 from mmemo.plainpickle import load_plain_pickle, unwrapped
 from mmemo.sentiment import (acc2, acc7, emotion_scores, mae, pearson_r, sentiment_f1, sentiment_scores, seven_classes,
                              weighted_accuracy)

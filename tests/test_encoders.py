@@ -1,6 +1,5 @@
 "Encoders at published sizes with random weights, every family of speech encoder, and the real Whisper where it is."
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest

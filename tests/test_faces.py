@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError, real_data
-from mmemo.faces import BoxFilter, FaceSettings, FaceTracker, detectors, face_chunks, square
+from mmemo.faces import FaceSettings, FaceTracker, detectors, face_chunks, square
 from mmemo.media import VideoReader, write_clip
 
 

@@ -9,7 +9,7 @@ import pytest
 import mmemo.features as features
 from mmemo.core import UserError, file_hash, stable_hash
 from mmemo.corpora import read_corpus
-from mmemo.encoders import VisualEncoder, load_speech, load_visual, write_random_speech, write_random_visual
+from mmemo.encoders import load_speech, load_visual, write_random_speech, write_random_visual
 from mmemo.faces import FaceSettings
 from mmemo.features import (ExtractSettings, Extraction, Track, cache_list, cache_prune, compact, extract, find_missing,
                             jobs_of, load_track, pack_tracks, read_ahead, save_track, track_bytes, tracks_from_table)

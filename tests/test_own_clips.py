@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from damage import damaged
 from mmemo.acted import read_ravdess
 from mmemo.affwild2 import find_tree
 from mmemo.core import UserError, rng_for
@@ -17,15 +18,6 @@ from mmemo.media import FILMS, SOUNDS, walk
 
 def put(root, *names, content=b'x'):
     for n in names: (p := Path(root)/n).parent.mkdir(parents=True, exist_ok=True); p.write_bytes(content)
-
-
-def damaged(data:bytes, rng) -> bytes: # a few bytes flipped, or the end cut off, or a piece there twice
-    how, at = rng.integers(3), int(rng.integers(len(data)))
-    if how == 0:
-        out = bytearray(data)
-        for i in rng.integers(len(data), size=int(rng.integers(1, 5))): out[i] ^= 1 << int(rng.integers(8))
-        return bytes(out)
-    return data[:at] if how == 1 else data[:at] + data[max(0, at - int(rng.integers(1, 200))):]
 
 
 def test_a_link_to_a_parent_ends(tmp_path):

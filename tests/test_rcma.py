@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from mmemo.core import UserError
 from mmemo.metrics import ccc
 from mmemo.objectives import ccc_loss
-from mmemo.rcma import PRESETS, PUBLISHED, RCMA, CodeBlock, PaperBlock, RCMAConfig, StepNorm
+from mmemo.rcma import PRESETS, PUBLISHED, RCMA, RCMAConfig, StepNorm
 from mmemo.windows import Batch, outputs_of, rows, without
 
 torch.set_num_threads(1)

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from mmemo import evaluation as E
-from mmemo import metrics as M
 from mmemo.core import UserError, read_json
 from mmemo.faces import FaceSettings
 from mmemo.features import ExtractSettings

@@ -1,5 +1,5 @@
 """Objectives and the loop: holes in labels, determinism, callbacks, early stopping, precision, convex models, speed."""
-import copy, json, os, subprocess, sys, time, types
+import copy, os, subprocess, sys, time, types
 from dataclasses import replace
 from pathlib import Path
 
