@@ -1,6 +1,7 @@
 """Real speech, real weights: our models on frozen Whisper features of RAVDESS, against a linear model, actors apart.
 
-    MMEMO_REAL_DATA=... python benchmarks/ravdess.py                 # the figures to quote; about an hour on two free cores
+    MMEMO_REAL_DATA=... python benchmarks/ravdess.py                 # System 1, the voice alone, the linear floor; about an hour on two free cores
+    MMEMO_REAL_DATA=... python benchmarks/ravdess.py --rows all      # every model that fits: all that need no words
     MMEMO_REAL_DATA=... python benchmarks/ravdess.py --seeds 0 --folds 0   # a look
     MMEMO_REAL_DATA=... python benchmarks/ravdess.py --inner         # settings compared on inner actors only; no test fold is touched
 
@@ -31,9 +32,10 @@ from mmemo.windows import Windows, WindowSettings
 FOLDS = (('01', '07', '13', '19'), ('02', '08', '14', '20'), ('03', '09', '15', '21'), ('04', '10', '16', '23'), ('06', '11', '18', '24'))
 BOTH = ('visual', 'audio')
 INPUTS = {'audio': ('audio', ('audio',)), 'both': ('bicross', BOTH), 'linear audio': ('linear', ('audio',)), 'linear both': ('linear', BOTH)}
-OTHERS = ('early', 'late', 'tfn', 'lmf', 'mult', 'avtca-paper', 'avtca-diagram', 'avtca-code', 'rcma-v1', 'rjcma-v4') # --rows early late ...
-INPUTS.update({name: (name, BOTH) for name in OTHERS})
-MAIN = tuple(n for n in INPUTS if n not in OTHERS)
+OTHERS = ('early', 'late', 'tfn', 'lmf', 'mult', 'avtca-paper', 'avtca-diagram', 'avtca-code', 'rcma-v1', 'rjcma-v4', 'rjcma-code',
+          'bicross-sequential', 'bicross-diagram') # --rows visual early late ..., or all
+INPUTS.update({'visual': ('visual', ('visual',)), 'linear visual': ('linear', ('visual',))} | {name: (name, BOTH) for name in OTHERS})
+MAIN = ('audio', 'both', 'linear audio', 'linear both')
 METRICS = ('accuracy', 'uar', 'macro_f1')
 
 
@@ -41,7 +43,7 @@ METRICS = ('accuracy', 'uar', 'macro_f1')
 class Settings:
     seeds: tuple[int, ...] = (0, 1, 2)
     folds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    rows: tuple[str, ...] = MAIN # which of INPUTS to train
+    rows: tuple[str, ...] = MAIN # which of INPUTS to train; `all` for every model that fits
     cache: Path | None = None # where features are kept; default: mmemo's own cache
     rate: int = 10 # steps a second that the models see; Whisper's 50 are averaged in fives, which costs no accuracy and saves four fifths of the time
     threads: int = 1
@@ -104,7 +106,8 @@ def windows_for(corpus, packs, modalities, split):
 def fresh(s:Settings, name:str, dims:dict, seed:int):
     "A new model; where its front end may be pixels, features are what it is given."
     model_name, modalities = INPUTS[name]
-    options = dict(modalities=modalities) if model_name == 'linear' else dict(frontend='features') if 'avtca' in name else json.loads(s.model)
+    if model_name == 'linear': options = dict(modalities=modalities)
+    else: options = dict(frontend='features') if 'avtca' in name else dict(length=1) if name == 'rjcma-code' else json.loads(s.model) # one step of action units
     seed_everything(seed)
     return build(model_name, dims, RAVDESS8.n, **options)
 
@@ -132,6 +135,7 @@ def main(s:Settings):
     if root is None:
         print('MMEMO_REAL_DATA is not set to a folder; this benchmark needs RAVDESS speech and the Whisper encoder there. Nothing was run.')
         return
+    if s.rows == ('all',): s = replace(s, rows=tuple(INPUTS))
     torch.set_num_threads(s.threads)
     corpus, store, packs = prepared(s, root)
     start, found, inners = time.perf_counter(), {n: [] for n in s.rows}, {n: [] for n in s.rows}
@@ -179,13 +183,13 @@ def report(s:Settings, found:dict, corpus:Corpus, seconds:float):
     shown = [{'model': r['model'], 'metric': r['metric'], **{f'fold {k}': v for k, v in zip(s.folds, r['folds'])}, 'mean': r['mean'],
               'low': r['ci95'][0], 'high': r['ci95'][1]} for r in rows]
     print(pd.DataFrame(shown).round(3).to_string(index=False))
-    pairs = [('audio', 'linear audio'), ('both', 'linear both'), ('both', 'audio'), *((n, o) for n in OTHERS for o in ('linear both', 'both'))]
+    pairs = [('audio', 'linear audio'), ('visual', 'linear visual'), ('both', 'linear both'), ('both', 'audio'), *((n, o) for n in OTHERS for o in ('linear both', 'both'))]
     for ours, other in pairs:
         if not {ours, other} <= tables.keys(): continue
         a, b = (all_seeds(tables[n], s.seeds) for n in (ours, other))
         gaps += [dict(ours=ours, against=other, **paired_bootstrap(a, b, m)) for m in METRICS]
     for g in gaps: print(f"{g['ours']} minus {g['against']}, {g['metric']}: {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]")
-    write_json(s.out, dict(date=str(date.today()), command='python benchmarks/ravdess.py', rows=rows, gaps=gaps, seeds=s.seeds, clips=len(corpus), actors=corpus.clips.subject.nunique(),
+    write_json(s.out, dict(date=str(date.today()), command='python benchmarks/ravdess.py' + (' --rows all' if s.rows == tuple(INPUTS) else '' if s.rows == MAIN else f' --rows {" ".join(s.rows)}'), rows=rows, gaps=gaps, seeds=s.seeds, clips=len(corpus), actors=corpus.clips.subject.nunique(),
                            rate=s.rate, model=json.loads(s.model), lengths=s.lengths, train=s.train, minutes=round(seconds / 60, 1)))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .core import UserError, atomic_path, pick_device, read_json, to_jsonable, write_json
+from .core import UserError, atomic_path, keep_memory, pick_device, read_json, to_jsonable, write_json
 from .evaluation import classes_of, evaluate, paired_bootstrap, subsets_of
 from .features import FeatureStore
 from .guard import guard
@@ -184,6 +184,7 @@ def measure_step(model, batch:Batch, config:TrainConfig|None=None, repeats:int=7
             if device.type == 'cuda': torch.cuda.synchronize(device)
             took.append(time.perf_counter() - start)
         return float(np.median(took[2:]))*1e3
+    if device.type == 'cpu': keep_memory()
     model.eval()
     with torch.inference_mode(): forward_ms = timed(forward)
     model.train()

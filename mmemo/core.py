@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UserError', 'Registry', 'seed_everything', 'rng_for', 'to_jsonable', 'stable_hash', 'file_hash', 'atomic_path',
-           'write_json', 'read_json', 'data_dir', 'default_cache', 'real_data', 'pick_device']
+           'write_json', 'read_json', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, hashlib, json, os, random, sys, tempfile
@@ -127,3 +127,13 @@ def pick_device(name:str='auto'): # 'auto' takes the GPU where there is one
     if name.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f"device '{name}' was asked for, but torch finds no GPU here; use 'cpu' or 'auto'.")
     return torch.device(name)
+
+# %% ../nbs/00_core.ipynb #4fe3112b
+def keep_memory() -> bool: # False where the C library is another one, and nothing changed
+    "Let this process keep what it frees (up to 2 GB at the end of its heap), so that tensors of a step are not mapped anew at the next."
+    import ctypes
+    try: mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError): return False # macOS, Windows, musl
+    trim, ahead, mapped = -1, -2, -3 # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
+    large = mallopt(mapped, 2**30) or mallopt(mapped, 2**25) # older ones allow 32 MB
+    return bool(large and mallopt(trim, 2**31 - 1) and mallopt(ahead, 2**26))

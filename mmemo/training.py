@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn, Tensor
 
-from .core import Registry, UserError, pick_device, seed_everything
+from .core import Registry, UserError, keep_memory, pick_device, seed_everything
 from .labels import task_space
 from .metrics import HEADLINES, SCORES, SHOWN, task_sums
 from .objectives import Objective, TextGuide, class_weights, count_labels, loss_for, presence_weights
@@ -256,6 +256,7 @@ def make_accelerator(config:TrainConfig):
     spread = torch.distributed.is_available() and torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not spread)
     device = pick_device(config.device)
+    if device.type == 'cpu': keep_memory()
     name = ('bf16' if device.type == 'cuda' else 'fp32') if config.precision == 'auto' else config.precision
     return Accelerator(cpu=device.type == 'cpu', mixed_precision='no' if name == 'fp32' else name,
                        gradient_accumulation_steps=config.accumulate)
