@@ -9,7 +9,8 @@ from dataclasses import asdict, replace
 from mmemo.core import UserError
 from mmemo.metrics import ccc
 from mmemo.objectives import ccc_loss
-from mmemo.rcma import PRESETS, PUBLISHED, RCMA, RCMAConfig, StepNorm
+from mmemo.norm import StepNorm
+from mmemo.rcma import PRESETS, PUBLISHED, RCMA, RCMAConfig
 from mmemo.windows import Batch, outputs_of, rows, without
 
 torch.set_num_threads(1)
@@ -243,7 +244,7 @@ def test_ccc_loss_on_padded_input_is_that_of_the_cut_input(modalities, training,
 
 def test_batch_norm_sees_no_padding():
     x, mask = torch.randn(5, 12, 4) * 3 + 2, torch.arange(12) < torch.tensor([12, 9, 1, 5, 0])[:, None]
-    ours, torchs = StepNorm(4, 'batch'), torch.nn.BatchNorm1d(4)
+    ours, torchs = StepNorm(4), torch.nn.BatchNorm1d(4)
     for shift in (0, 4):  # two batches, for the running statistics
         got, want = ours(torch.where(mask[..., None], x + shift, 1e3), mask), torchs((x + shift)[mask])
         assert (got[mask] - want).abs().max() < 1e-4
