@@ -151,6 +151,7 @@ def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, 
         raise UserError(f"model '{config.model}' reads {gone[0]}, but the features are {have} only; choose another model.")
     dims = {**{m: 1 for m in ('visual', 'audio') if m not in wanted}, **windows.dims} # what is not read needs no width
     if anchors is not None: options = dict(text_dim=int(anchors.shape[1])) | options
+    if 'length' in {f.name for f in fields(MODELS[config.model].config)}: options = dict(length=s.length) | options # layers along time fit the windows
     seed_everything(config.seed)
     return build(config.model, dims=dims, n_classes=outputs_of(s.task, labels.n), task=s.task, level=s.level, **options)
 

@@ -148,3 +148,14 @@ def test_classes_are_refused_where_there_are_none(twin, tmp_path):
     assert not (tmp_path/'run').exists()
     with pytest.raises(UserError, match="needs a column 'sentiment'"):
         run_experiment(replace(config, window=WindowSettings(length=24, task='sentiment')), *planted(), tmp_path/'run')
+
+
+def test_layers_along_time_fit_the_windows():
+    "A model for one length takes the windows' own, unless another is asked for."
+    corpus, store = planted()
+    settings = WindowSettings(length=24, stride=24, level='clip')
+    windows = Windows(corpus, store, settings, 'train')
+    own = lambda **o: build_for(RunConfig('rjcma-code', window=settings, options=o), windows)
+    assert own().fixed_length == 24
+    assert own()(windows.gather([0, 1])).logits.shape[0] == 2
+    with pytest.raises(UserError, match='windows of 30 frames, and got 24'): own(length=30)(windows.gather([0, 1]))
