@@ -1,7 +1,7 @@
 """Real speech, real weights: our models on frozen Whisper features of RAVDESS, against a linear model, actors apart.
 
     MMEMO_REAL_DATA=... python benchmarks/ravdess.py                 # System 1, the voice alone, the linear floor; about an hour on two free cores
-    MMEMO_REAL_DATA=... python benchmarks/ravdess.py --rows all      # every model that fits: all that need no words
+    MMEMO_REAL_DATA=... python benchmarks/ravdess.py --rows all --seeds 0 --lengths 10   # every model that fits (all that need no words), a schedule of ten epochs for each
     MMEMO_REAL_DATA=... python benchmarks/ravdess.py --seeds 0 --folds 0   # a look
     MMEMO_REAL_DATA=... python benchmarks/ravdess.py --inner         # settings compared on inner actors only; no test fold is touched
 
@@ -48,7 +48,7 @@ class Settings:
     rate: int = 10 # steps a second that the models see; Whisper's 50 are averaged in fives, which costs no accuracy and saves four fifths of the time
     threads: int = 1
     keep: Path = Path('runs/ravdess') # predictions of each training, so that a run that was cut short goes on
-    out: Path = Path('benchmarks/results/ravdess.json')
+    out: Path | None = None # default: benchmarks/results/ravdess.json, or ravdess-models.json for `--rows all`
     inner: bool = False # only say how well the inner actors are predicted
     model: str = '{}' # JSON: settings of our models, for comparisons with --inner
     lengths: tuple[int, ...] = (10, 20) # epochs of a schedule, chosen on the inner actors
@@ -113,7 +113,8 @@ def fresh(s:Settings, name:str, dims:dict, seed:int):
 
 
 def chosen_length(s:Settings, name:str, corpus:Corpus, packs:dict) -> tuple: # epochs, last record on the inner actors
-    "The schedule that serves the inner actors best, judged by its last weights; the shortest of equals."
+    "The schedule that serves the inner actors best, judged by its last weights; the shortest of equals. Of one there is nothing to choose."
+    if len(s.lengths) == 1 and not s.inner: return s.lengths[0], dict(val_accuracy=float('nan'))
     part = {k: windows_for(corpus, packs, INPUTS[name][1], k) for k in ('train', 'val')}
     def last(epochs): return train(fresh(s, name, part['train'].dims, 0), part['train'], part['val'], replace(s.train, seed=0, epochs=epochs))[-1]
     ends = {n: last(n) for n in (s.lengths if 'linear' not in name else s.lengths[:1])}
@@ -147,12 +148,12 @@ def main(s:Settings):
                 return pd.DataFrame([dict(epochs=epochs, accuracy=inner['val_accuracy'])])
             inner = kept(s, name, fold, 'inner', choose).iloc[0]
             inners[name].append(inner.accuracy)
-            print(f'fold {fold} {name:12} inner {inner.accuracy:.3f} after {inner.epochs:.0f} epochs', flush=True)
+            print(f'fold {fold} {name:12} ' + ('' if np.isnan(inner.accuracy) else f'inner {inner.accuracy:.3f} after ') + f'{inner.epochs:.0f} epochs', flush=True)
             for seed in (() if s.inner else s.seeds if 'linear' not in name else s.seeds[:1]): # a convex model has no seed
                 pred = kept(s, name, fold, seed, lambda: tested(s, name, parted, packs, seed, int(inner.epochs)))
                 found[name].append(pred.assign(fold=fold, seed=seed))
                 print(f'fold {fold} {name:12} seed {seed}', ', '.join(f'{m} {score(pred, m):.3f}' for m in METRICS), flush=True)
-    for name in s.rows: print(f'{name:12} inner accuracy, mean: {np.mean(inners[name]):.4f}')
+    for name in s.rows if len(s.lengths) > 1 or s.inner else (): print(f'{name:12} inner accuracy, mean: {np.mean(inners[name]):.4f}')
     if not s.inner: report(s, found, corpus, time.perf_counter() - start)
 
 
@@ -189,8 +190,11 @@ def report(s:Settings, found:dict, corpus:Corpus, seconds:float):
         a, b = (all_seeds(tables[n], s.seeds) for n in (ours, other))
         gaps += [dict(ours=ours, against=other, **paired_bootstrap(a, b, m)) for m in METRICS]
     for g in gaps: print(f"{g['ours']} minus {g['against']}, {g['metric']}: {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]")
-    write_json(s.out, dict(date=str(date.today()), command='python benchmarks/ravdess.py' + (' --rows all' if s.rows == tuple(INPUTS) else '' if s.rows == MAIN else f' --rows {" ".join(s.rows)}'), rows=rows, gaps=gaps, seeds=s.seeds, clips=len(corpus), actors=corpus.clips.subject.nunique(),
-                           rate=s.rate, model=json.loads(s.model), lengths=s.lengths, train=s.train, minutes=round(seconds / 60, 1)))
+    every, join = s.rows == tuple(INPUTS), lambda v: ' '.join(map(str, v))
+    asked = f' --rows all --seeds {join(s.seeds)} --lengths {join(s.lengths)}' if every else '' if s.rows == MAIN else f' --rows {join(s.rows)}'
+    write_json(s.out or Path('benchmarks/results')/f"ravdess{'-models' if every else ''}.json",
+               dict(date=str(date.today()), command='python benchmarks/ravdess.py' + asked, rows=rows, gaps=gaps, seeds=s.seeds, clips=len(corpus), actors=corpus.clips.subject.nunique(),
+                    rate=s.rate, model=json.loads(s.model), lengths=s.lengths, train=s.train, minutes=round(seconds / 60, 1)))
 
 
 if __name__ == '__main__':
