@@ -3,8 +3,9 @@
     python benchmarks/avtca.py                  # three seeds from pixels, 15 frames of 112 px; about 20 minutes on two cores
     python benchmarks/avtca.py --ablation       # intermediate only, cross only, both: on cached tracks of the tiny encoders
 
-Everything here is synthetic. Voices come as ten MFCC, as in the released code; the visual front end learns from nothing, so widths are
-a quarter of the published ones.
+Everything here is synthetic. Voices come as ten MFCC, as in the released code. The release starts its visual front end from a network trained on single
+pictures of faces (AffectNet); so does this: on drawn frames, labelled with emotion and action units, of people that no corpus has. From nothing, on the
+corpus's 496 clips alone, it learns to know people by heart and spoils what the voice says (`--no-pretrained`). Widths are half of the chosen ones.
 """
 import json, time
 from concurrent.futures import ProcessPoolExecutor
@@ -17,14 +18,17 @@ import numpy as np
 import pandas as pd
 import torch
 import tyro
+from safetensors.torch import load_file
 
 from mmemo.compare import pooled_over_seeds
-from mmemo.core import write_json
+from mmemo.core import keep_memory, rng_for, stable_hash, write_json
 from mmemo.evaluation import evaluate, paired_bootstrap, predict
 from mmemo.features import ExtractSettings, extract
 from mmemo.models import build
+from mmemo.pixels import EachFrame, picture
 from mmemo.planted import PlantedConfig, make_planted
-from mmemo.runs import shown
+from mmemo.runs import save_weights, shown
+from mmemo.tiny import VALUES, FacePlan, family_loss, fit, nudge, render_faces
 from mmemo.training import TrainConfig, train
 from mmemo.windows import Windows, WindowSettings
 
@@ -34,12 +38,14 @@ ABLATION = {'both': {}, 'intermediate only': dict(final='none'), 'cross only': d
 @dataclass
 class Settings:
     out: Path = Path('runs/avtca') # corpus and results
-    generator: int = 41 # seed of the corpus; not used while anything was built
+    generator: int = 43 # seed of the corpus; not used while anything was built (41: the ablation's, and a first try from nothing)
     seeds: tuple[int, ...] = (0, 1, 2)
     ablation: bool = False # the ablation table instead
     side: int = 112 # pixels
     workers: int = 2 # trainings at once, one thread each
-    model: str = '{"width": 0.25}' # JSON: settings of the model from pixels
+    model: str = '{"width": 0.5}' # JSON: settings of the model from pixels
+    pretrained: bool = True # the front end starts from single drawn frames
+    faces: FacePlan = field(default_factory=lambda: FacePlan(subjects=240, scenes=8, passes=4)) # which ones
     results: Path = Path('benchmarks/results')
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=24, batch=16, lr=1e-3, patience=0, lambda_text=0., progress=False))
 
@@ -54,6 +60,26 @@ def features(s:Settings, corpus):
     "Fifteen frames of pixels over the clip, and MFCC; or the tiny encoders' tracks."
     if s.ablation: return extract(corpus, 'tiny', 'tiny', progress=False)
     return extract(corpus, f'pixels-{s.side}', 'mfcc', settings=ExtractSettings(frames=15), progress=False)
+
+
+def front_end(s:Settings) -> Path:
+    "Weights that the front end starts with: trained on single frames of people who are in no corpus."
+    width = json.loads(s.model).get('width', 1.)
+    path = s.out/f'face-{s.side}-{width}-{stable_hash(s.faces)[:8]}.safetensors'
+    if path.exists(): return path
+    keep_memory(); torch.manual_seed(s.faces.seed)
+    pictures, facts = render_faces(s.faces, s.side)
+    eyes, rng = EachFrame('paper', width), rng_for('avtca-face', s.faces.seed)
+    learner = torch.nn.ModuleDict(dict(face=eyes.face, head=torch.nn.Linear(eyes.dim, len(VALUES)))).train()
+    each = len(pictures)//s.faces.batch # steps of a pass
+    def losses():
+        for _ in range(s.faces.passes):
+            for at in torch.from_numpy(rng.permutation(len(pictures)))[:each*s.faces.batch].split(s.faces.batch):
+                yield family_loss(learner['head'](learner['face'](picture(nudge(pictures[at], rng)))), facts[at])
+    found = fit(learner, losses(), each*s.faces.passes, 3e-3, label='front end, on single frames')
+    print(f'front end: {len(pictures):,} frames, {s.faces.passes} passes, loss {np.mean(found[:20]):.2f} to {np.mean(found[-20:]):.2f}', flush=True)
+    save_weights(eyes, path)
+    return path
 
 
 def packs_for(row:str, store) -> dict:
@@ -71,6 +97,7 @@ def one(job:tuple) -> pd.DataFrame: # (settings, corpus, row, seed); in a proces
     part = {k: Windows(corpus, packs, WindowSettings(), k) for k in ('train', 'val', 'test')}
     torch.manual_seed(seed)
     model = build('avtca-paper', part['train'].dims, corpus.labels.n, **settings_of(row, s))
+    if model.eyes and s.pretrained: model.eyes.load_state_dict(load_file(front_end(s)))
     start = time.perf_counter()
     history = train(model, part['train'], part['val'], replace(s.train, seed=seed))
     minutes = (time.perf_counter() - start) / 60
@@ -82,6 +109,7 @@ def main(s:Settings):
     start = time.perf_counter()
     corpus = make_planted(s.out/f'planted-{s.generator}', PlantedConfig(seed=s.generator))
     features(s, corpus)
+    if s.pretrained and not s.ablation: front_end(s)
     rows = list(ABLATION) if s.ablation else ['face and voice', 'voice only']
     jobs = [(s, corpus, row, seed) for row in rows for seed in s.seeds]
     with ProcessPoolExecutor(s.workers, get_context('spawn')) as pool: tables = pd.concat(pool.map(one, jobs), ignore_index=True)
@@ -94,7 +122,7 @@ def main(s:Settings):
     print(pd.DataFrame({row: {k: shown(v) for k, v in parts.items()} for row, parts in told.items()}).T.to_string())
     for name, gap in gaps.items(): print(name, *(f"{m} {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]" for m, g in gap.items()))
     write_json(s.results/f"avtca-{'ablation' if s.ablation else 'pixels'}.json", dict(synthetic=True, date=str(date.today()), rows=told, gaps=gaps, minutes=round(minutes, 1),
-               command='python benchmarks/avtca.py' + ' --ablation' * s.ablation, generator=s.generator, seeds=s.seeds, model=json.loads(s.model), train=s.train))
+               command=f'python benchmarks/avtca.py --generator {s.generator}' + ' --ablation' * s.ablation, pretrained=s.pretrained and not s.ablation, generator=s.generator, seeds=s.seeds, model=json.loads(s.model), train=s.train))
 
 
 if __name__ == '__main__':
