@@ -9,7 +9,7 @@ __all__ = ['PIECE', 'SEGMENT', 'LINES', 'SOUND_RATE', 'RECIPE', 'SPEAKER', 'HEAD
            'missing', 'load', 'player_for', 'player_html']
 
 # %% ../nbs/70_player.ipynb #587ee700
-import base64, json
+import base64, json, threading
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -34,6 +34,7 @@ SEGMENT = 10. # seconds
 LINES = 360 # at most
 SOUND_RATE = 44_100
 RECIPE = 1 # counts up when the bytes of a segment change
+_ONE = threading.Lock() # messages of a widget may come on a thread of their own; a decoder serves one at a time
 
 @lru_cache(maxsize=256)
 def _hash_at(path:str, size:int, changed:int) -> str: # the file as it was then
@@ -131,7 +132,7 @@ def film_file(self:ClipFilm, i:int) -> Path: # number of a segment
     if place.exists(): return place
     if not 0 <= i < len(self.segments): raise UserError(f'{self.path.name}: there is no segment {i} in {len(self.segments)}.')
     span, flags = self.segments[i], '+frag_keyframe+empty_moov+default_base_moof'
-    with atomic_path(place) as tmp, av.open(str(tmp), 'w', format='mp4', options=dict(movflags=flags, fflags='+bitexact')) as c:
+    with _ONE, atomic_path(place) as tmp, av.open(str(tmp), 'w', format='mp4', options=dict(movflags=flags, fflags='+bitexact')) as c:
         tracks = [make(c, self, *span) for make, there in ((_picture_track, self.video), (_sound_track, self.audio)) if there]
         found = [p for packets in tracks for p in packets()]
         for p in sorted(found, key=lambda p: p.dts*p.time_base): c.mux(p)

@@ -3,7 +3,7 @@
 // holds what moves (playhead, selection, hover). The film comes from the kernel in pieces, each asked for after the last.
 
 const GAP = 9, LEFT = 50, RIGHT = 96, AHEAD = 30; // px, px, px, seconds of film to fetch before they are needed
-const HEIGHTS = { map: 250, sound: 58, words: 22, label: 22, curve: 112, axis: 40 };
+const HEIGHTS = { map: 250, sound: 58, words: 22, label: 22, curve: 112, axis: 34 };
 const SPEAKER = { visual: "face", audio: "voice", text: "words" };
 const MODALITY = { visual: "#334E8C", audio: "#B3541E", text: "#4B7F52" };
 const SCALES = {
@@ -21,13 +21,13 @@ const STYLE = `
 .mmemo-player:focus-visible{border-color:var(--jp-brand-color1,#334E8C)}
 .mmemo-player *{box-sizing:border-box}
 .mm-facts,.mm-choose,.mm-play{display:flex;flex-wrap:wrap;align-items:center;gap:4px 10px;min-height:28px}
-.mm-facts>span+span::before{content:"·";padding-right:10px;color:var(--jp-ui-font-color2,var(--mm-soft))}
+.mm-facts>span:not(:last-child)::after{content:"·";padding-left:10px;color:var(--jp-ui-font-color2,var(--mm-soft))}
 .mm-facts b{font-weight:600}.mm-wrong{outline:1px solid currentColor;padding:0 5px}
 .mm-chip{display:inline-block;width:9px;height:9px;margin-right:5px;border-radius:1px}
 .mm-choose{margin-bottom:4px}.mm-choose b{font-weight:600}.mm-soft{color:var(--jp-ui-font-color2,var(--mm-soft));font-size:12px}
 .mm-body{display:grid;grid-template-columns:var(--mm-left,220px) minmax(0,1fr);column-gap:6px}
 .mm-side{position:relative}.mm-name{position:absolute;right:0;text-align:right;font-size:12px;line-height:16px;color:var(--jp-ui-font-color2,var(--mm-soft));transform:translateY(-50%)}
-.mm-screen{position:absolute;left:0;right:0;top:0;display:flex;align-items:flex-start;justify-content:center;overflow:hidden}
+.mm-screen{position:absolute;left:0;top:0;z-index:2;display:flex;align-items:flex-start;justify-content:center;overflow:hidden}
 .mm-screen video{width:100%;height:100%;object-fit:contain;object-position:top left;border-radius:2px;cursor:pointer;display:block}
 .mm-word{padding:10px 12px;font-size:12px;line-height:1.45;color:var(--jp-ui-font-color2,var(--mm-soft));border:1px dashed var(--jp-border-color2,var(--mm-line));border-radius:3px;width:100%}
 .mm-stage{position:relative;overflow:hidden;touch-action:none}.mm-stage canvas{position:absolute;left:0;top:0;width:100%;height:100%}
@@ -267,12 +267,13 @@ function render({ model, el }) {
     if (dead) return;
     const w = root.clientWidth - 22;
     if (w < 60) return;
-    const left = Math.round(clamp(w * 0.21, 112, 240));
+    const narrow = w < 640, left = narrow ? 66 : Math.round(clamp(w * 0.21, 112, 240)); // where it is narrow the film stands above the map
     body.style.setProperty("--mm-left", `${left}px`);
     const h = { ...HEIGHTS, map: map ? (map.names ? 40 + 44 * map.names.length : w < 760 ? 216 : HEIGHTS.map) : 96 };
-    if (get("media")?.video && !map) h.map = Math.min(left, 170);
+    if (get("media")?.video && !map && !narrow) h.map = Math.min(left, 170);
     if (!data.wave) h.sound = 34;
-    let y = 4;
+    const shown = get("media")?.video && !said, above = narrow ? (shown ? 170 : 44) : 0;
+    let y = 4 + above;
     rows = {};
     for (const k of ["map", "sound", "words", "label", "curve", "axis"]) {
       rows[k] = [y, h[k]];
@@ -280,12 +281,13 @@ function render({ model, el }) {
     }
     size = { w: w - left - 6, h: y };
     side.style.height = stage.style.height = `${y}px`;
-    screen.style.height = `${h.map}px`;
-    screen.style.top = `${rows.map[0]}px`;
+    screen.style.height = `${narrow ? above - 8 : h.map}px`;
+    screen.style.width = `${narrow ? w : left}px`;
+    screen.style.top = `${narrow ? 4 : rows.map[0]}px`;
     for (const [k, node] of Object.entries(names)) node.style.top = `${rows[k][0] + rows[k][1] / 2}px`;
-    names.sound.textContent = "voice"; names.words.textContent = data.words && !data.words_timed ? "words (times guessed)" : "words";
+    names.sound.textContent = "voice"; names.words.textContent = data.words?.length && !data.words_timed && !narrow ? "words (times guessed)" : "words";
     names.label.textContent = "label"; names.curve.textContent = data.curve?.kind === "value" ? "value" : "p(class)";
-    if (data.curve?.window) { make("br", "", names.curve); names.curve.append(`windows of ${data.curve.window.toFixed(1)} s`); }
+    if (data.curve?.window && !narrow) { make("br", "", names.curve); names.curve.append(`windows of ${data.curve.window.toFixed(1)} s`); }
     const media = get("media") ?? {};
     video.style.display = media.video && !said ? "" : "none";
     word.textContent = said || media.why || (media.video ? "" : "There is no film to show.");
@@ -321,15 +323,15 @@ function render({ model, el }) {
     if (!data.wave) sentence(g, says.sound ?? "This clip has no sound track; only the face speaks here.", rows.sound);
     else if (get("sound") === "spectrogram" && data.spectrum) drawSpectrum(g);
     else drawWave(g);
-    if (data.words?.length) drawSpans(g, rows.words, data.words.map(([t, a, b]) => ({ text: t, a, b })), false);
+    if (data.words?.length) drawSpans(g, rows.words, data.words.map(([t, a, b], i, all) => ({ text: t, a, b: Math.max(b, all[i + 1]?.[1] ?? span()[1]) })), false);
     else sentence(g, says.words ?? "No words are known for this clip.", rows.words);
     if (data.label?.length) drawSpans(g, rows.label, data.label.map(([a, b, t]) => ({ text: t, a, b, colour: data.colours?.[t] ?? "#7F7F7F" })), true);
     else sentence(g, says.label ?? "This clip carries no label.", rows.label);
     if (data.curve) drawCurve(g); else sentence(g, "There are no probabilities for this clip.", rows.curve);
     const y = rows.axis[0] + 4;
     line(g, l, y, r, y, ink.soft);
-    for (const t of at) { line(g, x(t), y, x(t), y + 4, ink.soft); write(g, t.toFixed(digits), clamp(x(t), l, r), y + 13, "center"); }
-    write(g, "time (s)", r + 10, y + 13);
+    for (const t of at) { line(g, x(t), y, x(t), y + 4, ink.soft); write(g, t.toFixed(digits), clamp(x(t), l, r), y + 18, "center"); }
+    write(g, "time (s)", r + 14, y + 18);
     if (film.on) film.media.segments.forEach(([a, b], i) => { if (film.have[i]) { const p = clamp(x(a), l, r), q = clamp(x(b), l, r); if (q > p) line(g, p, y, q, y, ink.text, 2); } });
     drawLive();
   }
@@ -408,7 +410,7 @@ function render({ model, el }) {
         g.font = `12px ${FACE}`;
         const from = Math.max(a, plot()[0]) + 4, room = b - from - 2, wide = g.measureText(s.text).width;
         if (wide <= room) write(g, s.text, from, top + h / 2 - (filled ? 1 : 0), "left", ink.text);
-        else if (room > 16) { let t = s.text; while (t.length > 1 && g.measureText(`${t}…`).width > room) t = t.slice(0, -1); if (t.length > (filled ? 0 : 1)) write(g, filled ? t : `${t}…`, from, top + h / 2 - (filled ? 1 : 0), "left", ink.text); }
+        else if (room > 14) { let t = s.text; while (t.length > 1 && g.measureText(`${t}…`).width > room) t = t.slice(0, -1); write(g, filled ? t : `${t}…`, from, top + h / 2 - (filled ? 1 : 0), "left", ink.text); }
         g.restore();
       }
     });
@@ -448,7 +450,7 @@ function render({ model, el }) {
     if (s) {
       const a = clamp(x(s[0]), l, r), b = clamp(x(s[1]), l, r);
       g.fillStyle = ink.name === "dark" ? "rgba(255,255,255,.11)" : "rgba(30,30,30,.09)";
-      g.fillRect(a, top, b - a, bottom - top);
+      g.fillRect(a, rows.sound[0], b - a, bottom - rows.sound[0]); // not over the map: a tint would change what its colours say
       for (const px of [a, b]) line(g, px, top, px, bottom, ink.soft);
     }
     if (hover && hover.t !== undefined) line(g, x(hover.t), top, x(hover.t), bottom, ink.name === "dark" ? "rgba(255,255,255,.3)" : "rgba(0,0,0,.22)");
