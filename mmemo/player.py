@@ -324,7 +324,8 @@ def fact_line(seen:Evidence) -> list: # of [name, value, '' or 'wrong']
             *([['labelled', label, '']] if label else []), ['predicted', said, wrong]]
 
 def missing(film:ClipFilm) -> dict: # row -> sentence
-    return dict(sound='This clip has no sound track; the map shows the face alone.') if not film.audio else {}
+    if film.audio: return {}
+    return dict(sound='This clip has no sound track; the map shows the face alone.' if film.key else 'The sound cannot be read; the map shows what the features hold.')
 
 # %% ../nbs/70_player.ipynb #a1d0cf53
 def load(self:Player, seen:Evidence, film:ClipFilm, # `look_at` and `media_for` of the same clip

@@ -170,11 +170,11 @@ def test_keys_step_by_a_frame_and_by_a_tenth(page):
 
 
 def test_playing_keeps_picture_and_playhead_together(page):
-    page.mouse.click(*at(page, .02, 120))
+    page.mouse.click(*at(page, .02, 300))
     page.keyboard.press('Home')
     page.locator('.mm-set button[data-rate="0.5"]').first.click()
-    page.wait_for_timeout(800) # Lab scrolls to the cell that got the focus
-    page.mouse.click(*at(page, .02, 120))
+    page.wait_for_timeout(500) # Lab scrolls to what got the focus
+    page.mouse.click(*at(page, .02, 300))
     page.keyboard.press(' ')
     seen = []
     for _ in range(6): page.wait_for_timeout(250); seen.append(clock(page))
