@@ -165,6 +165,7 @@ def test_keys_step_by_a_frame_and_by_a_tenth(page):
         assert frame(page) == was + by; was += by
     t = clock(page)
     page.keyboard.press('ArrowRight'); page.keyboard.press('ArrowRight'); page.keyboard.press('ArrowLeft')
+    page.wait_for_timeout(500) # also long enough for an echo of the kernel's to undo it
     assert abs(clock(page) - t - .1) < .011
     assert page.evaluate("() => document.querySelectorAll('.jp-Cell.jp-mod-selected').length") <= 1
 
