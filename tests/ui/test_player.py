@@ -1,5 +1,5 @@
 """The player in a real browser, its sync judged by the picture: each frame of the test films carries its own number in black and white blocks."""
-import json, shutil, sys
+import json, re, shutil, sys
 from pathlib import Path
 
 import nbformat, numpy as np, pytest
@@ -202,6 +202,15 @@ def test_a_drag_selects_and_the_selection_loops(page):
     assert a - .03 <= min(seen) and max(seen) <= b + .06, seen
     assert any(y < x for x, y in zip(seen, seen[1:])), 'it came round'
     page.get_by_text('Loop selection').first.click()
+
+
+def test_hover_tells_value_and_both_times(page):
+    page.mouse.move(*at(page, .5, 120)); page.mouse.move(*at(page, .52, 122))
+    page.wait_for_timeout(200)
+    tip = page.locator('.mm-tip').first
+    assert tip.is_visible() and re.fullmatch(r'face [\d.]+ s looks at voice [\d.]+ s: [-\d.e]+', tip.inner_text()), tip.inner_text()
+    end = float(in_python(page, 'panel.rows["end"]'))
+    assert abs(float(tip.inner_text().split('voice ')[1].split(' s')[0]) - .52*end) < .03
 
 
 HASH = "() => { const c = document.querySelector('.mm-still'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, w = c.width, cut = (a, b) => { let n = 0; for (let i = 4*w*a; i < 4*w*b; i += 4) n = (n*31 + d[i] + 256*d[i+1] + 65536*d[i+2]) | 0; return n; }; const k = devicePixelRatio, h = c.height; return [cut(4*k, 254*k), cut(262*k, h)]; }"
