@@ -130,7 +130,10 @@ def clock(page, i=0) -> float: # seconds, as the player shows them
     return 60*int(m) + float(s)
 
 
-def box(page, i=0): return page.locator('.mm-stage').nth(i).bounding_box()
+def box(page, i=0): # Lab scrolls to whatever got the focus, so the rows may stand under its toolbar
+    page.evaluate("(i) => document.querySelectorAll('.mm-stage')[i].scrollIntoView({block: 'center'})", i)
+    page.wait_for_timeout(60)
+    return page.locator('.mm-stage').nth(i).bounding_box()
 
 
 def at(page, share, y, i=0) -> tuple: # a point of the page: share of the time axis, height within the rows
