@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['HELP', 'SPEAKER', 'ClipSource', 'clip_list', 'ClipState', 'static', 'Library', 'bring_library', 'Canvas', 'redraw',
            'PageWatch', 'ClipView', 'chosen_map', 'map_figure', 'sound_figure', 'curve_figure', 'facts_line',
-           'ClipController', 'offer', 'figures', 'draw', 'listen', 'find', 'step', 'ClipPanel', 'NoPanel', 'find_run',
-           'open_source', 'clip_panel']
+           'ClipController', 'offer', 'figures', 'draw', 'listen', 'find', 'step', 'ClipPanel', 'film',
+           'curve_evidence', 'frame_labels', 'source_player', 'NoPanel', 'find_run', 'open_source', 'clip_panel',
+           'attention_panel']
 
 # %% ../nbs/71_panels.ipynb #92d34643
 import html
@@ -24,6 +25,7 @@ from plotly.offline import get_plotlyjs
 
 from .core import UserError
 from .media import MediaError, VideoReader, read_audio
+from .player import ClipFilm, Player, media_for
 from .plots import (attention_map, empty_figure, film_strip, letter_of, loudness, probability_timeline, spectrogram,
                          strip_times, themed, untitled, waveform)
 from .predict import Evidence, look_at
@@ -303,6 +305,52 @@ class ClipPanel:
         body = [words(f'Clip {self.state.clip_id}', 'h1'), facts_line(row, self.source.evidence(self.state.clip_id, 0.))]
         return page(f'Clip {self.state.clip_id}', body + [figure_block(fig, name) for name, fig in c.figures(self.view.figures).items()])
 
+# %% ../nbs/71_panels.ipynb #play0001
+def film(self:ClipSource, clip_id:str) -> ClipFilm: # nothing is read yet
+    "What a player may ask for of a clip."
+    row = self.offered[self.offered.clip_id == clip_id].iloc[0]
+    own = self.corpus.path(row, 'audio_path') if isinstance(row.get('audio_path'), str) else None
+    return media_for(self.corpus.path(clip_id), *self._segment(clip_id), audio_path=own, seconds=self.evidence(clip_id, 0.).end)
+
+def curve_evidence(self:ClipSource, clip_id:str) -> Evidence:
+    "Evidence whose curve can say when."
+    seen = self.evidence(clip_id, 0.)
+    return self.evidence(clip_id, .4) if seen.clip_probs is not None and seen.end < 1.5*seen.window else seen
+
+def frame_labels(self:ClipSource, clip_id:str) -> tuple: # labels and their seconds, or None twice
+    "What people said of each frame, where they did."
+    frames = self.corpus.frames
+    if frames is None or not {'clip_id', 'label', 'time'} <= set(frames): return None, None
+    mine = frames[frames.clip_id == clip_id]
+    space, kind = self.corpus.labels, pd.api.types.is_numeric_dtype(mine.label)
+    names = [None if v == space.missing else space.classes[int(v)] if kind else str(v) for v in mine.label]
+    return (names, mine.time.to_numpy()) if len(mine) else (None, None)
+
+ClipSource.film, ClipSource.curve_evidence, ClipSource.frame_labels = film, curve_evidence, frame_labels
+
+# %% ../nbs/71_panels.ipynb #play0002
+def source_player(self:ClipSource, clip_id:str|None=None, # the first on offer where not given
+                  attributions=None, # clip_id -> {name: {modality: (values, seconds)}}
+                  **state) -> Player: # where to begin: query, layer, head, time ...
+    "A synchronised player that offers the clips of this source."
+    table = self.clip_list()
+    if table.empty: raise UserError('there is no clip to show: none of the clips asked for has features.')
+    known = list(table.clip_id)
+    player = Player(clips=[[f"{'✓' if r.right else '✗'} {r.clip_id} · {r.label}", r.clip_id] for r in table.itertuples()])
+    def bring(clip):
+        if clip not in known: raise UserError(f"there is no clip '{clip}' among the {len(known)} on offer.")
+        player.load(self.curve_evidence(clip), self.film(clip), self.sound(clip), *self.frame_labels(clip), attributions(clip) if attributions else None)
+    def changed(change):
+        if change['new'] == player.evidence.clip_id: return
+        try: bring(change['new'])
+        except UserError: player.set_trait('clip_id', change['old']); raise
+    bring(clip_id or known[0])
+    for k, v in state.items(): setattr(player, k, v)
+    player.observe(changed, 'clip_id')
+    return player
+
+ClipSource.player = source_player
+
 # %% ../nbs/71_panels.ipynb #2d27df48
 class NoPanel:
     "Stands where a panel would, and says why there is none."
@@ -344,4 +392,12 @@ def clip_panel(run='runs/demo', # folder of a run, or of a demo
                **state): # where to begin: clip_id, subset, head ...
     "The clip panel of a run; where there is none, a sentence in its place."
     try: return ClipPanel(open_source(run, split), **state)
+    except UserError as e: return NoPanel(str(e))
+
+# %% ../nbs/71_panels.ipynb #play0008
+def attention_panel(run='runs/demo', # folder of a run, or of a demo
+                    split:str='test', # which clips are offered
+                    **state): # where to begin: clip_id, query, layer, head ...
+    "The synchronised player of a run's clips; where there is none, a sentence in its place."
+    try: return open_source(run, split).player(**state)
     except UserError as e: return NoPanel(str(e))

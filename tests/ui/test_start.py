@@ -1,5 +1,5 @@
 """The workbench notebook and the report pages in a real browser."""
-import hashlib, json, os, shutil, socket, subprocess, sys, time, urllib.request
+import hashlib, shutil, sys, time
 from pathlib import Path
 
 import nbformat
@@ -8,23 +8,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
+from conftest import open_and_run, running_lab
 
 pytestmark = pytest.mark.ui
 SHOTS = ROOT/'screenshots'
-CHROMIUM = next((c for c in ('/usr/bin/chromium', shutil.which('chromium') or '', shutil.which('google-chrome') or '') if c and Path(c).exists()), None)
-
-
-@pytest.fixture(scope='session')
-def browser():
-    if not CHROMIUM:
-        said = "no chromium on this machine, so nothing was tried in a browser: apt install chromium"
-        if os.environ.get('MMEMO_UI') == '1': pytest.fail(said)
-        pytest.skip(said)
-    from playwright.sync_api import sync_playwright
-    with sync_playwright() as p:
-        b = p.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
-        yield b
-        b.close()
 
 
 @pytest.fixture(scope='session')
@@ -35,20 +22,7 @@ def lab(tmp_path_factory):
     at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
     at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
     nbformat.write(nb, folder/'start.ipynb')
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    env = dict(os.environ, HOME=str(home), PYTHONPATH=f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}", JUPYTER_CONFIG_DIR=str(home/'config'), JUPYTER_DATA_DIR=str(home/'data'),
-               JUPYTER_RUNTIME_DIR=str(home/'runtime'), MMEMO_CACHE=str(small_run()/'cache'))
-    with open(home/'lab.log', 'w') as log:
-        server = subprocess.Popen([sys.executable, '-m', 'jupyterlab', '--no-browser', '--allow-root', f'--port={port}', '--IdentityProvider.token=', '--ServerApp.password=',
-                                   f'--ServerApp.root_dir={folder}', '--LabApp.expose_app_in_browser=True', '--LabApp.extension_manager=readonly', '--LabApp.news_url=None'],
-                                  env=env, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            for _ in range(240):
-                try: urllib.request.urlopen(f'http://127.0.0.1:{port}/api').read(); break
-                except OSError: time.sleep(.5)
-            else: pytest.fail('JupyterLab did not start: ' + (home/'lab.log').read_text()[-800:])
-            yield f'http://127.0.0.1:{port}'
-        finally: server.terminate(); server.wait(30)
+    with running_lab(folder, home, small_run()/'cache') as address: yield address
 
 
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
@@ -79,14 +53,7 @@ def page(browser, lab):
     page = browser.new_page(viewport=dict(width=1280, height=1800))
     page.errors = []
     page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.goto(f'{lab}/lab/tree/start.ipynb?reset')
-    page.wait_for_selector('.jp-Notebook .jp-Cell', timeout=120_000)
-    page.wait_for_function('window.jupyterapp')
-    # cells that are run before the kernel has answered once are lost without a word
-    page.wait_for_function("window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'", timeout=180_000)
-    page.wait_for_timeout(1000)
-    page.evaluate("() => { window.jupyterapp.commands.execute('notebook:run-all-cells') }") # not awaited: it ends when the last cell has
-    page.wait_for_selector('.mmemo-figure, .jp-OutputArea-output .warning', timeout=240_000)
+    open_and_run(page, lab, 'start.ipynb', '.mmemo-figure, .jp-OutputArea-output .warning')
     said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
     if said: pytest.fail(f'no panel: {said[0]}')
     wait_for(page, lambda f: len(f) == 5 and all(x['drawn'] for x in f.values()), 'five figures')
