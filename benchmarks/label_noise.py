@@ -2,7 +2,7 @@
 
     python benchmarks/label_noise.py                      # 496 clips, one in twenty of the labels that can be wrong is; about four minutes of CPU
 
-Everything here is synthetic. The ranking is cleanlab's default (self-confidence), settled before the corpus was rendered; the other ways are reported beside it.
+Everything here is synthetic. The ranking is cleanlab's default (self-confidence), settled before any result was seen; the other ways are reported beside it.
 Precision at k: k is the number of wrong labels, so chance is their share. XOR clips are ranked along with the rest, though none of them is wrong and no linear model can tell them.
 """
 import time

@@ -131,10 +131,14 @@ def halves(groups, seed:int=0) -> np.ndarray: # (n,) who each row belongs to -> 
     first[rng_for('halves', seed).permutation(len(names))[:len(names)//2]] = True
     return first[code]
 
-def gap_to_all(f, part, every, draws) -> dict: # sums (g, ...) of a slice and of all its groups' rows
-    "A slice's score minus the score of everything, over the same draws of people."
-    axis = -np.ndim(part[0]) - 1
-    return bootstrap_ci(lambda s: f(s.take(0, axis)) - f(s.take(1, axis)), np.stack([part, every], 1), draws)
+def gap_to_all(f, part, every, draws:int=1000) -> dict: # sums (g, ...) of a slice and of all rows of the same people -> value, ci95
+    "A slice's score minus the score of everything, over the same draws of people; by Student's t, for the slice may have few of them."
+    from scipy.stats import t
+    axis, both = -np.ndim(part[0]) - 1, np.stack([part, every], 1)
+    gap = lambda s: f(s.take(0, axis)) - f(s.take(1, axis))
+    value, drawn, n = float(gap(both.sum(0))), gap(resampled(both, draws)), int((np.reshape(part, (len(part), -1)).sum(1) > 0).sum())
+    reach = t.ppf(.975, n - 1)*np.nanstd(drawn)*(n/(n - 1))**.5 if n > 1 else np.inf
+    return dict(value=value, ci95=[value - reach, value + reach])
 
 def group_sums(pred, rows, by) -> np.ndarray: # (g, ...) of some rows, for every group of the table; 0 where it has none of them
     names, sums = pooled_sums(pred[rows], by)
@@ -258,6 +262,7 @@ def label_issues(pred:pd.DataFrame, # out of fold
                  adjust:bool=False, # take each class's mean confidence off first, so that a class the model is shy of is not suspected as a whole
                 ) -> pd.DataFrame: # clip_id, what is known of it, label, suggested, p_label, p_suggested, quality, issue; the most suspect first
     "Clips by how much their label looks wrong; `issue` marks those that confident learning would take out."
+    import warnings
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
     need_classes(pred)
@@ -269,7 +274,9 @@ def label_issues(pred:pd.DataFrame, # out of fold
     p = p/p.sum(1, keepdims=True) # float32 rows do not add up to 1 exactly
     out = own[[c for c in ('clip_id', *ABOUT) if c in own]].assign(label=own.label.astype(object), suggested=own.predicted.astype(object), p_label=p[rows, y], p_suggested=p.max(1))
     out['quality'] = get_label_quality_scores(y, p, method=method, adjust_pred_probs=adjust)
-    out['issue'] = find_label_issues(y, p, n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore') # of classes with few clips, from which it takes none
+        out['issue'] = find_label_issues(y, p, n_jobs=1)
     return out.sort_values('quality', ignore_index=True, kind='stable')
 
 # %% ../nbs/53_errors.ipynb #31242e24

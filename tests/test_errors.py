@@ -125,7 +125,7 @@ def test_a_search_among_nothing_finds_nothing_that_holds():
         table = worst_slice(pred, corpus, ['place', 'hat', 'age'], min_clips=8, min_subjects=2, draws=200, seed=seed)
         held += table.holds.tolist(); found_low += (table.score > table.score_where_found).tolist()
         assert (table.looked_at > 5).all()
-    assert sum(held) <= 2 and sum(found_low) >= 7       # what was found is worse where it was found than where it was not
+    assert sum(held) <= 1 and sum(found_low) >= 7       # what was found is worse where it was found than where it was not
 
 
 def test_outcomes_of_two_runs():
