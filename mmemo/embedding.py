@@ -102,7 +102,7 @@ class MapSettings:
     "How the plane is laid out."
     method: str = 'umap' # or 'pca'
     neighbours: int = 15 # UMAP: how many are kept together; more shows the whole, fewer the detail
-    min_dist: float = .1 # UMAP: how close points may come
+    min_dist: float = .5 # UMAP: how close points may come; a trained model's classes are tight, and 0.1 would draw each as one dot
     seed: int = 0
     judged: int = 15 # neighbours that trustworthiness looks at
     sample: int = 2000 # clips that trustworthiness looks at; it needs all distances between them
@@ -191,7 +191,7 @@ def line(self:Plane) -> str:
     how = 'PCA' if s.method == 'pca' else f'UMAP, {min(s.neighbours, len(self.points) - 1)} neighbours, least distance {s.min_dist:g}, cosine, seed {s.seed}'
     if np.isnan(self.trust): return f'{how}; too few clips to say how far to trust it'
     part = f', {n:,} of {len(self.points):,} clips' if n < len(self.points) else ''
-    return f'{how}; trustworthiness {self.trust:.2f} ({k} neighbours{part}; 1 is perfect, 0.5 is chance)'
+    return f'{how}; trustworthiness {self.trust:.2f} ({k} neighbours{part}; best 1, chance 0.5)'
 
 Plane.line = line
 MAPS, KEEP = OrderedDict(), 12 # key -> Plane, the last few
