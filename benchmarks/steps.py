@@ -11,11 +11,10 @@ Nothing of it is part of this repository. So that machines can be told apart, `a
 written by us from what it computes (two layers, and the product that is thrown away). The paper has three steps where the release has two; both are measured.
 Run this on a machine that does nothing else.
 """
-import os, platform, time
+import os, platform
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from statistics import median
 from typing import Literal
 
 import pandas as pd
@@ -23,7 +22,7 @@ import torch
 import tyro
 from torch import nn
 
-from mmemo.compare import measure_step, noise_batch
+from mmemo.compare import measure_step, median_ms, noise_batch
 from mmemo.core import pick_device, seed_everything, write_json
 from mmemo.models import MODELS, build
 
@@ -105,12 +104,7 @@ def reference(s:Settings, batch:int=32, length:int=300) -> float:
             h = head['norm'](head['lift'](torch.cat(h, -1)).mT).mT
             loss = (torch.tanh(head['out'](nn.functional.leaky_relu(h))) - y).square().mean()
         loss.backward(); optimiser.step(); optimiser.zero_grad()
-    took = []
-    for _ in range(s.repeats + 2):
-        start = time.perf_counter(); step()
-        if device.type == 'cuda': torch.cuda.synchronize(device)
-        took.append(time.perf_counter() - start)
-    return median(took[2:])*1e3
+    return median_ms(step, s.repeats, device)
 
 
 def one(c:Case, s:Settings) -> dict:

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['RECIPE_FOR', 'COST', 'HERE', 'Plan', 'config_for', 'check_options', 'fitting', 'decides', 'is_finished', 'Planned',
-           'plan_runs', 'high_water', 'lower_water', 'StepClock', 'noise_batch', 'measure_step', 'train_one', 'lent',
-           'taken', 'settle', 'work', 'how_many', 'in_turn', 'at_once', 'train_all', 'pooled_over_seeds', 'main_score',
-           'single', 'tables_of', 'row_of', 'differences', 'compared', 'checked_models', 'surroundings', 'compare',
-           'lines_of', 'write_csv', 'brief', 'main_rows', 'part_rows', 'loss_rows', 'small_print', 'as_text']
+           'plan_runs', 'high_water', 'lower_water', 'StepClock', 'noise_batch', 'median_ms', 'measure_step',
+           'train_one', 'lent', 'taken', 'settle', 'work', 'how_many', 'in_turn', 'at_once', 'train_all',
+           'pooled_over_seeds', 'main_score', 'single', 'tables_of', 'row_of', 'differences', 'compared',
+           'checked_models', 'surroundings', 'compare', 'lines_of', 'write_csv', 'brief', 'main_rows', 'part_rows',
+           'loss_rows', 'small_print', 'as_text']
 
 # %% ../nbs/47_compare.ipynb #42922a63
 import copy, csv, multiprocessing, os, signal, time, traceback, warnings
@@ -167,6 +168,15 @@ def noise_batch(shapes:dict, # modality -> (t, d), or (t, 3, h, w) for pixels
                  torch.arange(b), torch.arange(grid).expand(b, grid), torch.arange(b)).to(device)
 
 # %% ../nbs/47_compare.ipynb #ce55d53d
+def median_ms(do, repeats:int, device) -> float:
+    "Milliseconds that `do()` takes: the median of several, after two that warm up."
+    took = []
+    for _ in range(repeats + 2):
+        start = time.perf_counter(); do()
+        if device.type == 'cuda': torch.cuda.synchronize(device)
+        took.append(time.perf_counter() - start)
+    return float(np.median(took[2:]))*1e3
+
 def measure_step(model, batch:Batch, config:TrainConfig|None=None, repeats:int=7, precision:str='fp32') -> dict: # ms and MB; precision: 'fp32' or 'bf16'
     "Forward in evaluation, and a whole training step: medians of several, after two that warm up."
     device = next(model.parameters()).device
@@ -177,19 +187,12 @@ def measure_step(model, batch:Batch, config:TrainConfig|None=None, repeats:int=7
     def step():
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == 'bf16'): loss, _ = objective(model(batch), batch)
         loss.backward(); optimiser.step(); optimiser.zero_grad()
-    def timed(do):
-        took = []
-        for _ in range(repeats + 2):
-            start = time.perf_counter(); do()
-            if device.type == 'cuda': torch.cuda.synchronize(device)
-            took.append(time.perf_counter() - start)
-        return float(np.median(took[2:]))*1e3
     if device.type == 'cpu': keep_memory()
     model.eval()
-    with torch.inference_mode(): forward_ms = timed(forward)
+    with torch.inference_mode(): forward_ms = median_ms(forward, repeats, device)
     model.train()
     floor = lower_water(device)
-    step_ms, top = timed(step), high_water(device)
+    step_ms, top = median_ms(step, repeats, device), high_water(device)
     return dict(forward_ms=forward_ms, step_ms=step_ms, peak_mb=None if floor is None else top - floor)
 
 # %% ../nbs/47_compare.ipynb #c2a3f53e

@@ -10,7 +10,7 @@ __all__ = ['PIECE', 'SEGMENT', 'LINES', 'SOUND_RATE', 'RECIPE', 'SPEAKER', 'HEAD
 
 # %% ../nbs/70_player.ipynb #587ee700
 import base64, json, threading
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from importlib.resources import files

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.modalities import (changed, coalition_answers, degradation, exists, knock_out, moved, named, only, players, shapley, shapley_of,
+from mmemo.modalities import (changed, coalition_answers, degradation, exists, moved, named, only, players, shapley, shapley_of,
                               swap_pairs, swap_table, swapped, voiced)
 from mmemo.windows import rows, without
 from test_models import NAMES, has_levels, make_batch, make_model, batch_for, padded
