@@ -116,6 +116,8 @@ class Canvas(anywidget.AnyWidget):
     "One figure, drawn into the same place whenever it changes."
     _esm = static('canvas.js')
     figure = t.Dict().tag(sync=True) # as plotly.js wants it
+    picked = t.Dict(help='the point that was clicked: curve, point, x, y, about (its customdata), and n, the count of clicks').tag(sync=True)
+    lassoed = t.Dict(help='points, each as in picked, and n; a figure asks for the lasso with layout.dragmode').tag(sync=True)
 
     def __init__(self, **kwargs):
         bring_library()

@@ -13,6 +13,8 @@ const line = (el, size, space) => {
   return made;
 };
 
+const told = (p) => ({ curve: p.curveNumber, point: p.pointNumber ?? p.pointIndex ?? null, x: p.x ?? null, y: p.y ?? null, about: p.customdata ?? null });
+
 export default {
   async render({ model, el }) {
     const title = line(el, 15, 6), subtitle = line(el, 12, 1), place = document.createElement("div");
@@ -35,8 +37,15 @@ export default {
       const { data, layout } = frame();
       return layout && Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
     };
+    const say = (name, value) => { // the count tells the same click a second time
+      model.set(name, { ...value, n: (model.get(name).n ?? 0) + 1 });
+      model.save_changes();
+    };
     model.on("change:figure", draw);
     await draw();
+    place.on("plotly_click", (e) => say("picked", told(e.points[0])));
+    place.on("plotly_selected", (e) => e && say("lassoed", { points: e.points.map(told) })); // nothing comes when plotly only draws anew
+    place.on("plotly_deselect", () => say("lassoed", { points: [] }));
     const fit = () => {
       if (place.offsetWidth && place._fullLayout && Math.abs(place._fullLayout.width - place.offsetWidth) > 1) Plotly.Plots.resize(place);
     };
