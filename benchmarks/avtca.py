@@ -5,9 +5,10 @@
 
 Everything here is synthetic. Voices come as ten MFCC, as in the released code. The release starts its visual front end from a network trained on single
 pictures of faces (AffectNet); so does this: on drawn frames, labelled with emotion and action units, of people that no corpus has. From nothing, on the
-corpus's 496 clips alone, it learns to know people by heart and spoils what the voice says (`--no-pretrained`). Widths are half of the chosen ones.
+corpus's 496 clips alone, it learns to know people by heart and spoils what the voice says (`--no-pretrained`). Widths are half of the chosen ones. With
+its eyes the model trains for fewer epochs (more overfit) and now and then without one modality; the voice alone has the schedule that suited it.
 """
-import json, time
+import json, os, time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 import tyro
 from safetensors.torch import load_file
 
@@ -28,7 +30,7 @@ from mmemo.models import build
 from mmemo.pixels import EachFrame, picture
 from mmemo.planted import PlantedConfig, make_planted
 from mmemo.runs import save_weights, shown
-from mmemo.tiny import VALUES, FacePlan, family_loss, fit, nudge, render_faces
+from mmemo.tiny import VALUES, FacePlan, family_loss, fit, nudge, training_faces
 from mmemo.training import TrainConfig, train
 from mmemo.windows import Windows, WindowSettings
 
@@ -38,14 +40,16 @@ ABLATION = {'both': {}, 'intermediate only': dict(final='none'), 'cross only': d
 @dataclass
 class Settings:
     out: Path = Path('runs/avtca') # corpus and results
-    generator: int = 43 # seed of the corpus; not used while anything was built (41: the ablation's, and a first try from nothing)
+    generator: int = 45 # seed of the corpus; not used while anything was built (41, 43: earlier tries; 41 is the ablation's)
     seeds: tuple[int, ...] = (0, 1, 2)
     ablation: bool = False # the ablation table instead
     side: int = 112 # pixels
-    workers: int = 2 # trainings at once, one thread each
+    workers: int = 3 # trainings at once, one thread each: with three on two cores neither core waits for the last one
     model: str = '{"width": 0.5}' # JSON: settings of the model from pixels
     pretrained: bool = True # the front end starts from single drawn frames
-    faces: FacePlan = field(default_factory=lambda: FacePlan(subjects=240, scenes=8, passes=4)) # which ones
+    faces: FacePlan = field(default_factory=lambda: FacePlan(subjects=480, scenes=8, passes=8)) # which ones
+    eyes_epochs: int = 16 # of the model from pixels; `train.epochs` of the others
+    eyes_dropout: float = .3 # its modality dropout
     results: Path = Path('benchmarks/results')
     train: TrainConfig = field(default_factory=lambda: TrainConfig(epochs=24, batch=16, lr=1e-3, patience=0, lambda_text=0., progress=False))
 
@@ -62,13 +66,28 @@ def features(s:Settings, corpus):
     return extract(corpus, f'pixels-{s.side}', 'mfcc', settings=ExtractSettings(frames=15), progress=False)
 
 
+def one_scene(job:tuple) -> tuple: # (subject, scene, frames, side) -> pictures (t, 3, side, side) uint8, facts (t, values)
+    subject, scene, frames, side = job
+    torch.set_num_threads(1)
+    pictures, facts = training_faces(subject, scene, frames)
+    small = F.interpolate(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), side, mode='area')
+    return small.round().to(torch.uint8).numpy(), facts
+
+
+def drawn(s:Settings) -> tuple: # pictures (n, 3, side, side) uint8, facts (n, values)
+    "Single frames, rendered on all cores."
+    jobs = [(subject, scene, s.faces.frames, s.side) for scene in range(s.faces.scenes) for subject in range(s.faces.subjects)]
+    with ProcessPoolExecutor(os.cpu_count(), get_context('spawn')) as pool: found = list(pool.map(one_scene, jobs, chunksize=32))
+    return tuple(torch.from_numpy(np.concatenate([f[i] for f in found])) for i in (0, 1))
+
+
 def front_end(s:Settings) -> Path:
     "Weights that the front end starts with: trained on single frames of people who are in no corpus."
     width = json.loads(s.model).get('width', 1.)
     path = s.out/f'face-{s.side}-{width}-{stable_hash(s.faces)[:8]}.safetensors'
     if path.exists(): return path
     keep_memory(); torch.manual_seed(s.faces.seed)
-    pictures, facts = render_faces(s.faces, s.side)
+    pictures, facts = drawn(s)
     eyes, rng = EachFrame('paper', width), rng_for('avtca-face', s.faces.seed)
     learner = torch.nn.ModuleDict(dict(face=eyes.face, head=torch.nn.Linear(eyes.dim, len(VALUES)))).train()
     each = len(pictures)//s.faces.batch # steps of a pass
@@ -99,7 +118,8 @@ def one(job:tuple) -> pd.DataFrame: # (settings, corpus, row, seed); in a proces
     model = build('avtca-paper', part['train'].dims, corpus.labels.n, **settings_of(row, s))
     if model.eyes and s.pretrained: model.eyes.load_state_dict(load_file(front_end(s)))
     start = time.perf_counter()
-    history = train(model, part['train'], part['val'], replace(s.train, seed=seed))
+    own = dict(epochs=s.eyes_epochs, modality_dropout=s.eyes_dropout) if model.eyes else {}
+    history = train(model, part['train'], part['val'], replace(s.train, seed=seed, **own))
     minutes = (time.perf_counter() - start) / 60
     print(f"{row}, seed {seed}: {len(history)} epochs, {minutes:.1f} min, best on validation {max(h['val_score'] for h in history):.3f}", flush=True)
     return predict(model, part['test']).assign(seed=seed, row=row, minutes=minutes)
@@ -122,7 +142,7 @@ def main(s:Settings):
     print(pd.DataFrame({row: {k: shown(v) for k, v in parts.items()} for row, parts in told.items()}).T.to_string())
     for name, gap in gaps.items(): print(name, *(f"{m} {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]" for m, g in gap.items()))
     write_json(s.results/f"avtca-{'ablation' if s.ablation else 'pixels'}.json", dict(synthetic=True, date=str(date.today()), rows=told, gaps=gaps, minutes=round(minutes, 1),
-               command=f'python benchmarks/avtca.py --generator {s.generator}' + ' --ablation' * s.ablation, pretrained=s.pretrained and not s.ablation, generator=s.generator, seeds=s.seeds, model=json.loads(s.model), train=s.train))
+               command=f'python benchmarks/avtca.py --generator {s.generator}' + ' --ablation' * s.ablation, pretrained=s.pretrained and not s.ablation, generator=s.generator, seeds=s.seeds, model=json.loads(s.model), faces=s.faces, eyes_epochs=s.eyes_epochs, eyes_dropout=s.eyes_dropout, train=s.train))
 
 
 if __name__ == '__main__':
