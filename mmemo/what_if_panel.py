@@ -23,7 +23,7 @@ from .core import UserError
 from .embedding import Background
 from .labels import task_space
 from .metrics import HEADLINES
-from .modalities import CHANGES, Altered, answers, changed, coalition_answers, degradation, middle_windows, players, shapley_of, swap_table, swaps, voiced
+from .modalities import CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only, players, shapley_of, swap_table, swaps, voiced
 from .panels import Canvas, ClipSource, NoPanel, PageWatch, clip_options, facts_line, open_source, redraw
 from .plots import STREAM_NAMES, change_curves, class_bars, contribution_bars, empty_figure, film_strip, subtitled, winner_map
 from .predict import model_device
@@ -102,7 +102,9 @@ class WhatIfSource:
         "What the model says of a changed clip."
         batch = self.batch(clip_id)
         for m, how in changes.items(): batch = changed(batch, m, **how, spread=self.spread.get(m) if how.get('noise') else None)
-        return coalition_answers(self.model, batch).mean(1).cpu().numpy()
+        say = lambda kept: answers(self.model, only(batch, kept, self.streams)).mean(0).cpu().numpy()
+        same = lambda kept: changes and not set(kept) & set(changes) # whoever does not see the changed stream says what they said before
+        return np.stack([self.recorded(clip_id)[i] if same(kept) else say(kept) for i, kept in enumerate(coalitions(self.streams))])
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740024
 LEVELS = dict(gain=(0., .5, 1., 2., 4.), noise=(0., .5, 1., 2., 4.), blackout=(0., .25, .5, .75, 1.), shift=(-.8, -.4, -.2, 0., .2, .4, .8))
