@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'PRETTY', 'HISTORY_INK', 'SYMBOLS', 'SHAPES',
-           'ANSWER_INK', 'STREAM_NAMES', 'PALE', 'make_template', 'themed', 'titled', 'untitled', 'empty_figure',
-           'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends', 'add_spans',
-           'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform', 'loudness',
-           'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map',
+           'ANSWER_INK', 'STREAM_NAMES', 'STREAM_DASHES', 'PALE', 'make_template', 'themed', 'titled', 'untitled',
+           'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends',
+           'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform',
+           'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map',
            'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'value_scatter', 'pretty',
            'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
            'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values', 'add_numbers',
@@ -611,6 +611,7 @@ def embedding_map(points, # (n, 2) places of clips
 
 # %% ../nbs/60_plots.ipynb #wi600002
 STREAM_NAMES = dict(visual='face', audio='voice', text='words') # what people call a modality
+STREAM_DASHES = dict(visual='solid', audio='dash', text='dot') # one line may lie on another
 PALE = ('', '/', '\\') # patterns of the pale bars: never colour alone
 
 def stream_ink(modality:str) -> str:
@@ -632,7 +633,7 @@ def class_bars(classes, rows:dict, # what it is -> (c,) probabilities
     names = [f'{c}<br>{marks[c]}' if c in marks else c for c in classes]
     for name, p in rows.items():
         full = name == solid
-        fig.add_bar(x=names, y=np.round(p, 4), name=name, text=[f'{v:.2f}' if full and v >= .005 else '' for v in p], textposition='outside', textangle=0, constraintext='none', cliponaxis=False,
+        fig.add_bar(x=names, y=[round(float(v), 4) for v in p], name=name, text=[f'{v:.2f}' if full and v >= .005 else '' for v in p], textposition='outside', textangle=0, constraintext='none', cliponaxis=False,
                     marker=dict(color=[colour_of(c) for c in classes], opacity=1 if full else .42, line=dict(width=0 if full else 1, color='#888888'), pattern_shape='' if full else next(pale)),
                     customdata=list(classes), hovertemplate='%{customdata}, ' + name + ': %{y:.3f}<extra></extra>', showlegend=False)
     fig.update_layout(barmode='group', bargap=.24, bargroupgap=.06, yaxis=dict(range=[0, 1.08], title='probability', tickvals=[0, .25, .5, .75, 1]), xaxis=dict(showgrid=False, ticks='', tickangle=0))
@@ -656,7 +657,7 @@ def contribution_bars(phi:dict, # modality -> what it adds
     for what, values in (('after', phi), ('before', before)): # the first stands below
         if values is None: continue
         v, full = np.array([values[m] for m in phi]), what == 'after'
-        fig.add_bar(orientation='h', y=names, x=np.round(v, 4), name=what, text=[f'{x:+.2f}'.replace('-', '−') if full else '' for x in v], textposition='outside', constraintext='none', textangle=0, cliponaxis=False,
+        fig.add_bar(orientation='h', y=names, x=[round(float(x), 4) for x in v], name=what, text=[f'{x:+.2f}'.replace('-', '−') if full else '' for x in v], textposition='outside', constraintext='none', textangle=0, cliponaxis=False,
                     marker=dict(color=[stream_ink(m) for m in phi], opacity=1 if full else .42, line=dict(width=0 if full else 1, color='#888888')), showlegend=False,
                     hovertemplate='%{y}' + (', ' + what if before is not None else '') + ': %{x:+.3f}<extra></extra>')
     fig.add_vline(x=0, line=dict(width=1, color='#888888'))
@@ -676,15 +677,15 @@ def add_change(fig, own, place:dict): # own: the rows of one modality and one ch
     ink, name = stream_ink(own.modality.iloc[0]), STREAM_NAMES.get(own.modality.iloc[0], own.modality.iloc[0])
     if own.low.notna().all():
         fig.add_scatter(x=[*own.level, *own.level[::-1]], y=[*own.high, *own.low[::-1]], fill='toself', mode='none', fillcolor=f'rgba{(*bytes.fromhex(ink[1:]), .16)}', hoverinfo='skip', showlegend=False, **place)
-    fig.add_scatter(x=own.level, y=own.score, mode='lines+markers', name=name, showlegend=False, line=dict(color=ink, width=2.4), marker=dict(symbol={'visual': 'circle', 'audio': 'diamond'}.get(own.modality.iloc[0], 'square'), size=7, line_width=0),
-                    customdata=np.round(own[['low', 'high']].to_numpy(float), 3), hovertemplate=name + ', %{x}: %{y:.3f} [%{customdata[0]}, %{customdata[1]}]<extra></extra>', **place)
+    fig.add_scatter(x=list(own.level), y=list(own.score), mode='lines+markers', name=name, showlegend=False, line=dict(color=ink, width=2.4, dash=STREAM_DASHES.get(own.modality.iloc[0], 'dot')), marker=dict(symbol={'visual': 'circle', 'audio': 'diamond'}.get(own.modality.iloc[0], 'square'), size=7, line_width=0),
+                    customdata=own[['low', 'high']].astype(float).round(3).values.tolist(), hovertemplate=name + ', %{x}: %{y:.3f} [%{customdata[0]}, %{customdata[1]}]<extra></extra>', **place)
 
 def change_curves(table, # rows of `degradation` with columns modality and change
                   axes:dict, # change -> what its strength is measured in
                   metric:str, # what `score` is
-                  height:int=520) -> go.Figure:
+                  height:int=580) -> go.Figure:
     "A score against the strength of each change: one small plot a change, one line a modality."
-    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.11, vertical_spacing=.25)
+    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.11, vertical_spacing=.21)
     top = max(1., table[['score', 'high']].max().max()) if len(table) else 1.
     for i, (change, unit) in enumerate(axes.items()):
         place, own = dict(row=i//2 + 1, col=i % 2 + 1), table[table.change == change].sort_values('level')
@@ -716,7 +717,7 @@ def winner_map(table, # from `swap_table`, a row for each face and voice
         about[i, j] = f'{r.n} pairs: face {r.face_wins:.0%}, voice {r.voice_wins:.0%}, neither {r.neither:.0%}'
         if r.n_groups > 1: about[i, j] += f'<br>the voice wins {r.voice_low:.0%} to {r.voice_high:.0%} (95 % interval)'
     tint = lambda m, a: f'rgba{(*bytes.fromhex(MODALITY_COLOURS[m][1:]), a)}'
-    fig = go.Figure(go.Heatmap(z=lead, x=order, y=order, zmin=-1, zmax=1, xgap=2, ygap=2, customdata=about, hoverongaps=False, hovertemplate='face %{y}, voice %{x}<br>%{customdata}<extra></extra>',
+    fig = go.Figure(go.Heatmap(z=lead, x=order, y=order, zmin=-1, zmax=1, autocolorscale=False, xgap=2, ygap=2, customdata=about, hoverongaps=False, hovertemplate='face %{y}, voice %{x}<br>%{customdata}<extra></extra>',
                     colorscale=[(0, tint('audio', .62)), (.5, tint('audio', 0)), (.5, tint('visual', 0)), (1, tint('visual', .62))],
                     colorbar=dict(title='lead<br> ', tickvals=[-1, 0, 1], ticktext=['voice', 'even', 'face'])))
     fig.add_scatter(x=list(table.voice), y=list(table.face), mode='text', text=[cell_text(r) for _, r in table.iterrows()], textfont_size=12, hoverinfo='skip', showlegend=False)
