@@ -369,9 +369,9 @@ def altered(self:WhatIfController, change):
     "The state was set, by hand or by code; what cannot be is taken back."
     try:
         self.check()
-        if change['name'] == 'changes' and (clean := checked(change['new'], self.source.streams)) != change['new']:
-            self.state.changes = clean # comes back here
-            return
+        if change['name'] == 'changes':
+            self.state.changes = clean = checked(change['new'], self.source.streams) # comes back here where it is another
+            if clean != change['new']: return
     except UserError:
         self.state.unobserve(self.altered); self.state.set_trait(change['name'], change['old']); self.watch_state()
         raise
