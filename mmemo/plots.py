@@ -636,7 +636,7 @@ def class_bars(classes, rows:dict, # what it is -> (c,) probabilities
         fig.add_bar(x=names, y=[round(float(v), 4) for v in p], name=name, text=[f'{v:.2f}' if full and v >= .005 else '' for v in p], textposition='outside', textangle=0, constraintext='none', cliponaxis=False,
                     marker=dict(color=[colour_of(c) for c in classes], opacity=1 if full else .42, line=dict(width=0 if full else 1, color='#888888'), pattern_shape='' if full else next(pale)),
                     customdata=list(classes), hovertemplate='%{customdata}, ' + name + ': %{y:.3f}<extra></extra>', showlegend=False)
-    fig.update_layout(barmode='group', bargap=.24, bargroupgap=.06, yaxis=dict(range=[0, 1.08], title='probability', tickvals=[0, .25, .5, .75, 1]), xaxis=dict(showgrid=False, ticks='', tickangle=0))
+    fig.update_layout(barmode='group', bargap=.24, bargroupgap=.06, yaxis=dict(range=[0, 1.08], title='probability', tickvals=[0, .25, .5, .75, 1]), xaxis=dict(showgrid=False, ticks='', automargin=True))
     return titled(fig, title, height, margin=dict(r=24, b=54 if marks else 36))
 
 # %% ../nbs/60_plots.ipynb #wi600005
@@ -683,9 +683,9 @@ def add_change(fig, own, place:dict): # own: the rows of one modality and one ch
 def change_curves(table, # rows of `degradation` with columns modality and change
                   axes:dict, # change -> what its strength is measured in
                   metric:str, # what `score` is
-                  height:int=580) -> go.Figure:
+                  height:int=560) -> go.Figure:
     "A score against the strength of each change: one small plot a change, one line a modality."
-    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.11, vertical_spacing=.21)
+    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.11, vertical_spacing=.19)
     top = max(1., table[['score', 'high']].max().max()) if len(table) else 1.
     for i, (change, unit) in enumerate(axes.items()):
         place, own = dict(row=i//2 + 1, col=i % 2 + 1), table[table.change == change].sort_values('level')
@@ -719,7 +719,7 @@ def winner_map(table, # from `swap_table`, a row for each face and voice
     tint = lambda m, a: f'rgba{(*bytes.fromhex(MODALITY_COLOURS[m][1:]), a)}'
     fig = go.Figure(go.Heatmap(z=lead, x=order, y=order, zmin=-1, zmax=1, autocolorscale=False, xgap=2, ygap=2, customdata=about, hoverongaps=False, hovertemplate='face %{y}, voice %{x}<br>%{customdata}<extra></extra>',
                     colorscale=[(0, tint('audio', .62)), (.5, tint('audio', 0)), (.5, tint('visual', 0)), (1, tint('visual', .62))],
-                    colorbar=dict(title='lead<br> ', tickvals=[-1, 0, 1], ticktext=['voice', 'even', 'face'])))
+                    colorbar=dict(title='', ticks='', tickvals=[-.94, 0, .94], ticktext=['voice wins', 'even', 'face wins'])))
     fig.add_scatter(x=list(table.voice), y=list(table.face), mode='text', text=[cell_text(r) for _, r in table.iterrows()], textfont_size=12, hoverinfo='skip', showlegend=False)
-    fig.update_layout(xaxis=dict(title='voice', showgrid=False, ticks='', tickangle=0, range=[-.5, n - .5]), yaxis=dict(title='face', range=[n - .5, -.5], showgrid=False, ticks='', ticksuffix=' '))
-    return titled(fig, title, height or 120 + 44*n, margin=dict(l=104, r=84))
+    fig.update_layout(xaxis=dict(title='voice', showgrid=False, ticks='', automargin=True, range=[-.5, n - .5]), yaxis=dict(title='face', range=[n - .5, -.5], showgrid=False, ticks='', ticksuffix=' '))
+    return titled(fig, title, height or 120 + 44*n, margin=dict(l=104, r=96))

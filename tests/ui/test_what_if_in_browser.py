@@ -89,7 +89,7 @@ def test_it_is_drawn_and_fits(page):
 def test_the_voice_is_silenced(page, twin):
     before = figures(page)
     page.get_by_role('button', name='Silence the voice').click()
-    now = wait_for(page, lambda f: f['bars']['title'].startswith('Without the voice'), 'a clip without its voice')
+    now = wait_for(page, lambda f: f['bars']['title'].startswith('Without the voice') and changed(before, f) == {'bars', 'share'}, 'a clip without its voice')
     twin.state.changes = {'audio': {'blackout': 1}}
     shown = dict(now['bars']['bars'])
     assert np.allclose(shown['after'], twin.selection.after, atol=1e-3) and np.allclose(shown['before'], twin.selection.before, atol=1e-3)
@@ -106,7 +106,7 @@ def test_a_dragged_slider_is_followed(page, twin):
     handle.focus()
     started = time.monotonic()
     for _ in range(8): page.keyboard.press('ArrowRight')
-    now = wait_for(page, lambda f: 'Voice at gain 1.8' in f['bars']['title'], 'a louder voice')
+    now = wait_for(page, lambda f: 'Voice at gain 1.8' in f['bars']['title'] and changed(before, f) == {'bars', 'share'}, 'a louder voice')
     print(f'eight steps of a slider to the last picture: {time.monotonic() - started:.2f} s')
     twin.state.changes = {'audio': {'gain': 1.8}}
     assert np.allclose(dict(now['bars']['bars'])['after'], twin.selection.after, atol=1e-3)
