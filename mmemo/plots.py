@@ -643,7 +643,7 @@ def class_bars(classes, rows:dict, # what it is -> (c,) probabilities
 def describe_contributions(phi:dict, nothing:float, everything:float, target:str) -> str: # phi: modality -> value
     "The sum, in words."
     name = lambda m: STREAM_NAMES.get(m, m)
-    parts = [f"{'+' if v >= 0 else '−'} {abs(v):.2f} from the {name(m)}" for m, v in phi.items()]
+    parts = [f"{'−' if v <= -.005 else '+'} {abs(v):.2f} from the {name(m)}" for m, v in phi.items()]
     none = 'neither' if len(phi) == 2 else 'none of them'
     return f"{target}: {nothing:.2f} with {none if len(phi) > 1 else 'nothing'} {' '.join(parts)} makes {everything:.2f}"
 
@@ -657,7 +657,7 @@ def contribution_bars(phi:dict, # modality -> what it adds
     for what, values in (('after', phi), ('before', before)): # the first stands below
         if values is None: continue
         v, full = np.array([values[m] for m in phi]), what == 'after'
-        fig.add_bar(orientation='h', y=names, x=[round(float(x), 4) for x in v], name=what, text=[f'{x:+.2f}'.replace('-', '−') if full else '' for x in v], textposition='outside', constraintext='none', textangle=0, cliponaxis=False,
+        fig.add_bar(orientation='h', y=names, x=[round(float(x), 4) for x in v], name=what, text=[(f'{x:+.2f}'.replace('-', '−') if abs(x) >= .005 else '0.00') if full else '' for x in v], textposition='outside', constraintext='none', textangle=0, cliponaxis=False,
                     marker=dict(color=[stream_ink(m) for m in phi], opacity=1 if full else .42, line=dict(width=0 if full else 1, color='#888888')), showlegend=False,
                     hovertemplate='%{y}' + (', ' + what if before is not None else '') + ': %{x:+.3f}<extra></extra>')
     fig.add_vline(x=0, line=dict(width=1, color='#888888'))
@@ -685,18 +685,19 @@ def change_curves(table, # rows of `degradation` with columns modality and chang
                   metric:str, # what `score` is
                   height:int=560) -> go.Figure:
     "A score against the strength of each change: one small plot a change, one line a modality."
-    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.11, vertical_spacing=.19)
+    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.09, vertical_spacing=.24)
     top = max(1., table[['score', 'high']].max().max()) if len(table) else 1.
     for i, (change, unit) in enumerate(axes.items()):
         place, own = dict(row=i//2 + 1, col=i % 2 + 1), table[table.change == change].sort_values('level')
-        fig.update_xaxes(title=f'{change}: {unit}', **place)
+        fig.update_xaxes(title=dict(text=f'{change}<br>{unit}', font_size=12), **place)
         for m in dict.fromkeys(own.modality): add_change(fig, own[own.modality == m], place)
-        ends = own.groupby('modality', sort=False).tail(1)
-        for y, m in zip(spread(ends.score.to_numpy(float), .13) if len(ends) else [], ends.modality):
-            fig.add_annotation(x=ends.level.max(), y=y, xanchor='left', xshift=8, text=f'<span style="color:{stream_ink(m)}">■</span> {STREAM_NAMES.get(m, m)}', **place)
     fig.update_yaxes(range=[min(0, table.low.min() if len(table) else 0), top + .04])
     fig.update_yaxes(title=pretty(metric), col=1)
-    return titled(fig, describe_changes(table, metric), height, margin=dict(r=72, t=56))
+    names = set()
+    for line in fig.data: # each modality once, above the plots
+        if line.mode != 'none' and line.name not in names: names.add(line.name); line.showlegend = True
+    fig.update_layout(legend=dict(orientation='h', x=0, y=1.02, yanchor='bottom'))
+    return titled(fig, describe_changes(table, metric), height, margin=dict(r=24, t=72, b=60))
 
 # %% ../nbs/60_plots.ipynb #wi600011
 def cell_text(row) -> str: # of `swap_table`

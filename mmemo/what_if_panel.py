@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['NEUTRAL', 'LEVELS', 'PARTS', 'FEATURES', 'ZERO', 'GROUND', 'DROP', 'checked', 'told', 'answer_title', 'WhatIfSource',
-           'curves', 'passes', 'pair', 'meant', 'pair_row', 'WhatIfState', 'StreamControls', 'place', 'Work',
+           'curves', 'passes', 'pair', 'meant', 'pair_row', 'WhatIfState', 'small', 'StreamControls', 'place', 'Work',
            'run_work', 'WhatIfView', 'bars_figure', 'share_figure', 'pair_figure', 'curves_figure', 'winners_figure',
            'WhatIfController', 'figures', 'end', 'lost', 'facts', 'draw', 'show_changes', 'read_changes', 'show_choice',
            'altered', 'compute_curves', 'swap_all', 'pick_cell', 'watch_state', 'listen', 'choose', 'step',
@@ -162,8 +162,10 @@ class WhatIfState(t.HasTraits):
 # %% ../nbs/74_what_if_panel.ipynb #wi740033
 FEATURES = 'What is changed is what the model reads, its features; the film and the sound stay as they are.'
 ZERO = 'At gain 0 there is a signal and it says zero; in a blackout of 1 there is no signal, and the model knows it.'
-GROUND = '<style>.mmemo-tabs > .widget-tab-contents, .mmemo-tabs > .lm-StackedPanel, .mmemo-tabs .jupyter-widget-tab-contents {background: var(--jp-layout-color0)}</style>' # figures and page on one ground
+GROUND = '<style>.jupyter-widgets.mmemo-tabs > .widget-tab-contents {background: var(--jp-layout-color0) !important}</style>' # tabs are a shade lighter than the page, and figures are not
 DROP = dict(visual='Hide the face', audio='Silence the voice', text='Drop the words')
+
+def small(text:str) -> str: return f'<div style="line-height:1.5">{html.escape(text)}</div>' # lines of a widget stand far apart
 
 class StreamControls:
     "What a hand can do to one stream."
@@ -203,7 +205,7 @@ class Work:
     "Work that takes a while: a button to begin, one to stop, how far it is, and the thread that does it."
     def __init__(self, verb:str):
         self.start, self.stop = w.Button(description=verb, layout=w.Layout(width='170px')), w.Button(description='Stop', disabled=True, layout=w.Layout(width='80px'))
-        self.bar, self.said = w.FloatProgress(min=0, max=1, layout=w.Layout(width='180px', visibility='hidden')), w.HTML()
+        self.bar, self.said = w.FloatProgress(min=0, max=1, layout=w.Layout(width='180px', display='none')), w.HTML()
         self.box = w.HBox([self.start, self.stop, self.bar, self.said], layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.background, self.asked = Background(), threading.Event()
         self.stop.on_click(lambda _: self.asked.set())
@@ -223,7 +225,7 @@ def run_work(self:Work, work, # called as work(progress)
              on_done, on_progress=lambda: None):
     "Begin; the buttons and the sentence follow."
     def busy(on):
-        self.start.disabled, self.stop.disabled, self.bar.layout.visibility = on, not on, 'visible' if on else 'hidden'
+        self.start.disabled, self.stop.disabled, self.bar.layout.display = on, not on, None if on else 'none'
     def tell(share, said): self.bar.value, self.said.value = share, html.escape(said); on_progress()
     def done(result): busy(False); self.said.value = ''; on_done(result)
     def failed(error): busy(False); self.said.value = html.escape(str(error) if isinstance(error, UserError) else f'This did not work out: {error}'); on_progress()
@@ -245,9 +247,9 @@ class WhatIfView:
         self.curve_work, self.swap_work = Work('Compute the curves'), Work('Swap all voices')
         self.figures = {name: Canvas() for name in ('strip', 'bars', 'share', 'curves', 'pair', 'winners')}
         row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 10px'))
-        f, self.hint = self.figures, w.HTML(FEATURES)
+        f, self.hint = self.figures, w.HTML(small(FEATURES))
         self.parts = dict(clip=w.VBox([row(self.clip, w.HBox([self.previous, self.next])), self.facts, f['strip'], row(*(c.box for c in self.streams.values())), row(self.reset, self.hint), f['bars'], row(self.target), f['share']]),
-                          curves=w.VBox([w.HTML(ZERO), self.curve_work.box, f['curves']]), swap=w.VBox([row(self.face, self.voice), f['pair'], self.swap_work.box, f['winners']]))
+                          curves=w.VBox([w.HTML(small(ZERO)), self.curve_work.box, f['curves']]), swap=w.VBox([row(self.face, self.voice), f['pair'], self.swap_work.box, f['winners']]))
         self.tabs = w.Tab([self.parts[p] for p in PARTS], titles=list(PARTS.values()))
         self.tabs.add_class('mmemo-tabs')
         self.box = w.VBox([w.HTML(GROUND, layout=w.Layout(display='none')), self.tabs, self.watch])
@@ -276,12 +278,12 @@ def pair_figure(found:dict, row:dict, classes): # from `pair` and `pair_row`
     return subtitled(class_bars(classes, rows, 'the face with that voice', title, marks), 'full colour: the face with that voice; pale, left: the clip of the face; pale and hatched, right: the clip of the voice')
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740042
-def curves_figure(found, metric:str, synthetic:bool=False): # found: rows of `curves` so far
+def curves_figure(found, metric:str, synthetic:bool=False, over:str='subjects'): # found: rows of `curves` so far
     "All curves that are ready."
     if found.empty: return empty_figure('Nothing is computed yet. The curves show what each change costs over all clips on offer; they are worked out in the background.', 150)
     n, few = int(found.n_groups.max()), ', and so few make intervals too narrow' if found.few_groups.any() else ''
-    band = f'bands: 95 % intervals over {n} groups{few}' if found.low.notna().any() else 'no intervals: they need two groups or more'
-    return subtitled(change_curves(found, CHANGES, metric), ('synthetic clips; ' if synthetic else '') + band + '; one scale for all')
+    band = f'bands: 95 % intervals over {n} {over}{few}' if found.low.notna().any() else f'no intervals: they need two {over} or more'
+    return subtitled(change_curves(found, {**CHANGES, 'shift': 'seconds, above 0 later'}, metric), ('synthetic clips; ' if synthetic else '') + band + '; one scale for all')
 
 def winners_figure(found, classes, synthetic:bool=False): # from `swaps`, or None
     "Who wins, class by class."
@@ -332,7 +334,7 @@ def figures(self:WhatIfController, names) -> dict: # name -> figure
     synthetic, deaf = src.source.corpus.synthetic, not {'visual', 'audio'} <= set(src.streams)
     nothing = lambda: empty_figure(f"This model reads {' and '.join(STREAM_NAMES.get(m, m) for m in src.streams)} only, so there is no face and voice to swap.", 150)
     make = dict(strip=lambda: film_strip(*src.source.pictures(s.clip_id, 6), self.end(), height=128).update_layout(margin_r=24), bars=lambda: bars_figure(before[-1], after[-1], src.classes, s.changes),
-                share=lambda: share_figure(before, after, src.streams, target, src.classes, s.changes), curves=lambda: curves_figure(self.lost(), HEADLINES[src.settings.task], synthetic),
+                share=lambda: share_figure(before, after, src.streams, target, src.classes, s.changes), curves=lambda: curves_figure(self.lost(), HEADLINES[src.settings.task], synthetic, 'subjects' if 'subject' in src.windows.corpus.clips else 'clips'),
                 pair=lambda: nothing() if deaf else pair_figure(src.pair(*s.pair), src.pair_row(*s.pair), src.classes), winners=lambda: nothing() if deaf else winners_figure(self.found, src.classes, synthetic))
     return {n: make[n]() for n in names if n in make}
 

@@ -160,6 +160,7 @@ def test_dark_theme_and_a_narrow_window(page):
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     wait_for(page, lambda f: all(x['paper'] == '#111111' for x in f.values()), 'dark figures')
     page.wait_for_timeout(500)
+    assert page.evaluate("() => getComputedStyle(document.querySelector('.widget-tab-contents')).backgroundColor") == 'rgb(17, 17, 17)', 'figures and tab on one ground'
     page.screenshot(path=SHOTS/'what_if-swap-1280-dark.png', full_page=True)
     tab(page, 'One clip'); page.wait_for_timeout(500)
     page.screenshot(path=SHOTS/'what_if-1280-dark.png', full_page=True)
