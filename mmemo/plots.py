@@ -624,6 +624,7 @@ def subtitled(fig, text:str) -> go.Figure: # after `titled`
     fig.layout.height, fig.layout.margin.t = fig.layout.height + 18, fig.layout.margin.t + 18
     return fig
 
+# %% ../nbs/60_plots.ipynb #wi600013
 def class_bars(classes, rows:dict, # what it is -> (c,) probabilities
                solid:str, # the row in full colour; the others are pale
                title:str, marks:dict|None=None, # class -> a word under its name
@@ -680,6 +681,7 @@ def add_change(fig, own, place:dict): # own: the rows of one modality and one ch
     fig.add_scatter(x=list(own.level), y=list(own.score), mode='lines+markers', name=name, showlegend=False, line=dict(color=ink, width=2.4, dash=STREAM_DASHES.get(own.modality.iloc[0], 'dot')), marker=dict(symbol={'visual': 'circle', 'audio': 'diamond'}.get(own.modality.iloc[0], 'square'), size=7, line_width=0),
                     customdata=own[['low', 'high']].astype(float).round(3).values.tolist(), hovertemplate=name + ', %{x}: %{y:.3f} [%{customdata[0]}, %{customdata[1]}]<extra></extra>', **place)
 
+# %% ../nbs/60_plots.ipynb #wi600014
 def change_curves(table, # rows of `degradation` with columns modality and change
                   axes:dict, # change -> what its strength is measured in
                   metric:str, # what `score` is

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NEUTRAL', 'LEVELS', 'PARTS', 'FEATURES', 'ZERO', 'GROUND', 'DROP', 'checked', 'told', 'answer_title', 'WhatIfSource',
-           'curves', 'passes', 'pair', 'meant', 'pair_row', 'WhatIfState', 'small', 'StreamControls', 'place', 'Work',
-           'run_work', 'WhatIfView', 'bars_figure', 'share_figure', 'pair_figure', 'curves_figure', 'winners_figure',
-           'WhatIfController', 'figures', 'end', 'lost', 'facts', 'draw', 'show_changes', 'read_changes', 'show_choice',
-           'altered', 'compute_curves', 'swap_all', 'pick_cell', 'watch_state', 'listen', 'choose', 'step',
-           'WhatIfPanel', 'to_html', 'what_if_panel']
+           'values', 'curves', 'passes', 'pair', 'meant', 'pair_row', 'WhatIfState', 'small', 'StreamControls', 'place',
+           'Work', 'run_work', 'WhatIfView', 'bars_figure', 'share_figure', 'pair_figure', 'curves_figure',
+           'winners_figure', 'WhatIfController', 'figures', 'end', 'lost', 'facts', 'draw', 'show_changes',
+           'read_changes', 'show_choice', 'altered', 'compute_curves', 'swap_all', 'pick_cell', 'watch_state', 'listen',
+           'choose', 'step', 'WhatIfPanel', 'to_html', 'what_if_panel']
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740004
 import html, threading
@@ -98,13 +98,16 @@ class WhatIfSource:
     @cached_property
     def middle(self) -> pd.Series: return middle_windows(self.windows) # clip_id -> window number
 
-    def values(self, clip_id:str, changes:dict) -> np.ndarray: # (2^m, c): probabilities with each coalition of streams, the last with all
-        "What the model says of a changed clip."
-        batch = self.batch(clip_id)
-        for m, how in changes.items(): batch = changed(batch, m, **how, spread=self.spread.get(m) if how.get('noise') else None)
-        say = lambda kept: answers(self.model, only(batch, kept, self.streams)).mean(0).cpu().numpy()
-        same = lambda kept: changes and not set(kept) & set(changes) # whoever does not see the changed stream says what they said before
-        return np.stack([self.recorded(clip_id)[i] if same(kept) else say(kept) for i, kept in enumerate(coalitions(self.streams))])
+# %% ../nbs/74_what_if_panel.ipynb #wi740029
+def values(self:WhatIfSource, clip_id:str, changes:dict) -> np.ndarray: # (2^m, c): probabilities with each coalition of streams, the last with all
+    "What the model says of a changed clip."
+    batch = self.batch(clip_id)
+    for m, how in changes.items(): batch = changed(batch, m, **how, spread=self.spread.get(m) if how.get('noise') else None)
+    say = lambda kept: answers(self.model, only(batch, kept, self.streams)).mean(0).cpu().numpy()
+    same = lambda kept: changes and not set(kept) & set(changes) # whoever does not see the changed stream says what they said before
+    return np.stack([self.recorded(clip_id)[i] if same(kept) else say(kept) for i, kept in enumerate(coalitions(self.streams))])
+
+WhatIfSource.values = values
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740024
 LEVELS = dict(gain=(0., .5, 1., 2., 4.), noise=(0., .5, 1., 2., 4.), blackout=(0., .25, .5, .75, 1.), shift=(-.8, -.4, -.2, 0., .2, .4, .8))
@@ -161,7 +164,7 @@ class WhatIfState(t.HasTraits):
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740033
 FEATURES = 'What is changed is what the model reads, its features; the film and the sound stay as they are.'
-ZERO = 'At gain 0 there is a signal and it says zero; in a blackout of 1 there is no signal, and the model knows it.'
+ZERO = 'At gain 0 there is a signal and it says zero; in a blackout of 1 there is no signal, and the model is told so.'
 GROUND = '<style>.jupyter-widgets.mmemo-tabs > .widget-tab-contents {background: var(--jp-layout-color0) !important}</style>' # tabs are a shade lighter than the page, and figures are not
 DROP = dict(visual='Hide the face', audio='Silence the voice', text='Drop the words')
 
@@ -201,6 +204,7 @@ def place(self:StreamControls, how:dict, # change -> strength
 
 StreamControls.place = place
 
+# %% ../nbs/74_what_if_panel.ipynb #wi740038
 class Work:
     "Work that takes a while: a button to begin, one to stop, how far it is, and the thread that does it."
     def __init__(self, verb:str):
@@ -338,6 +342,9 @@ def figures(self:WhatIfController, names) -> dict: # name -> figure
                 pair=lambda: nothing() if deaf else pair_figure(src.pair(*s.pair), src.pair_row(*s.pair), src.classes), winners=lambda: nothing() if deaf else winners_figure(self.found, src.classes, synthetic))
     return {n: make[n]() for n in names if n in make}
 
+WhatIfController.figures = figures
+
+# %% ../nbs/74_what_if_panel.ipynb #wi740059
 def end(self:WhatIfController) -> float: return self.source.source.evidence(self.state.clip_id, 0.).end # seconds
 
 def lost(self:WhatIfController) -> pd.DataFrame: # the curves that are ready
@@ -351,7 +358,7 @@ def draw(self:WhatIfController, names):
     if 'facts' in names: self.view.facts.value = self.facts()
     for name, fig in self.figures(names).items(): redraw(self.view.figures[name], fig, self.state.theme)
 
-for f in (figures, end, lost, facts, draw): setattr(WhatIfController, f.__name__, f)
+for f in (end, lost, facts, draw): setattr(WhatIfController, f.__name__, f)
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740053
 def show_changes(self:WhatIfController):
@@ -365,6 +372,9 @@ def show_changes(self:WhatIfController):
 def read_changes(self:WhatIfController):
     if not self.filling: self.state.changes = checked({m: c.read() for m, c in self.view.streams.items()}, self.source.streams)
 
+WhatIfController.show_changes, WhatIfController.read_changes = show_changes, read_changes
+
+# %% ../nbs/74_what_if_panel.ipynb #wi740058
 def show_choice(self:WhatIfController):
     view, s = self.view, self.state
     view.clip.value, view.target.value, (view.face.value, view.voice.value) = s.clip_id, s.target, s.pair
@@ -383,7 +393,7 @@ def altered(self:WhatIfController, change):
     self.show_choice()
     self.draw(self.touches[change['name']])
 
-for f in (show_changes, read_changes, show_choice, altered): setattr(WhatIfController, f.__name__, f)
+for f in (show_choice, altered): setattr(WhatIfController, f.__name__, f)
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740054
 def compute_curves(self:WhatIfController):
@@ -398,6 +408,9 @@ def compute_curves(self:WhatIfController):
         if len(parts) > drawn[0]: drawn[0] = len(parts); self.draw(('curves',))
     job.run(work, lambda _: self.draw(('curves',)), show)
 
+WhatIfController.compute_curves = compute_curves
+
+# %% ../nbs/74_what_if_panel.ipynb #wi740056
 def swap_all(self:WhatIfController):
     "Voices of every class for each face, in the background."
     job, src = self.view.swap_work, self.source
@@ -416,7 +429,7 @@ def pick_cell(self:WhatIfController, picked:dict): # as a Canvas tells it
     self.state.pair = (own.face_clip.iloc[self.turn], own.voice_clip.iloc[self.turn])
     self.state.cell = cell
 
-WhatIfController.compute_curves, WhatIfController.swap_all, WhatIfController.pick_cell = compute_curves, swap_all, pick_cell
+WhatIfController.swap_all, WhatIfController.pick_cell = swap_all, pick_cell
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740055
 def watch_state(self:WhatIfController): self.state.observe(self.altered, list(self.touches))
@@ -439,6 +452,9 @@ def listen(self:WhatIfController):
     view.figures['winners'].observe(lambda change: self.pick_cell(change['new']), 'picked')
     if not {'visual', 'audio'} <= set(self.source.streams): view.face.disabled = view.voice.disabled = view.swap_work.start.disabled = True
 
+WhatIfController.watch_state, WhatIfController.listen = watch_state, listen
+
+# %% ../nbs/74_what_if_panel.ipynb #wi740057
 def choose(self:WhatIfController, k:int, clip_id:str): # k: 0 the face, 1 the voice; by hand
     if self.state.pair[k] == clip_id: return
     self.state.pair, self.state.cell = tuple(clip_id if i == k else c for i, c in enumerate(self.state.pair)), ()
@@ -448,7 +464,7 @@ def step(self:WhatIfController, by:int):
     ids = list(self.table.clip_id)
     self.state.clip_id = ids[(ids.index(self.state.clip_id) + by) % len(ids)]
 
-for f in (watch_state, listen, choose, step): setattr(WhatIfController, f.__name__, f)
+for f in (choose, step): setattr(WhatIfController, f.__name__, f)
 
 # %% ../nbs/74_what_if_panel.ipynb #wi740061
 class WhatIfPanel:
