@@ -218,7 +218,7 @@ class Work:
         "Tells how far the work is, and refuses to go on when asked to stop."
         seen = [0]
         def one(batch):
-            if self.asked.is_set(): raise UserError('Stopped. What was ready is shown; begin again for the rest.')
+            if self.asked.is_set(): raise UserError('Stopped. What is shown was ready before; begin again for the rest.')
             seen[0] += len(batch)
             progress(min(seen[0]/total, .99), what)
             return batch
@@ -400,6 +400,7 @@ def compute_curves(self:WhatIfController):
     "All curves, in the background; each is drawn when it is ready."
     job, src, parts, drawn = self.view.curve_work, self.source, [], [0]
     self.parts = parts
+    self.draw(('curves',)) # what was there before is gone from `selection` too
     def work(progress):
         count = lambda batch: one(batch)
         one = job.count(src.passes(), progress, f'changing {len(self.table)} clips')
