@@ -4,13 +4,15 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'PRETTY', 'HISTORY_INK', 'SYMBOLS', 'SHAPES',
-           'ANSWER_INK', 'make_template', 'themed', 'titled', 'untitled', 'empty_figure', 'colour_of', 'chip',
-           'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends', 'add_spans', 'probability_timeline',
-           'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform', 'loudness', 'spectrum', 'spectrogram',
-           'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map', 'describe_signed', 'attention_map',
-           'describe_confusion', 'confusion_matrix', 'value_scatter', 'pretty', 'model_colour', 'score_rows',
-           'scores_figure', 'describe_scores', 'history_keys', 'history_curves', 'nuisance_curve', 'value_marks',
-           'shared_near', 'label_sides', 'add_stars', 'add_values', 'add_numbers', 'embedding_map']
+           'ANSWER_INK', 'STREAM_NAMES', 'STREAM_DASHES', 'PALE', 'make_template', 'themed', 'titled', 'untitled',
+           'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends',
+           'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform',
+           'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map',
+           'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'value_scatter', 'pretty',
+           'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
+           'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values', 'add_numbers',
+           'embedding_map', 'stream_ink', 'subtitled', 'class_bars', 'describe_contributions', 'contribution_bars',
+           'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map']
 
 # %% ../nbs/60_plots.ipynb #64becfe0
 import base64, io, json, textwrap
@@ -606,3 +608,121 @@ def embedding_map(points, # (n, 2) places of clips
     near, luck = shared_near(points, column) if not numbers else (float('nan'),)*2
     said = f'{len(points):,} clips by {by}' + ('' if near != near else f': {near:.0%} of the nearest ten in the picture share it, {luck:.0%} by chance')
     return titled(fig, title or said, height, margin=dict(l=24, r=172, b=52))
+
+# %% ../nbs/60_plots.ipynb #wi600002
+STREAM_NAMES = dict(visual='face', audio='voice', text='words') # what people call a modality
+STREAM_DASHES = dict(visual='solid', audio='dash', text='dot') # one line may lie on another
+PALE = ('', '/', '\\') # patterns of the pale bars: never colour alone
+
+def stream_ink(modality:str) -> str:
+    "The colour of a modality, the same in every plot."
+    return MODALITY_COLOURS.get(modality, '#444444')
+
+def subtitled(fig, text:str) -> go.Figure: # after `titled`
+    "A line below the title, and room for it."
+    fig.layout.title.subtitle.text = text
+    fig.layout.height, fig.layout.margin.t = fig.layout.height + 18, fig.layout.margin.t + 18
+    return fig
+
+# %% ../nbs/60_plots.ipynb #wi600013
+def class_bars(classes, rows:dict, # what it is -> (c,) probabilities
+               solid:str, # the row in full colour; the others are pale
+               title:str, marks:dict|None=None, # class -> a word under its name
+               height:int=300) -> go.Figure:
+    "Probabilities of every class, side by side for each state of a clip."
+    fig, pale, marks = go.Figure(), iter(PALE), marks or {}
+    names = [f'{c}<br>{marks[c]}' if c in marks else c for c in classes]
+    for name, p in rows.items():
+        full = name == solid
+        fig.add_bar(x=names, y=[round(float(v), 4) for v in p], name=name, text=[f'{v:.2f}' if full and v >= .005 else '' for v in p], textposition='outside', textangle=0, constraintext='none', cliponaxis=False,
+                    marker=dict(color=[colour_of(c) for c in classes], opacity=1 if full else .42, line=dict(width=0 if full else 1, color='#888888'), pattern_shape='' if full else next(pale)),
+                    customdata=list(classes), hovertemplate='%{customdata}, ' + name + ': %{y:.3f}<extra></extra>', showlegend=False)
+    fig.update_layout(barmode='group', bargap=.24, bargroupgap=.06, yaxis=dict(range=[0, 1.08], title='probability', tickvals=[0, .25, .5, .75, 1]), xaxis=dict(showgrid=False, ticks='', automargin=True))
+    return titled(fig, title, height, margin=dict(r=24, b=54 if marks else 36))
+
+# %% ../nbs/60_plots.ipynb #wi600005
+def describe_contributions(phi:dict, nothing:float, everything:float, target:str) -> str: # phi: modality -> value
+    "The sum, in words."
+    name = lambda m: STREAM_NAMES.get(m, m)
+    parts = [f"{'−' if v <= -.005 else '+'} {abs(v):.2f} from the {name(m)}" for m, v in phi.items()]
+    none = 'neither' if len(phi) == 2 else 'none of them'
+    return f"{target}: {nothing:.2f} with {none if len(phi) > 1 else 'nothing'} {' '.join(parts)} makes {everything:.2f}"
+
+def contribution_bars(phi:dict, # modality -> what it adds
+                      nothing:float, everything:float, # the output without and with all of them
+                      target:str, # the class that is explained
+                      before:dict|None=None, # the same, of the clip as recorded: pale
+                      height:int|None=None) -> go.Figure:
+    "What each modality adds to one output: bars that sum to the difference."
+    fig, names = go.Figure(), [STREAM_NAMES.get(m, m) for m in phi]
+    for what, values in (('after', phi), ('before', before)): # the first stands below
+        if values is None: continue
+        v, full = np.array([values[m] for m in phi]), what == 'after'
+        fig.add_bar(orientation='h', y=names, x=[round(float(x), 4) for x in v], name=what, text=[(f'{x:+.2f}'.replace('-', '−') if abs(x) >= .005 else '0.00') if full else '' for x in v], textposition='outside', constraintext='none', textangle=0, cliponaxis=False,
+                    marker=dict(color=[stream_ink(m) for m in phi], opacity=1 if full else .42, line=dict(width=0 if full else 1, color='#888888')), showlegend=False,
+                    hovertemplate='%{y}' + (', ' + what if before is not None else '') + ': %{x:+.3f}<extra></extra>')
+    fig.add_vline(x=0, line=dict(width=1, color='#888888'))
+    fig.update_layout(barmode='group', bargap=.3, bargroupgap=.06, yaxis=dict(autorange='reversed', showgrid=False, ticks='', ticksuffix=' '), xaxis=dict(range=[-1.1, 1.1], title=f'added to the probability of {target}', tickvals=[-1, -.5, 0, .5, 1]))
+    return titled(fig, describe_contributions(phi, nothing, everything, target), height or 104 + 42*len(phi), margin=dict(r=24))
+
+# %% ../nbs/60_plots.ipynb #wi600008
+def describe_changes(table, metric:str) -> str: # columns modality, change, level, score, gap
+    "Which change costs most."
+    worst, said = table.iloc[table.gap.to_numpy().argmin()], pretty(metric)[0].upper() + pretty(metric)[1:]
+    if not worst.gap < -.005: return f'No change costs any {pretty(metric)}: {table.score.min():.2f} at the least'
+    how = dict(gain=f'at gain {worst.level:g}', noise=f'in noise of {worst.level:g}', blackout='gone' if worst.level == 1 else f'gone for {worst.level:.0%}', shift=f"{abs(worst.level):g} s {'late' if worst.level > 0 else 'early'}")
+    return f"{said} falls most with the {STREAM_NAMES.get(worst.modality, worst.modality)} {how[worst.change]}: {worst.score - worst.gap:.2f} → {worst.score:.2f}"
+
+def add_change(fig, own, place:dict): # own: the rows of one modality and one change, in the order of levels
+    "One line with its band."
+    ink, name = stream_ink(own.modality.iloc[0]), STREAM_NAMES.get(own.modality.iloc[0], own.modality.iloc[0])
+    if own.low.notna().all():
+        fig.add_scatter(x=[*own.level, *own.level[::-1]], y=[*own.high, *own.low[::-1]], fill='toself', mode='none', fillcolor=f'rgba{(*bytes.fromhex(ink[1:]), .16)}', hoverinfo='skip', showlegend=False, **place)
+    fig.add_scatter(x=list(own.level), y=list(own.score), mode='lines+markers', name=name, showlegend=False, line=dict(color=ink, width=2.4, dash=STREAM_DASHES.get(own.modality.iloc[0], 'dot')), marker=dict(symbol={'visual': 'circle', 'audio': 'diamond'}.get(own.modality.iloc[0], 'square'), size=7, line_width=0),
+                    customdata=own[['low', 'high']].astype(float).round(3).values.tolist(), hovertemplate=name + ', %{x}: %{y:.3f} [%{customdata[0]}, %{customdata[1]}]<extra></extra>', **place)
+
+# %% ../nbs/60_plots.ipynb #wi600014
+def change_curves(table, # rows of `degradation` with columns modality and change
+                  axes:dict, # change -> what its strength is measured in
+                  metric:str, # what `score` is
+                  height:int=560) -> go.Figure:
+    "A score against the strength of each change: one small plot a change, one line a modality."
+    fig = make_subplots(-(-len(axes)//2), min(2, len(axes)), shared_yaxes=True, horizontal_spacing=.09, vertical_spacing=.24)
+    top = max(1., table[['score', 'high']].max().max()) if len(table) else 1.
+    for i, (change, unit) in enumerate(axes.items()):
+        place, own = dict(row=i//2 + 1, col=i % 2 + 1), table[table.change == change].sort_values('level')
+        fig.update_xaxes(title=dict(text=f'{change}<br>{unit}', font_size=12), **place)
+        for m in dict.fromkeys(own.modality): add_change(fig, own[own.modality == m], place)
+    fig.update_yaxes(range=[min(0, table.low.min() if len(table) else 0), top + .04])
+    fig.update_yaxes(title=pretty(metric), col=1)
+    names = set()
+    for line in fig.data: # each modality once, above the plots
+        if line.mode != 'none' and line.name not in names: names.add(line.name); line.showlegend = True
+    fig.update_layout(legend=dict(orientation='h', x=0, y=1.02, yanchor='bottom'))
+    return titled(fig, describe_changes(table, metric), height, margin=dict(r=24, t=72, b=60))
+
+# %% ../nbs/60_plots.ipynb #wi600011
+def cell_text(row) -> str: # of `swap_table`
+    "Counts of one cell: face : voice, and + for pairs that neither wins."
+    face, voice, neither = (round(row[k]*row.n) for k in ('face_wins', 'voice_wins', 'neither'))
+    return f'{face} : {voice}' + (f'<br>+ {neither}' if neither else '')
+
+def winner_map(table, # from `swap_table`, a row for each face and voice
+               classes, # names, in order
+               title:str, height:int|None=None) -> go.Figure:
+    "Who wins where face and voice disagree: the winner's colour, and the counts."
+    order = [c for c in classes if c in set(table.face) | set(table.voice)]
+    at, n = {c: i for i, c in enumerate(order)}, len(order)
+    lead, about = np.full((n, n), np.nan), np.full((n, n), '', object)
+    for _, r in table.iterrows():
+        i, j = at[r.face], at[r.voice]
+        lead[i, j] = r.face_wins - r.voice_wins
+        about[i, j] = f'{r.n} pairs: face {r.face_wins:.0%}, voice {r.voice_wins:.0%}, neither {r.neither:.0%}'
+        if r.n_groups > 1: about[i, j] += f'<br>the voice wins {r.voice_low:.0%} to {r.voice_high:.0%} (95 % interval)'
+    tint = lambda m, a: f'rgba{(*bytes.fromhex(MODALITY_COLOURS[m][1:]), a)}'
+    fig = go.Figure(go.Heatmap(z=lead, x=order, y=order, zmin=-1, zmax=1, autocolorscale=False, xgap=2, ygap=2, customdata=about, hoverongaps=False, hovertemplate='face %{y}, voice %{x}<br>%{customdata}<extra></extra>',
+                    colorscale=[(0, tint('audio', .62)), (.5, tint('audio', 0)), (.5, tint('visual', 0)), (1, tint('visual', .62))],
+                    colorbar=dict(title='', ticks='', tickvals=[-.94, 0, .94], ticktext=['voice wins', 'even', 'face wins'])))
+    fig.add_scatter(x=list(table.voice), y=list(table.face), mode='text', text=[cell_text(r) for _, r in table.iterrows()], textfont_size=12, hoverinfo='skip', showlegend=False)
+    fig.update_layout(xaxis=dict(title='voice', showgrid=False, ticks='', automargin=True, range=[-.5, n - .5]), yaxis=dict(title='face', range=[n - .5, -.5], showgrid=False, ticks='', ticksuffix=' '))
+    return titled(fig, title, height or 120 + 44*n, margin=dict(l=104, r=96))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.modalities import (changed, coalition_answers, degradation, exists, moved, named, only, players, shapley, shapley_of,
+from mmemo.modalities import (changed, coalition_answers, degradation, exists, knock_out, moved, named, only, players, shapley, shapley_of,
                               swap_pairs, swap_table, swapped, voiced)
 from mmemo.windows import rows, without
 from test_models import NAMES, has_levels, make_batch, make_model, batch_for, padded
@@ -160,6 +160,28 @@ def test_a_swap_never_gives_a_face_its_own_voice():
     clips = pd.DataFrame(dict(clip_id=list('abcd'), label=['Anger', 'Anger', 'Fear', None]))
     pairs = swap_pairs(type('C', (), dict(clips=clips)), list('abcd'), each=5)
     assert sorted(map(tuple, pairs.to_numpy())) == [('a', 'b'), ('a', 'c'), ('b', 'a'), ('b', 'c'), ('c', 'a'), ('c', 'b')]
+
+
+def test_knock_out_of_a_small_run():
+    from mmemo.evaluation import evaluate, predict
+    from mmemo.modalities import Altered
+    from mmemo.panels import open_source
+    from mmemo.windows import Windows
+    from small_run import small_run
+    source = open_source(small_run())
+    windows = Windows(source.corpus, source.store, source.settings, 'test')
+    table = knock_out(source.model, windows, 'accuracy', draws=50)
+    score = table.set_index(['kept', 'part']).score
+    assert set(table.kept) == {'none', 'visual', 'audio', 'visual + audio'} and {'all', 'both', 'audio', 'video'} <= set(table.part)
+    alone = predict(source.model, Altered(windows, lambda b: without(b, 'audio')))
+    assert score['visual', 'all'] == pytest.approx((alone.predicted == alone.label).mean())
+    whole = evaluate(predict(source.model, windows), windows.corpus, draws=50)
+    for part in whole: assert score['visual + audio', part] == pytest.approx(whole[part]['accuracy']['value'])
+    blind = predict(source.model, Altered(windows, lambda b: without(without(b, 'audio'), 'visual')))
+    assert blind.predicted.nunique() == 1, 'with nothing to go by there is one answer for all'
+    assert score['none', 'all'] == pytest.approx((blind.predicted == blind.label).mean())
+    many = table[table.n_groups > 1]
+    assert len(many) and (many.low <= many.score).all() and (many.score <= many.high).all() and (table[table.part == 'all'].n_clips == len(windows)).all()
 
 
 def test_unknown_names_are_answered(tmp_path):
