@@ -117,7 +117,7 @@ def matrix_figure(pred, classes, by:str, cell=(), where=None, ink:str='#212121')
     square = lambda c: found[c].to_numpy().reshape(len(classes), -1)
     fig = outlined(confusion_matrix(square('n'), classes, between=(square('low'), square('high'))), cell, classes, ink)
     fig.data[0].showscale = False
-    fig.update_layout(margin_r=12, yaxis_automargin=True, title_text=describe_confusion(square('n'), classes))
+    fig.update_layout(margin_r=12, yaxis_automargin=True, xaxis=dict(tickangle=None, automargin=True), title_text=describe_confusion(square('n'), classes))
     if (square('n').sum(1) == 0).any(): fig.layout.annotations = () # of rows: in a slice there are many
     part = 'Only ' + ', '.join(f'{c}: {v}' for c, v in where.items()) + '; click its bar again for all' if where else 'Click a cell to see its clips, a bar to see its slice'
     return subtitled(fig, f'{part}; in a cell the count and its share of the row')
@@ -214,7 +214,7 @@ def sheet_title(self:ErrorController, n:int) -> str:
 def caption(self:ErrorController, r) -> list: # lines above a strip
     "What there is to say of a clip on the open tab."
     who = f"{r.clip_id} · {r.subject}" if hasattr(r, 'subject') else str(r.clip_id)
-    if self.state.part == 'labels': return [f'{chip(r.label)} {r.p_label:.2f}' + (f', model says {chip(r.suggested)} {r.p_suggested:.2f}' if r.suggested != r.label else ', as the model says'), who + (' · look again' if r.issue else '')]
+    if self.state.part == 'labels': return [f'labelled {chip(r.label)} {r.p_label:.2f}', f'model says {chip(r.suggested)} {r.p_suggested:.2f}', who + (' · look again' if r.issue else '')]
     if self.state.part == 'runs': return [f'{chip(r.label)} · {r.clip_id}', f'{self.state.other}: {r.a}, {self.source.name}: {r.b}']
     return [f'{chip(r.label)} {r.confidence:.2f}' if r.label == r.predicted else f'{chip(r.label)} taken for {chip(r.predicted)} {r.confidence:.2f}', who]
 

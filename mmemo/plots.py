@@ -739,7 +739,7 @@ def joined(frames, gap:int=40) -> np.ndarray: # pictures of one size; a gap of a
     return np.concatenate([piece for f in frames for piece in (f, between)][:-1], 1)
 
 def film_sheet(clips, # of (clip_id, pictures, lines of text)
-               columns:int=3, row:int=138, # px of one row
+               columns:int=2, row:int=146, # px of one row
                title:str='', empty:str='There is no clip to show.') -> go.Figure:
     "Clips side by side, each a strip of pictures under its text; a click tells the clip's id."
     if not clips: return titled(empty_figure(empty), title, 130, margin=dict(t=38 if title else 8, b=8, l=8, r=8))
@@ -748,7 +748,7 @@ def film_sheet(clips, # of (clip_id, pictures, lines of text)
                            showlegend=False, hovertemplate='%{customdata}<br>click to play<extra></extra>'))
     for (c, r), (_, frames, lines) in zip(at, clips):
         fig.add_annotation(x=c + .005, y=r, text='<br>'.join(lines), xanchor='left', yanchor='top', align='left', yshift=-4)
-        if len(frames): fig.add_layout_image(source=thumbnail(joined(frames)), x=c + .01, y=r + .97, xref='x', yref='y', xanchor='left', yanchor='bottom', sizex=.96, sizey=1 - 54/row, layer='above')
+        if len(frames): fig.add_layout_image(source=thumbnail(joined(frames)), x=c + .01, y=r + .97, xref='x', yref='y', xanchor='left', yanchor='bottom', sizex=.96, sizey=1 - 62/row, layer='above')
         else: fig.add_annotation(x=c + .01, y=r + .6, text='no picture in this clip', xanchor='left')
     rows = at[-1][1] + 1
     fig.update_layout(xaxis=dict(range=[0, columns], visible=False, fixedrange=True), yaxis=dict(range=[rows, 0], visible=False, fixedrange=True))
@@ -764,13 +764,15 @@ def interval_bars(names, values, # one bar each, the first on top
     "Bars with intervals; a click tells the name."
     names, v, low, high = list(names), *(np.asarray(x, float) for x in (values, low, high))
     label = [chip(n) if n in COLOURS else str(n) for n in names]
-    fig = go.Figure(go.Bar(orientation='h', y=list(range(len(v))), x=v.tolist(), customdata=names, text=[f'{x:.2f}' for x in v], textposition='inside', insidetextanchor='start', textangle=0, showlegend=False,
-                           insidetextfont=dict(size=12, color='#212121'), marker=dict(color='#9DB1DA', pattern=dict(shape=patterns or '', fgcolor='#334E8C', size=6), line=dict(color='#7A7A7A', width=[3*(n == chosen) for n in names])),
-                           error_x=dict(array=(high - v).tolist(), arrayminus=(v - low).tolist(), thickness=1.6, width=4, color='#7A7A7A'), hovertext=list(said), hovertemplate='%{hovertext}<extra></extra>'))
+    y, ends = list(range(len(v))), dict(thickness=1.6, width=4, color='#7A7A7A')
+    fig = go.Figure(go.Bar(orientation='h', y=y, x=v.tolist(), showlegend=False, hoverinfo='skip', marker=dict(color='#9DB1DA', pattern=dict(shape=patterns or '', fgcolor='#334E8C', bgcolor='#9DB1DA', size=6), line=dict(color='#7A7A7A', width=[3*(n == chosen) for n in names])),
+                           error_x=dict(array=(high - v).tolist(), arrayminus=(v - low).tolist(), **ends)))
+    fig.add_scatter(x=[1.02]*len(v), y=y, mode='text', text=[f'{x:.2f}' for x in v], textposition='middle right', cliponaxis=False, hoverinfo='skip', showlegend=False)
+    fig.add_bar(orientation='h', y=y, x=[1.02]*len(v), customdata=names, opacity=0, showlegend=False, hovertext=list(said), hovertemplate='%{hovertext}<extra></extra>') # a bar of length 0 can be clicked too
     if line: fig.add_vline(x=line[0], line=dict(width=1, color='#888888')).add_annotation(x=line[0], y=1, yref='paper', yanchor='bottom', xanchor='right', text=line[1])
-    fig.update_layout(bargap=.25, xaxis=dict(range=[0, 1.02], title=axis, tickformat='.1f'), yaxis=dict(tickvals=list(range(len(v))), ticktext=[f'<b>{t}</b>' if n == chosen else t for n, t in zip(names, label)],
-                      range=[len(v) - .4, -.6], showgrid=False, ticks='', ticksuffix='  ', automargin=True))
-    return titled(fig, title, 118 + 28*len(v), margin=dict(t=66 if line else 48, l=96, r=20))
+    fig.update_layout(bargap=.25, barmode='overlay', xaxis=dict(range=[0, 1.02], title=axis, tickformat='.1f'), yaxis=dict(tickvals=list(range(len(v))), ticktext=[f'<b>{t}</b>  ' if n == chosen else f'{t}  ' for n, t in zip(names, label)],
+                      range=[len(v) - .4, -.6], showgrid=False, ticks='', automargin=True))
+    return titled(fig, title, 118 + 28*len(v), margin=dict(t=66 if line else 48, l=96, r=52))
 
 # %% ../nbs/60_plots.ipynb #er600008
 def describe_calibration(found:dict) -> str: # from `calibration`

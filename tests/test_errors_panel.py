@@ -97,9 +97,9 @@ def test_the_matrix_tells_its_intervals(panel, pred):
 
 def test_a_bar_leads_to_its_slice(panel, source, pred):
     assert touched(panel, lambda: setattr(panel.view.by, 'value', 'subset')) == {'slices'}
-    bars = panel.view.figures['slices'].figure['data'][0]
+    bars, _, whole = panel.view.figures['slices'].figure['data']
     known = slices(pred, source.corpus, 'subset', min_clips=1)
-    assert np.allclose(bars['x'], known.score) and known.score.is_monotonic_increasing and bars['customdata'] == [w['subset'] for w in known['where']]
+    assert np.allclose(bars['x'], known.score) and known.score.is_monotonic_increasing and whole['customdata'] == [w['subset'] for w in known['where']]
     assert touched(panel, lambda: click(panel, 'slices', about='audio')) == {'matrix', 'slices', 'sheet'}
     assert panel.state.where == {'subset': 'audio'} and set(panel.selection.subset) == {'audio'}
     own = pred[pred.subset == 'audio']
