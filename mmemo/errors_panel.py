@@ -216,7 +216,7 @@ def caption(self:ErrorController, r) -> list: # lines above a strip
     who = f"{r.clip_id} · {r.subject}" if hasattr(r, 'subject') else str(r.clip_id)
     if self.state.part == 'labels': return [f'labelled {chip(r.label)} {r.p_label:.2f}', f'model says {chip(r.suggested)} {r.p_suggested:.2f}', who + (' · look again' if r.issue else '')]
     if self.state.part == 'runs': return [f'{chip(r.label)} · {r.clip_id}', f'{self.state.other}: {r.a}, {self.source.name}: {r.b}']
-    return [f'{chip(r.label)} {r.confidence:.2f}' if r.label == r.predicted else f'{chip(r.label)} taken for {chip(r.predicted)} {r.confidence:.2f}', who]
+    return [f'{chip(r.label)} {r.confidence:.2f}' if r.label == r.predicted else f'{chip(r.label)} → {chip(r.predicted)} {r.confidence:.2f}', who]
 
 for f in (clips, sheet_title, caption): setattr(ErrorController, f.__name__, f)
 

@@ -748,7 +748,7 @@ def film_sheet(clips, # of (clip_id, pictures, lines of text)
                            showlegend=False, hovertemplate='%{customdata}<br>click to play<extra></extra>'))
     for (c, r), (_, frames, lines) in zip(at, clips):
         fig.add_annotation(x=c + .005, y=r, text='<br>'.join(lines), xanchor='left', yanchor='top', align='left', yshift=-4)
-        if len(frames): fig.add_layout_image(source=thumbnail(joined(frames)), x=c + .01, y=r + .97, xref='x', yref='y', xanchor='left', yanchor='bottom', sizex=.96, sizey=1 - 62/row, layer='above')
+        if len(frames): fig.add_layout_image(source=thumbnail(joined(frames)), x=c + .01, y=r + (12 + 16*len(lines))/row, xref='x', yref='y', xanchor='left', yanchor='top', sizex=.96, sizey=1 - 62/row, layer='above')
         else: fig.add_annotation(x=c + .01, y=r + .6, text='no picture in this clip', xanchor='left')
     rows = at[-1][1] + 1
     fig.update_layout(xaxis=dict(range=[0, columns], visible=False, fixedrange=True), yaxis=dict(range=[rows, 0], visible=False, fixedrange=True))
