@@ -1,9 +1,10 @@
-"""Are planted wrong labels found? Clips ranked by confident learning on out-of-fold probabilities of a linear model, subjects apart.
+"""Are planted wrong labels found? Clips ranked by confident learning on out-of-fold probabilities of a model, subjects apart.
 
-    python benchmarks/label_noise.py                      # 496 clips, one in twenty of the labels that can be wrong is; about four minutes of CPU
+    python benchmarks/label_noise.py                      # 496 clips, one in twenty of the labels that can be wrong is; about six minutes on a busy machine
 
 Everything here is synthetic. The ranking is cleanlab's default (self-confidence), settled before any result was seen; the other ways are reported beside it.
-Precision at k: k is the number of wrong labels, so chance is their share. XOR clips are ranked along with the rest, though none of them is wrong and no linear model can tell them.
+The model was chosen on another corpus (`--generator 61`, where `--model linear` reached 0.58 and `--model late` 0.79) and is reported on this one.
+Precision at k: k is the number of wrong labels, so chance is their share. XOR clips are ranked along with the rest, though none of them is wrong and no model of one stream at a time can tell them.
 """
 import time
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ class Settings:
     out: Path = Path('runs/label_noise') # corpus and out-of-fold predictions
     generator: int = 51 # seed of the corpus; used for nothing else
     noise: float = .05 # share of wrong labels
-    model: str = 'linear'
+    model: str = 'late'
     folds: int = 5
     workers: int = 1
     results: Path = Path('benchmarks/results')
@@ -58,7 +59,8 @@ def main(s:Settings):
     print(f'Synthetic, seed {s.generator}: {len(wrong)} of {len(corpus)} labels are wrong; out-of-fold accuracy against the given labels {(pred.label == pred.predicted).mean():.3f}')
     print(pd.DataFrame(rows).drop(columns=['n', 'n_groups']).round(3).to_string(index=False))
     print('What confident learning would take out:', flagged)
-    write_json(s.results/'label_noise.json', dict(synthetic=True, date=str(date.today()), command='python benchmarks/label_noise.py', generator=s.generator, noise=s.noise, model=s.model,
+    own = '' if (s.model, s.generator) == (Settings.model, Settings.generator) else f'-{s.model}-{s.generator}' # what was not asked for by default has a file of its own
+    write_json(s.results/f'label_noise{own}.json', dict(synthetic=True, date=str(date.today()), command='python benchmarks/label_noise.py' + (own and f' --generator {s.generator} --model {s.model}'), generator=s.generator, noise=s.noise, model=s.model,
                folds=s.folds, by='subject', headline=rows[0], rows=rows, flagged=flagged, seconds=round(time.perf_counter() - start, 1)))
 
 

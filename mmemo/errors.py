@@ -62,7 +62,7 @@ def slice_values(values:pd.Series, ranges:int=4) -> pd.Series: # of text; 'none'
     missing = values.isna().to_numpy()
     if pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values) and values.nunique() > 2*ranges:
         cut = pd.qcut(values, ranges, duplicates='drop')
-        text = cut.map(lambda c: f'{c.left:.3g} to {c.right:.3g}').astype(object)
+        text = cut.map(lambda c: f'{c.left:.3g} to {c.right:.3g}', na_action='ignore').astype(object)
     else: text = values.astype(object).map(str)
     return text.where(~missing, 'none')
 
@@ -240,6 +240,7 @@ def compare_runs(pred_a:pd.DataFrame, pred_b:pd.DataFrame, metric:str|None=None,
 # %% ../nbs/53_errors.ipynb #44f2ef68
 def out_of_fold(corpus:Corpus, store, # features of the corpus; with subjects and labels
                 model:str='linear', folds:int=5, settings:WindowSettings|None=None, config:TrainConfig|None=None, seed:int=0,
+                progress=lambda share, said: None, # told how far the work is, before each fold
                 **options) -> pd.DataFrame: # options: the model's own; one row a clip, as from `predict`, with `fold`
     "Predictions for every clip by models that saw nobody in it."
     s, out = settings or WindowSettings(), []
@@ -248,6 +249,7 @@ def out_of_fold(corpus:Corpus, store, # features of the corpus; with subjects an
     modalities = [m for m in ('visual', 'audio', 'text') if m in store]
     for k, held in enumerate(folds_by_subject(own.clips, folds, seed)):
         if not held.any(): continue
+        progress(k/folds, f'training {model} on the people of the other folds, {k + 1} of {folds}')
         seen, unseen = (Windows(own, store, s, own.clips.clip_id[rows].tolist(), modalities) for rows in (~held, held))
         net = build(model, dims=seen.dims, n_classes=own.labels.n, **options)
         train(net, seen, None, config or TrainConfig(progress=False, lambda_text=0., seed=seed))

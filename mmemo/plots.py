@@ -12,7 +12,8 @@ __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOU
            'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
            'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values', 'add_numbers',
            'embedding_map', 'stream_ink', 'subtitled', 'class_bars', 'describe_contributions', 'contribution_bars',
-           'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map']
+           'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map', 'joined', 'film_sheet',
+           'interval_bars', 'describe_calibration', 'reliability_diagram']
 
 # %% ../nbs/60_plots.ipynb #64becfe0
 import base64, io, json, textwrap
@@ -369,14 +370,18 @@ def describe_confusion(counts, classes) -> str: # (c, c) labelled x predicted
 
 def confusion_matrix(counts, # (c, c) labelled x predicted
                      classes, # c names
-                     title:str|None=None) -> go.Figure:
+                     title:str|None=None,
+                     between=None, # (low, high) of the row shares, each (c, c); shown on hover
+                    ) -> go.Figure:
     "Counts and row shares; the diagonal is outlined."
     counts = np.asarray(counts, float)
     total, n = counts.sum(1, keepdims=True), len(classes)
     share = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    about = (counts[..., None] if between is None else np.stack([counts, *between], -1)).tolist()
+    hover = '' if between is None else ' [%{customdata[1]:.0%}, %{customdata[2]:.0%}]'
     text = [[f'{c:.0f}<br>{s:.0%}' if s > 0 else '' for c, s in zip(*row)] for row in zip(counts, share)]
-    fig = go.Figure(go.Heatmap(z=share, x=list(classes), y=list(classes), text=text, texttemplate='%{text}', textfont=dict(size=12), zmin=0, zmax=1, xgap=1, ygap=1, customdata=counts,
-                               colorbar=dict(title='row share<br> ', tickformat='.0%'), hovertemplate='%{y} taken for %{x}<br>%{customdata} of the row, %{z:.0%}<extra></extra>'))
+    fig = go.Figure(go.Heatmap(z=share, x=list(classes), y=list(classes), text=text, texttemplate='%{text}', textfont=dict(size=12), zmin=0, zmax=1, xgap=1, ygap=1, customdata=about,
+                               colorbar=dict(title='row share<br> ', tickformat='.0%'), hovertemplate='%{y} taken for %{x}<br>%{customdata[0]} clips, %{z:.0%}' + hover + ' of the row<extra></extra>'))
     for k in range(n): fig.add_shape(type='rect', x0=k - .5, x1=k + .5, y0=k - .5, y1=k + .5, line=dict(width=1.4, color='#888888'))
     fig.update_layout(xaxis=dict(title='predicted', showgrid=False, ticks='', tickangle=0), yaxis=dict(title='labelled', autorange='reversed', showgrid=False, ticks='', ticksuffix=' '))
     for k in np.flatnonzero(total[:, 0] == 0): fig.add_annotation(x=(n - 1)/2, y=k, text='nobody labelled this class here')
@@ -726,3 +731,66 @@ def winner_map(table, # from `swap_table`, a row for each face and voice
     fig.add_scatter(x=list(table.voice), y=list(table.face), mode='text', text=[cell_text(r) for _, r in table.iterrows()], textfont_size=12, hoverinfo='skip', showlegend=False)
     fig.update_layout(xaxis=dict(title='voice', showgrid=False, ticks='', automargin=True, range=[-.5, n - .5]), yaxis=dict(title='face', range=[n - .5, -.5], showgrid=False, ticks='', ticksuffix=' '))
     return titled(fig, title, height or 120 + 44*n, margin=dict(l=104, r=96))
+
+# %% ../nbs/60_plots.ipynb #er600002
+def joined(frames, gap:int=40) -> np.ndarray: # pictures of one size; a gap of a 40th of their width
+    "Pictures side by side in one."
+    between = np.full((len(frames[0]), max(2, frames[0].shape[1]//gap), 3), 128, np.uint8)
+    return np.concatenate([piece for f in frames for piece in (f, between)][:-1], 1)
+
+def film_sheet(clips, # of (clip_id, pictures, lines of text)
+               columns:int=2, row:int=146, # px of one row
+               title:str='', empty:str='There is no clip to show.') -> go.Figure:
+    "Clips side by side, each a strip of pictures under its text; a click tells the clip's id."
+    if not clips: return titled(empty_figure(empty), title, 130, margin=dict(t=38 if title else 8, b=8, l=8, r=8))
+    at = [(i % columns, i//columns) for i in range(len(clips))]
+    fig = go.Figure(go.Bar(x=[c + .5 for c, _ in at], y=[1]*len(at), base=[r for _, r in at], width=.98, customdata=[c[0] for c in clips], opacity=0,
+                           showlegend=False, hovertemplate='%{customdata}<br>click to play<extra></extra>'))
+    for (c, r), (_, frames, lines) in zip(at, clips):
+        fig.add_annotation(x=c + .005, y=r, text='<br>'.join(lines), xanchor='left', yanchor='top', align='left', yshift=-4)
+        if len(frames): fig.add_layout_image(source=thumbnail(joined(frames)), x=c + .01, y=r + (12 + 16*len(lines))/row, xref='x', yref='y', xanchor='left', yanchor='top', sizex=.96, sizey=1 - 62/row, layer='above')
+        else: fig.add_annotation(x=c + .01, y=r + .6, text='no picture in this clip', xanchor='left')
+    rows = at[-1][1] + 1
+    fig.update_layout(xaxis=dict(range=[0, columns], visible=False, fixedrange=True), yaxis=dict(range=[rows, 0], visible=False, fixedrange=True))
+    return titled(fig, title, rows*row + (46 if title else 16), margin=dict(l=8, r=8, t=38 if title else 8, b=8))
+
+# %% ../nbs/60_plots.ipynb #er600005
+def interval_bars(names, values, # one bar each, the first on top
+                  low, high, # 95 % intervals; NaN where there is none
+                  said, # on hover
+                  axis:str, title:str, line:tuple|None=None, # (value, text) of a thin line
+                  chosen=None, # one of the names
+                  patterns=None) -> go.Figure: # plotly's fill patterns, one a bar
+    "Bars with intervals; a click tells the name."
+    names, v, low, high = list(names), *(np.asarray(x, float) for x in (values, low, high))
+    label = [chip(n) if n in COLOURS else str(n) for n in names]
+    y, ends = list(range(len(v))), dict(thickness=1.6, width=4, color='#7A7A7A')
+    fig = go.Figure(go.Bar(orientation='h', y=y, x=v.tolist(), showlegend=False, hoverinfo='skip', marker=dict(color='#9DB1DA', pattern=dict(shape=patterns or '', fgcolor='#334E8C', bgcolor='#9DB1DA', size=6), line=dict(color='#7A7A7A', width=[3*(n == chosen) for n in names])),
+                           error_x=dict(array=(high - v).tolist(), arrayminus=(v - low).tolist(), **ends)))
+    fig.add_scatter(x=[1.02]*len(v), y=y, mode='text', text=[f'{x:.2f}' for x in v], textposition='middle right', cliponaxis=False, hoverinfo='skip', showlegend=False)
+    fig.add_bar(orientation='h', y=y, x=[1.02]*len(v), customdata=names, opacity=0, showlegend=False, hovertext=list(said), hovertemplate='%{hovertext}<extra></extra>') # a bar of length 0 can be clicked too
+    if line: fig.add_vline(x=line[0], line=dict(width=1, color='#888888')).add_annotation(x=line[0], y=1, yref='paper', yanchor='bottom', xanchor='right', text=line[1])
+    fig.update_layout(bargap=.25, barmode='overlay', xaxis=dict(range=[0, 1.02], title=axis, tickformat='.1f'), yaxis=dict(tickvals=list(range(len(v))), ticktext=[f'<b>{t}</b>  ' if n == chosen else f'{t}  ' for n, t in zip(names, label)],
+                      range=[len(v) - .4, -.6], showgrid=False, ticks='', automargin=True))
+    return titled(fig, title, 118 + 28*len(v), margin=dict(t=66 if line else 48, l=96, r=52))
+
+# %% ../nbs/60_plots.ipynb #er600008
+def describe_calibration(found:dict) -> str: # from `calibration`
+    "How far off, and to which side."
+    low, high = found.get('ci95') or (np.nan, np.nan)
+    gap, between = found['confidence'] - found['accuracy'], '' if np.isnan(low) else f' [{low:.2f}, {high:.2f}]'
+    side = 'as sure as it is right' if abs(gap) < .01 else 'surer than it is right' if gap > 0 else 'less sure than it is right'
+    return f"{side[0].upper()}{side[1:]}: confidence {found['confidence']:.2f}, accuracy {found['accuracy']:.2f}; calibration error {found['value']:.2f}{between}"
+
+def reliability_diagram(table, # from `reliability`
+                        found:dict, # from `calibration`
+                        chosen:int=-1) -> go.Figure: # row of the table
+    "Accuracy against confidence, and the diagonal where both agree."
+    fig = go.Figure(go.Scatter(x=[0, 1], y=[0, 1], mode='lines', line=dict(width=1, dash='dot', color='#888888'), hoverinfo='skip', showlegend=False))
+    size = 9 + 15*np.sqrt(table.n/table.n.max())
+    said = [f'confidence {r.start:.2f} to {r.end:.2f}: {r.n} predictions<br>mean confidence {r.confidence:.2f}, accuracy {r.accuracy:.2f}' + ('' if np.isnan(r.low) else f' [{r.low:.2f}, {r.high:.2f}]') for r in table.itertuples()]
+    fig.add_scatter(x=table.confidence.tolist(), y=table.accuracy.tolist(), mode='markers', customdata=list(range(len(table))), hovertext=said, hovertemplate='%{hovertext}<extra></extra>', showlegend=False,
+                    marker=dict(size=size.tolist(), color='#5F7EBE', opacity=1, line_width=[3*(i == chosen) for i in range(len(table))]),
+                    error_y=dict(array=(table.high - table.accuracy).tolist(), arrayminus=(table.accuracy - table.low).tolist(), thickness=1.6, width=4, color='#7A7A7A'))
+    fig.update_layout(xaxis=dict(range=[-.02, 1.04], title='confidence'), yaxis=dict(range=[-.04, 1.06], title='accuracy'))
+    return titled(fig, describe_calibration(found), 440, margin=dict(r=24))

@@ -106,6 +106,8 @@ def test_columns_and_ranges():
     odd = pd.DataFrame(dict(clip_id=list('abc'), lists=[[1], [2], [3]], same=1, n=[1., None, 2.]))
     assert slice_columns(odd) == ['n'] and slice_values(odd.n).tolist() == ['1.0', 'none', '2.0']
     assert slice_values(corpus.clips.age).nunique() == 4
+    gaps = slice_values(corpus.clips.age.where(corpus.clips.hat))
+    assert gaps.nunique() == 5 and (gaps == 'none').sum() == (~corpus.clips.hat).sum(), 'a number that some clips lack'
     with pytest.raises(UserError, match="no column 'shoe'"): slices(pred, corpus, ['shoe'])
     with pytest.raises(UserError, match='not in the corpus'): slices(pred, corpus.subset(['c001']), 'hat')
     assert all(not rows.all() for _, rows in all_slices(pd.DataFrame(dict(a=['x']*3, b=list('uvv')))))
