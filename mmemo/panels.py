@@ -6,8 +6,8 @@
 __all__ = ['HELP', 'SPEAKER', 'SHORT', 'ClipSource', 'clip_list', 'clip_options', 'ClipState', 'static', 'Library',
            'bring_library', 'Canvas', 'redraw', 'PageWatch', 'ClipView', 'chosen_map', 'map_figure', 'sound_figure',
            'curve_figure', 'facts_line', 'is_flat', 'ClipController', 'offer', 'figures', 'draw', 'listen', 'find',
-           'step', 'ClipPanel', 'film', 'curve_evidence', 'frame_labels', 'source_player', 'NoPanel', 'find_run',
-           'open_source', 'clip_panel', 'attention_panel']
+           'step', 'ClipPanel', 'film', 'curve_evidence', 'frame_labels', 'bands', 'source_player', 'NoPanel',
+           'find_run', 'open_source', 'clip_panel', 'attention_panel']
 
 # %% ../nbs/71_panels.ipynb #92d34643
 import html
@@ -23,13 +23,15 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.offline import get_plotlyjs
 
+from .attribution import METHODS, Attribution, attribute, density, joined
 from .core import UserError
 from .media import MediaError, VideoReader, read_audio
 from .player import ClipFilm, Player, media_for
 from .plots import (attention_map, empty_figure, film_strip, loudness, probability_timeline, spectrogram,
                          strip_times, themed, untitled, waveform)
-from .predict import Evidence, look_at
+from .predict import Evidence, clip_windows, look_at, model_device
 from .report import figure_block, page, table, warning, words
+from .windows import WindowSettings
 
 # %% ../nbs/71_panels.ipynb #b00d02f6
 class ClipSource:
@@ -43,6 +45,7 @@ class ClipSource:
         self.offered = corpus.clips[corpus.clips.split == split] if split and 'split' in corpus.clips else corpus.clips
         self.offered = self.offered[self.offered.clip_id.isin(list(store['visual'].clip_ids))].reset_index(drop=True)
         self.evidence, self.pictures, self.sound = (lru_cache(maxsize=24)(f) for f in (self._evidence, self._pictures, self._sound))
+        self.attribution = lru_cache(maxsize=96)(self._attribution)
 
     def _evidence(self, clip_id:str, seconds:float=0) -> Evidence: # 0: the model's own window
         return look_at(self.model, self.corpus, self.store, clip_id, self.settings, seconds or None)
@@ -338,9 +341,28 @@ def frame_labels(self:ClipSource, clip_id:str) -> tuple: # labels and their seco
 
 ClipSource.film, ClipSource.curve_evidence, ClipSource.frame_labels = film, curve_evidence, frame_labels
 
+# %% ../nbs/71_panels.ipynb #att00002
+def _attribution(self:ClipSource, clip_id:str, method:str='integrated_gradients', # of METHODS
+                 target:str='', # a class; '' is the one that the model says
+                 group:str='time') -> Attribution: # one row; 'modality': each taken away whole, of method 'ablation'
+    "What each moment of a clip added to the score of a class, over all the clip's windows."
+    seen, own = self.evidence(clip_id, 0.), self.settings or WindowSettings()
+    batch = clip_windows(self.corpus, self.store, clip_id, own.length, own.eval_stride, own.task).whole().to(model_device(self.model))
+    return joined(attribute(self.model, batch, target or seen.predicted, method, internal_batch=64, width=.24, group=group, classes=tuple(seen.classes)))
+
+def bands(self:ClipSource, clip_id:str, target:str='') -> dict: # name -> a function that gives {modality: (values, seconds)}
+    "Every method's attribution as the player takes it, worked out when it is shown."
+    def of(method):
+        found = self.attribution(clip_id, method, target)
+        clips = {m: found.clip(0, m) for m in found.values}
+        return {m: (density(*v), v[1]) for m, v in clips.items() if len(v[1])}
+    return {method.replace('_', ' '): (lambda method=method: of(method)) for method in METHODS}
+
+ClipSource._attribution, ClipSource.bands = _attribution, bands
+
 # %% ../nbs/71_panels.ipynb #play0002
 def source_player(self:ClipSource, clip_id:str|None=None, # the first on offer where not given
-                  attributions=None, # clip_id -> {name: {modality: (values, seconds)}}
+                  attributions=None, # clip_id -> {name: {modality: (values, seconds)}}, or {name: a function that gives it}
                   **state) -> Player: # where to begin: query, layer, head, time ...
     "A synchronised player that offers the clips of this source."
     table = self.clip_list()
@@ -409,5 +431,5 @@ def attention_panel(run='runs/demo', # folder of a run, or of a demo
                     split:str='test', # which clips are offered
                     **state): # where to begin: clip_id, query, layer, head ...
     "The synchronised player of a run's clips; where there is none, a sentence in its place."
-    try: return open_source(run, split).player(**state)
+    try: return (source := open_source(run, split)).player(attributions=source.bands, **state)
     except UserError as e: return NoPanel(str(e))

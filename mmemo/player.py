@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PIECE', 'SEGMENT', 'LINES', 'SOUND_RATE', 'RECIPE', 'SPEAKER', 'HEADS', 'PAGE_FILM', 'BOOT', 'ClipFilm', 'media_for',
            'film_file', 'film_type', 'film_piece', 'raw', 'sound_rows', 'curve_row', 'label_row', 'word_row', 'packed',
-           'thinned', 'map_row', 'attention_row', 'band_row', 'Player', 'answer', 'redraw_map', 'offers', 'fact_line',
-           'missing', 'load', 'player_for', 'player_html']
+           'thinned', 'map_row', 'attention_row', 'band_row', 'bands_of', 'Player', 'answer', 'redraw_map', 'offers',
+           'fact_line', 'missing', 'load', 'player_for', 'player_html']
 
 # %% ../nbs/70_player.ipynb #587ee700
 import base64, json, threading
@@ -249,6 +249,9 @@ def band_row(bands:dict, # modality -> (values (n,), seconds (n,)): what each mo
     return dict(packed(z, float(np.nanmin(z)) if signed else 0., float(np.nanmax(z))), query_time=raw(np.arange(len(z))), key_time=raw(at), names=named, query='', key='', signed=signed,
                 unit='contribution' if signed else 'share', note=note, axes=dict(query='names', key='time'))
 
+def bands_of(given): # bands, or a function that works them out
+    return given() if callable(given) else given
+
 # %% ../nbs/70_player.ipynb #ca5b6740
 class Player(anywidget.AnyWidget):
     "The synchronised player of one clip."
@@ -297,7 +300,7 @@ def answer(self:Player, said:dict) -> tuple: # (what to say, buffers)
 def redraw_map(self:Player):
     "Send the map that the state asks for."
     if self.evidence is None: return
-    bands = self.attributions.get(self.show)
+    bands = bands_of(self.attributions.get(self.show))
     self.map = attention_row(self.evidence.maps, self.query, self.layer, self.head) if bands is None else band_row(bands, self.evidence.end, note=f'{self.show}: what each moment contributed')
 
 Player.answer, Player.redraw_map = answer, redraw_map
@@ -331,7 +334,7 @@ def missing(film:ClipFilm) -> dict: # row -> sentence
 def load(self:Player, seen:Evidence, film:ClipFilm, # `look_at` and `media_for` of the same clip
          samples=None, # (n,) at 16 kHz; read from the film's file where not given
          labels=None, times=None, # (n,) per frame, where labels change within the clip
-         attributions:dict|None=None, # name -> {modality: (values, seconds)}
+         attributions:dict|None=None, # name -> {modality: (values, seconds)}, or a function that gives it when it is asked for
         ):
     "Show another clip; where to look (head, layer, direction) stays, where it exists."
     self.evidence, self.film, self.attributions = seen, film, dict(attributions or {})
@@ -397,7 +400,7 @@ def player_html(self:Player) -> str:
         state['media'] = dict(self.media, key='', video=False, audio=False, why='The film would make this page larger than 10 MB, so it is left out; the notebook shows it.')
     maps = {f'{self.show}|{self.query}|{self.layer}|{self.head}': self.map, **(_all_maps(self) if self.evidence else {})}
     for name, bands in self.attributions.items():
-        row = band_row(bands, self.evidence.end, note=f'{name}: what each moment contributed')
+        row = band_row(bands_of(bands), self.evidence.end, note=f'{name}: what each moment contributed')
         maps.update({f'{name}|{k.split("|", 1)[1]}': row for k in list(maps)})
     safe = lambda x: json.dumps(x, default=lambda b: {'$bytes': base64.b64encode(b).decode()}).replace('</', '<\\/')
     module = self._esm_text().replace('export default { render };', 'const mmemoPlayer = { render };')
