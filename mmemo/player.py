@@ -241,7 +241,7 @@ def band_row(bands:dict, # modality -> (values (n,), seconds (n,)): what each mo
     def on_grid(values, times):
         if not len(times): return np.full(columns, np.nan)
         return np.asarray(values, float)[np.abs(np.asarray(times)[:, None] - at).argmin(0)]
-    z = np.stack([on_grid(*v) for v in bands.values()])[::-1].astype(np.float32) # the first on top
+    z = np.stack([on_grid(*v) for v in bands.values()]).astype(np.float32) # rows and names in one order, the first on top
     if np.isnan(z).all(): return dict(says='There is nothing that could be attributed to in this clip.')
     signed = bool(np.nanmin(z) < 0)
     named = [SPEAKER.get(m, m) for m in bands]
