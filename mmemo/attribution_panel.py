@@ -69,10 +69,10 @@ def sum_line(found:Attribution) -> str:
     "Do the parts add up to the answer? In words."
     total, name = float(found.output - found.reference), found.method.replace('_', ' ')
     base = ', '.join(sorted(set(found.baseline.values())))
-    asked = f'The score is {float(found.output):.1f}, against {float(found.reference):.1f} for an input that shows nothing ({base}): {total:+.1f} to explain.'
+    asked = f'The score is {float(found.output):.3g}, against {float(found.reference):.3g} for an input that shows nothing ({base}): {total:+.3g} to explain.'
     if found.delta is None: return f'{asked} {name.capitalize()} promises no sum; what it gives is the loss when a moment is taken away.'
     gap = abs(float(found.delta))/max(abs(total), 1e-6)
-    parts = f'The parts add up to {total + float(found.delta):+.1f}, a gap of {gap:.0%}'
+    parts = f'The parts add up to {total + float(found.delta):+.3g}, a gap of {gap:.0%}'
     if gap < .1: return f'{asked} {parts}: next to nothing is missing.'
     if found.method == 'gradient_x_input': return f'{asked} {parts}. This method promises a sum for linear models only; integrated gradients closes the gap.'
     return f'{asked} {parts}, so small differences between moments mean little here.'
@@ -132,7 +132,7 @@ class FramePixels:
 def pixel_words(found:PixelMap, target:str, seconds:float) -> str:
     "What a pixel map shows, in a sentence."
     if np.isnan(found.output): return f'Grad-CAM at {seconds:.2f} s: where the face network found what speaks for {target}'
-    return f'Frame at {seconds:.2f} s: its pixels added {found.output - found.reference:+.3f} to the score of {target}, {found.output:.1f} in all'
+    return f'Frame at {seconds:.2f} s: its pixels added {found.output - found.reference:+.2g} to the score of {target}, {found.output:.3g} in all'
 
 def pixel_figure(found:PixelMap, target:str, seconds:float) -> go.Figure:
     fig = pixel_overlay(found.frame, found.values, pixel_words(found, target, seconds))
@@ -149,13 +149,13 @@ class AttributionView:
         pick = lambda name, options, width: w.Dropdown(options=options, description=name, layout=w.Layout(width=width), style=dict(description_width='initial'))
         self.clip, self.subset, self.outcome = pick('clip', [], '340px'), pick('part', ['all'], '150px'), pick('answer', ['all', 'right', 'wrong'], '150px')
         self.previous, self.next = (w.Button(description=d, tooltip=tip, layout=w.Layout(width='44px')) for d, tip in (('<', 'previous clip'), ('>', 'next clip')))
-        self.target, self.method = pick('class', [('predicted', 'predicted')], '230px'), pick('method', [(m.replace('_', ' '), m) for m in METHODS], '240px')
-        self.sign, self.smooth = pick('reading', SIGNS, '200px'), pick('smoothing', SMOOTHS, '170px')
+        self.target, self.method = pick('class', [('predicted', 'predicted')], '210px'), pick('method', [(m.replace('_', ' '), m) for m in METHODS], '225px')
+        self.sign, self.smooth = pick('reading', SIGNS, '185px'), pick('smoothing', SMOOTHS, '150px')
         self.moment = w.FloatSlider(min=0, max=1, step=.04, description='frame at (s)', continuous_update=False, readout_format='.2f', layout=w.Layout(width='420px'), style=dict(description_width='initial'))
         self.play = w.ToggleButton(description='Play this clip', tooltip='the clip playing, with these contributions under the same playhead', layout=w.Layout(width='130px'))
         self.facts, self.check, self.watch, self.stage = w.HTML(), w.HTML(), PageWatch(), w.VBox([])
-        half = lambda: Canvas(layout=w.Layout(flex='1 1 380px', min_width='0'))
-        self.strip, self.rows, self.pixels, self.bars = Canvas(), Canvas(), half(), half()
+        share = lambda flex: Canvas(layout=w.Layout(flex=flex, min_width='0'))
+        self.strip, self.rows, self.pixels, self.bars = Canvas(), Canvas(), share('3 1 400px'), share('2 1 300px')
         self.figures = dict(strip=self.strip, rows=self.rows, pixels=self.pixels, bars=self.bars)
         row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.box = w.VBox([row(self.clip, self.previous, self.next, self.subset, self.outcome), self.facts, row(self.target, self.method, self.sign, self.smooth), self.strip, self.rows, self.check,
@@ -231,11 +231,11 @@ def draw_pixels(self:AttributionController):
     "The frame at once, its map when it is there."
     s, show = self.state, lambda fig: redraw(self.view.pixels, fig, self.state.theme)
     if s.moment is None or self.pixels is None:
-        return show(empty_figure(NO_MOMENT if self.pixels else 'There is no way from this panel to the pixels of a frame.', 150))
+        return show(empty_figure(NO_MOMENT if self.pixels else 'There is no way from this panel to the pixels of a frame.', 150, 40))
     asked = s.clip_id, s.moment, self.asked
     try: show(pixel_overlay(self.pixels.frame(*asked[:2]), title=f'Frame at {s.moment:.2f} s: working out what its pixels added ...'))
-    except (UserError, MediaError) as e: return show(empty_figure(f'No pixels to show: {e}', 150))
-    self.work.start(lambda progress: self.pixels.map(*asked), lambda found: show(pixel_figure(found, asked[2], asked[1])), on_error=lambda e: show(empty_figure(f'No map of pixels: {e}', 150)))
+    except (UserError, MediaError) as e: return show(empty_figure(f'No pixels to show: {e}', 150, 40))
+    self.work.start(lambda progress: self.pixels.map(*asked), lambda found: show(pixel_figure(found, asked[2], asked[1])), on_error=lambda e: show(empty_figure(f'No map of pixels: {e}', 150, 40)))
 
 def follow(self:AttributionController):
     "Let the player show the clip, the class and the method that the panel shows."

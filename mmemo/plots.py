@@ -86,10 +86,10 @@ def untitled(fig) -> dict: # figure as JSON-able values, `title` and `subtitle` 
 
 # %% ../nbs/60_plots.ipynb #05992457
 def empty_figure(sentence:str, # what is not there, and what that means
-                 height:int=120) -> go.Figure:
+                 height:int=120, letters:int=60) -> go.Figure: # letters a line
     "A quiet place holder that speaks."
     fig = go.Figure(layout=dict(xaxis=dict(visible=False), yaxis=dict(visible=False)))
-    fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, 60)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
+    fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, letters)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
     return titled(fig, '', height, margin=dict(t=8, b=8))
 
 # %% ../nbs/60_plots.ipynb #8af8fead
@@ -616,13 +616,13 @@ def describe_bands(bands:dict, target:str) -> str: # modality -> (densities, sec
     "What each modality added, and when most."
     def one(m, v, at):
         gap = np.median(np.diff(at)) if len(at) > 1 else 1.
-        return f'{SPEAKER.get(m, m)} {np.sum(v)*gap:+.1f}, most at {at[np.argmax(np.abs(v))]:.2f} s'
+        return f'{SPEAKER.get(m, m)} {np.sum(v)*gap:+.3g}, most at {at[np.argmax(np.abs(v))]:.2f} s'
     return f'Added to the score of {target}: ' + '; '.join(one(m, np.asarray(v), at) for m, (v, at) in bands.items() if len(at))
 
 def add_band(fig, row:int, m:str, values, at, said:str): # said: right of the row, below its name
     "One modality's row."
     ink, axis = MODALITY_COLOURS.get(m, '#7A3E9D'), '' if row == 1 else row
-    fig.add_scatter(x=at, y=np.round(values, 4), mode='lines', line=dict(color=ink, width=1.8), fill='tozeroy', fillcolor=f'rgba{(*bytes.fromhex(ink[1:]), .28)}', name=SPEAKER.get(m, m),
+    fig.add_scatter(x=at, y=np.round(values, 4), mode='lines', line=dict(color=ink, width=1.8), fill='tozeroy', fillcolor=f'rgba{(*bytes.fromhex(ink[1:]), .4)}', name=SPEAKER.get(m, m),
                     customdata=[m]*len(at), hovertemplate=SPEAKER.get(m, m) + ' at %{x:.2f} s: %{y:+.2f} a second<extra></extra>', row=row, col=1)
     fig.add_annotation(x=1.012, xref='paper', y=.5, yref=f'y{axis} domain', xanchor='left', align='left', text=f'<span style="color:{ink}">■</span> {SPEAKER.get(m, m)}' + (f'<br>{said}' if said else ''))
     fig.add_hline(y=0, line=dict(width=1, color='#888888'), row=row, col=1)
@@ -665,13 +665,13 @@ def modality_bars(lost:dict, # modality -> what the score loses without it
     values, inks = [*lost.values(), together][:len(names)], [MODALITY_COLOURS.get(m, '#7A3E9D') for m in lost] + ['#888888']
     names, values, inks = zip(*((n, float(v), i) for n, v, i in zip(names, values, inks) if n))
     fig = go.Figure(go.Bar(orientation='h', y=[f'without {n}' if n != 'all together' else 'without all' for n in names], x=values, marker=dict(color=inks, line_width=0), width=.6, cliponaxis=False,
-                           text=[f'{v:+.1f}' for v in values], textposition='outside', textfont_size=12, hovertemplate='%{y}: the score loses %{x:.2f}<extra></extra>'))
+                           text=[f'{v:+.3g}' for v in values], textposition='outside', textfont_size=12, hovertemplate='%{y}: the score loses %{x:.2f}<extra></extra>'))
     low, high = min(0, *values), max(0, *values)
-    room = .16*(high - low) or 1.
+    room = .24*(high - low) or 1.
     fig.add_vline(x=0, line=dict(width=1, color='#888888'))
-    fig.update_layout(xaxis=dict(range=[low - room*(low < 0), high + room], title=f'score of {target} lost', nticks=6), yaxis=dict(autorange='reversed', showgrid=False, ticks='', ticksuffix=' '), showlegend=False)
+    fig.update_layout(xaxis=dict(range=[low - 1.8*room*(low < 0), high + room], title=f'score of {target} lost', nticks=5), yaxis=dict(autorange='reversed', showgrid=False, ticks='', ticksuffix=' '), showlegend=False)
     most, alone = max(lost, key=lost.get), sum(lost.values())
-    if len(lost) > 1 and together > 0 and abs(together - alone) > .2*together:
+    if len(lost) > 1 and min(*lost.values(), together) > 0 and abs(together - alone) > .2*together:
         fig.update_layout(title_subtitle_text='one can partly stand in for the other: alone, each is missed less' if together > alone else 'each needs the other: without either, more is lost than it brought')
     said = f'The {SPEAKER.get(most, most)} is missed most' if lost[most] > 0 else f'Neither speaks for {target}' if len(lost) > 1 else f'The {SPEAKER.get(most, most)} speaks against {target}'
     return titled(fig, title or said, 122 + 30*len(names), margin=dict(t=66, l=104, r=28))
@@ -697,9 +697,9 @@ def pixel_overlay(frame, # (h, w, 3) uint8
         side, top, signed = -(-max(h, w)//28), float(np.abs(z).max()) or 1., bool((z < 0).any())
         hues = ['rgba(91,42,134,.9)', 'rgba(91,42,134,0)', 'rgba(0,122,61,0)', 'rgba(0,122,61,.92)'] # as the diverging scale, zero lets the frame through
         scale = list(zip((0, .5, .5, 1), hues)) if signed else list(zip((0, 1), hues[2:]))
-        fig.add_heatmap(z=np.round(z, 5), x=(np.arange(z.shape[1]) + .5)*side, y=(np.arange(z.shape[0]) + .5)*side, zmin=-top if signed else 0, zmax=top, colorscale=scale, autocolorscale=False, row=1, col=2,
-                        colorbar=dict(title='added<br> ', nticks=5), hovertemplate='%{z:+.3f}<extra></extra>')
+        fig.add_heatmap(z=z.astype(np.float32), x=(np.arange(z.shape[1]) + .5)*side, y=(np.arange(z.shape[0]) + .5)*side, zmin=-top if signed else 0, zmax=top, colorscale=scale, autocolorscale=False, row=1, col=2,
+                        colorbar=dict(title='added<br> ', nticks=5, lenmode='pixels', len=190, y=1, yanchor='top'), hovertemplate='%{z:+.3f}<extra></extra>')
     bare = dict(showgrid=False, showticklabels=False, ticks='', showline=False, constrain='domain')
     fig.update_xaxes(range=[0, w], **bare).update_yaxes(range=[h, 0], **bare)
     fig.update_layout(xaxis_constraintoward='left', xaxis2_constraintoward='left', yaxis_constraintoward='top', yaxis2_constraintoward='top', yaxis_scaleanchor='x', yaxis2_scaleanchor='x2')
-    return titled(fig, title, height, margin=dict(r=86, b=12))
+    return titled(fig, title, height, margin=dict(l=16, r=92, b=12))
