@@ -188,6 +188,7 @@ class AttributionController(ClipController):
             self.state.set_trait('target', change['old'])
             raise UserError(f"there is no class '{change['new']}' here; known: predicted, labelled, {', '.join(self.seen.classes)}.")
         super().changed(change)
+        if self.state.moment is not None: self.state.moment = float(np.clip(self.state.moment, 0, self.seen.end)) # code may ask for any, and another clip may be shorter
         if self.player is not None and change['name'] in ('clip_id', 'target', 'method'): self.follow()
 
 # %% ../nbs/72_attribution_panel.ipynb #atp00023

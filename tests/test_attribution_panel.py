@@ -101,6 +101,13 @@ def test_a_click_goes_down_to_the_pixels(panel, pixels):
     assert 'pixels' in changed(panel, lambda: setattr(panel.state, 'clip_id', other)) # the moment stays, its frame is the other clip's
 
 
+def test_a_moment_beyond_the_clip_is_its_end(panel):
+    panel.state.moment = 99.
+    panel.controller.work.wait()
+    end = panel.controller.seen.end
+    assert panel.state.moment == end and np.isclose(panel.view.moment.value, end) and f'Frame at {end:.2f} s' in panel.view.pixels.figure['title']
+
+
 def test_the_frame_is_the_one_of_the_moment(source, pixels):
     from mmemo.media import VideoReader
     clip = source.offered.clip_id[3]
