@@ -1,6 +1,6 @@
 """Do attributions find the planted interval? Settings chosen on the demo's validation clips, figures on its test clips, references beside them.
 
-    python benchmarks/attribution.py            # reads runs/demo (`make demo` makes it); about two minutes of one core
+    python benchmarks/attribution.py            # reads runs/demo (`make demo` makes it); about five minutes of one core
 
 Everything here is synthetic. A clip counts in a modality where its truth table says that the modality shows something, and where the planted interval
 leaves steps on both sides. Further references tell what an AUC is worth here: nearness to the middle of the clip, and the same maps scored against

@@ -117,6 +117,7 @@ class FramePixels:
         return None if self.reads_pixels else load_visual(resolve_encoders(run.config.encoders)[0], settings.layers, 'fp32', 'cpu'), settings
 
     def _frame(self, clip_id:str, seconds:float) -> np.ndarray: # (h, w, 3) uint8
+        if 'visual' not in self.source.model.modalities: raise UserError('this model never sees the face, so no pixel counts.')
         batch, step, number, _ = window_at(self.source, clip_id, seconds)
         if self.reads_pixels: return batch.x['visual'][0, step].permute(1, 2, 0).numpy().astype(np.uint8)
         return seen_frame(self.source, clip_id, number, own_settings(load_run(self.run)))

@@ -183,6 +183,11 @@ def test_a_film_that_cannot_be_read_is_a_sentence(panel, source, pixels, monkeyp
     assert 'the film is gone' in str(panel.view.pixels.figure)
 
 
+def test_a_model_without_eyes_says_so(source):
+    blind = SimpleNamespace(model=SimpleNamespace(modalities=('audio',)))
+    with pytest.raises(UserError, match='never sees the face'): FramePixels(blind, None).frame(source.offered.clip_id[0], 1.)
+
+
 def test_a_model_that_reads_pixels_is_asked_by_grad_cam(source):
     torch.manual_seed(0)
     model = build('avtca-paper', dict(visual=64, audio=5), 8, frontend='pixels', width=.25, dim=16, heads=2).eval()
