@@ -701,5 +701,5 @@ def pixel_overlay(frame, # (h, w, 3) uint8
                         colorbar=dict(title='added<br> ', nticks=5, lenmode='pixels', len=190, y=1, yanchor='top'), hovertemplate='%{z:+.3f}<extra></extra>')
     bare = dict(showgrid=False, showticklabels=False, ticks='', showline=False, constrain='domain')
     fig.update_xaxes(range=[0, w], **bare).update_yaxes(range=[h, 0], **bare)
-    fig.update_layout(xaxis_constraintoward='left', xaxis2_constraintoward='left', yaxis_constraintoward='top', yaxis2_constraintoward='top', yaxis_scaleanchor='x', yaxis2_scaleanchor='x2')
+    fig.update_layout(xaxis_constraintoward='right', xaxis2_constraintoward='left', yaxis_constraintoward='top', yaxis2_constraintoward='top', yaxis_scaleanchor='x', yaxis2_scaleanchor='x2')
     return titled(fig, title, height, margin=dict(l=16, r=92, b=12))
