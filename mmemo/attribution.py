@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'baseline_of', 'targets_for', 'Question', 'wide', 'Attribution', 'by_gradient', 'steps_in', 'by_occlusion',
-           'by_ablation', 'dealt', 'attribute', 'look', 'PixelMap', 'attribute_pixels', 'last_map', 'grad_cam',
-           'interval_auc', 'mean_over_subjects', 'reading', 'motion', 'loudness_at', 'from_middle', 'randomised',
-           'attention_steps', 'step_curve', 'area', 'agreement']
+           'by_ablation', 'dealt', 'attribute', 'joined', 'density', 'look', 'PixelMap', 'attribute_pixels', 'last_map',
+           'grad_cam', 'interval_auc', 'mean_over_subjects', 'reading', 'motion', 'loudness_at', 'from_middle',
+           'randomised', 'attention_steps', 'step_curve', 'area', 'agreement']
 
 # %% ../nbs/50_attribution.ipynb #971bd322
 from copy import deepcopy
@@ -195,6 +195,24 @@ def _attribute(ask:Question, batch:Batch, names, s:dict) -> Attribution:
     own = lambda d: {m: d[m] for m in ask.modalities}
     said = [names[t] for t in ask.target.tolist()] if names else None
     return Attribution(s['method'], ask.target, values, own(batch.time), own(batch.mask), output, reference, ask.baseline, delta, s['of'], said, batch.clip_id)
+
+# %% ../nbs/50_attribution.ipynb #joi00002
+def joined(found:Attribution) -> Attribution: # of all windows of one clip -> one row
+    "What each step of a clip added to the mean answer of its windows."
+    if len(set(found.target.tolist())) != 1: raise UserError('joined: the windows of a clip have to be asked about one class; give a target by name or index.')
+    values, time, mean = {}, {}, lambda v: None if v is None else v.mean(0, keepdim=True)
+    for m, v in found.values.items():
+        there = found.mask[m]
+        when, at = found.time[m][there].unique(return_inverse=True)
+        time[m], values[m] = when[None], v.new_zeros(len(when)).index_add(0, at, v[there])[None]/len(v)
+    first = lambda names: None if names is None else list(names[:1])
+    return replace(found, target=found.target[:1], values=values, time=time, mask={m: torch.ones_like(t, dtype=torch.bool) for m, t in time.items()}, output=mean(found.output),
+                   reference=mean(found.reference), delta=mean(found.delta), names=first(found.names), clip_id=first(found.clip_id))
+
+def density(values, seconds) -> np.ndarray: # (t,), (t,) middles of the steps -> (t,) a second
+    "What was added, for each second."
+    gaps = np.diff(np.asarray(seconds, float))
+    return np.asarray(values, float)/(np.median(gaps) if len(gaps) else 1.)
 
 # %% ../nbs/50_attribution.ipynb #bc13ad29
 def look(encoder:VisualEncoder, frames:Tensor, # (n, 3, h, w), 0..255

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'PRETTY', 'HISTORY_INK', 'SYMBOLS', 'SHAPES',
-           'ANSWER_INK', 'STREAM_NAMES', 'STREAM_DASHES', 'PALE', 'make_template', 'themed', 'titled', 'untitled',
-           'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends',
-           'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform',
-           'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map',
-           'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'value_scatter', 'pretty',
-           'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
-           'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values', 'add_numbers',
-           'embedding_map', 'stream_ink', 'subtitled', 'class_bars', 'describe_contributions', 'contribution_bars',
-           'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map', 'joined', 'film_sheet',
-           'interval_bars', 'describe_calibration', 'reliability_diagram']
+           'ANSWER_INK', 'STREAM_NAMES', 'STREAM_DASHES', 'PALE', 'SPEAKER', 'make_template', 'themed', 'titled',
+           'untitled', 'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline',
+           'label_ends', 'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row',
+           'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness',
+           'describe_map', 'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix',
+           'value_scatter', 'pretty', 'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys',
+           'history_curves', 'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values',
+           'add_numbers', 'embedding_map', 'stream_ink', 'subtitled', 'class_bars', 'describe_contributions',
+           'contribution_bars', 'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map', 'joined',
+           'film_sheet', 'interval_bars', 'describe_calibration', 'reliability_diagram', 'describe_bands', 'add_band',
+           'add_interval', 'attribution_timeline', 'modality_bars', 'tiles', 'pixel_overlay']
 
 # %% ../nbs/60_plots.ipynb #64becfe0
 import base64, io, json, textwrap
@@ -87,10 +88,10 @@ def untitled(fig) -> dict: # figure as JSON-able values, `title` and `subtitle` 
 
 # %% ../nbs/60_plots.ipynb #05992457
 def empty_figure(sentence:str, # what is not there, and what that means
-                 height:int=120) -> go.Figure:
+                 height:int=120, letters:int=60) -> go.Figure: # letters a line
     "A quiet place holder that speaks."
     fig = go.Figure(layout=dict(xaxis=dict(visible=False), yaxis=dict(visible=False)))
-    fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, 60)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
+    fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, letters)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
     return titled(fig, '', height, margin=dict(t=8, b=8))
 
 # %% ../nbs/60_plots.ipynb #8af8fead
@@ -794,3 +795,98 @@ def reliability_diagram(table, # from `reliability`
                     error_y=dict(array=(table.high - table.accuracy).tolist(), arrayminus=(table.accuracy - table.low).tolist(), thickness=1.6, width=4, color='#7A7A7A'))
     fig.update_layout(xaxis=dict(range=[-.02, 1.04], title='confidence'), yaxis=dict(range=[-.04, 1.06], title='accuracy'))
     return titled(fig, describe_calibration(found), 440, margin=dict(r=24))
+
+# %% ../nbs/60_plots.ipynb #atr00002
+SPEAKER = dict(visual='face', audio='voice', text='words') # of a modality
+
+def describe_bands(bands:dict, target:str) -> str: # modality -> (densities, seconds)
+    "What each modality added, and when most."
+    def one(m, v, at):
+        gap = np.median(np.diff(at)) if len(at) > 1 else 1.
+        return f'{SPEAKER.get(m, m)} {np.sum(v)*gap:+.3g}, most at {at[np.argmax(np.abs(v))]:.2f} s'
+    return f'Added to the score of {target}: ' + '; '.join(one(m, np.asarray(v), at) for m, (v, at) in bands.items() if len(at))
+
+def add_band(fig, row:int, m:str, values, at, said:str): # said: right of the row, below its name
+    "One modality's row."
+    ink, axis = MODALITY_COLOURS.get(m, '#7A3E9D'), '' if row == 1 else row
+    fig.add_scatter(x=at, y=np.round(values, 4), mode='lines', line=dict(color=ink, width=1.8), fill='tozeroy', fillcolor=f'rgba{(*bytes.fromhex(ink[1:]), .4)}', name=SPEAKER.get(m, m),
+                    customdata=[m]*len(at), hovertemplate=SPEAKER.get(m, m) + ' at %{x:.2f} s: %{y:+.2f} a second<extra></extra>', row=row, col=1)
+    fig.add_annotation(x=1.012, xref='paper', y=.5, yref=f'y{axis} domain', xanchor='left', align='left', text=f'<span style="color:{ink}">■</span> {SPEAKER.get(m, m)}' + (f'<br>{said}' if said else ''))
+    fig.add_hline(y=0, line=dict(width=1, color='#888888'), row=row, col=1)
+
+def add_interval(fig, row:int, edges): # onset and offset in seconds
+    "The planted interval of a row, outlined."
+    axis = '' if row == 1 else row
+    fig.add_shape(type='rect', x0=edges[0], x1=edges[1], y0=.015, y1=.985, xref=f'x{axis}', yref=f'y{axis} domain', line=dict(width=1.4, dash='dash', color='#888888'), layer='above')
+    fig.add_annotation(x=edges[1], y=.97, xref=f'x{axis}', yref=f'y{axis} domain', xanchor='right', yanchor='top', xshift=-3, text='planted')
+
+# %% ../nbs/60_plots.ipynb #atr00003
+def attribution_timeline(bands:dict, # modality -> (densities (t,), seconds (t,))
+                         end:float, # seconds, the clip's duration
+                         target:str='the class',
+                         planted:dict|None=None, # modality -> (onset, offset), where it is known
+                         at:float|None=None, # a moment to mark
+                         said:dict|None=None, # modality -> what stands beside its row
+                         title:str|None=None, height:int=120) -> go.Figure: # px a row
+    "What each moment of each modality added, on one time axis and one scale."
+    bands = {m: v for m, v in bands.items() if len(v[1])}
+    if not bands: return empty_figure('There is nothing in this clip that anything could be attributed to.', height)
+    n, every = len(bands), np.concatenate([v for v, _ in bands.values()])
+    fig = make_subplots(n, 1, shared_xaxes=True, vertical_spacing=.06)
+    reach = [min(0., float(every.min())), max(0., float(every.max()))]
+    room = .08*(reach[1] - reach[0]) or 1.
+    for row, (m, (values, when)) in enumerate(bands.items(), 1):
+        add_band(fig, row, m, values, when, (said or {}).get(m, ''))
+        if m in (planted or {}): add_interval(fig, row, planted[m])
+        if at is not None: fig.add_vline(x=at, line=dict(width=2, color='#888888'), row=row, col=1)
+    fig.update_yaxes(range=[reach[0] - room*(reach[0] < 0), reach[1] + room], nticks=4, title='added / s')
+    fig.update_xaxes(range=[0, end], hoverformat='.2f').update_layout(hovermode='x', showlegend=False, **{f'xaxis{n if n > 1 else ""}_title': 'time (s)'})
+    return titled(fig, title or describe_bands(bands, target), height*n + 98)
+
+# %% ../nbs/60_plots.ipynb #atr00006
+def modality_bars(lost:dict, # modality -> what the score loses without it
+                  together:float, # without all of them
+                  target:str='the class', title:str|None=None) -> go.Figure:
+    "What the score loses without each modality, and without all."
+    names = [SPEAKER.get(m, m) for m in lost] + ['all together'*(len(lost) > 1)]
+    values, inks = [*lost.values(), together][:len(names)], [MODALITY_COLOURS.get(m, '#7A3E9D') for m in lost] + ['#888888']
+    names, values, inks = zip(*((n, float(v), i) for n, v, i in zip(names, values, inks) if n))
+    fig = go.Figure(go.Bar(orientation='h', y=[f'without {n}' if n != 'all together' else 'without all' for n in names], x=values, marker=dict(color=inks, line_width=0), width=.6, cliponaxis=False,
+                           text=[f'{v:+.3g}' for v in values], textposition='outside', textfont_size=12, hovertemplate='%{y}: the score loses %{x:.2f}<extra></extra>'))
+    low, high = min(0, *values), max(0, *values)
+    room = .24*(high - low) or 1.
+    fig.add_vline(x=0, line=dict(width=1, color='#888888'))
+    fig.update_layout(xaxis=dict(range=[low - 1.8*room*(low < 0), high + room], title=f'score of {target} lost', nticks=5), yaxis=dict(autorange='reversed', showgrid=False, ticks='', ticksuffix=' '), showlegend=False)
+    most, alone = max(lost, key=lost.get), sum(lost.values())
+    if len(lost) > 1 and min(*lost.values(), together) > 0 and abs(together - alone) > .2*together:
+        fig.update_layout(title_subtitle_text='one can partly stand in for the other: alone, each is missed less' if together > alone else 'each needs the other: without either, more is lost than it brought')
+    said = f'The {SPEAKER.get(most, most)} is missed most' if lost[most] > 0 else f'Neither speaks for {target}' if len(lost) > 1 else f'The {SPEAKER.get(most, most)} speaks against {target}'
+    return titled(fig, title or said, 122 + 30*len(names), margin=dict(t=66, l=104, r=28))
+
+# %% ../nbs/60_plots.ipynb #atr00009
+def tiles(values, most:int=28) -> np.ndarray: # (h, w) -> (h', w') with at most so many a side
+    "Sums over square tiles."
+    v, n = np.asarray(values, float), -(-max(np.shape(values))//most)
+    v = np.pad(v, [(0, -s % n) for s in v.shape])
+    return v.reshape(v.shape[0]//n, n, v.shape[1]//n, n).sum((1, 3))
+
+def pixel_overlay(frame, # (h, w, 3) uint8
+                  values=None, # (h, w) what each pixel added; None: not known yet
+                  title:str='', height:int=290) -> go.Figure:
+    "A frame, and what its pixels added to a score over the same frame in grey."
+    frame = np.asarray(frame, np.uint8)
+    (h, w), fig = frame.shape[:2], make_subplots(1, 2, horizontal_spacing=.04)
+    grey = np.repeat((160 + frame.mean(-1, keepdims=True)*.36).astype(np.uint8), 3, -1)
+    for i, picture in ((1, frame), (2, grey))[:1 if values is None else 2]:
+        fig.add_layout_image(source=thumbnail(picture, 240), x=0, y=0, xref=f'x{i}', yref=f'y{i}', sizex=w, sizey=h, sizing='stretch', layer='below')
+    if values is not None:
+        z = tiles(values)
+        side, top, signed = -(-max(h, w)//28), float(np.abs(z).max()) or 1., bool((z < 0).any())
+        hues = ['rgba(91,42,134,.9)', 'rgba(91,42,134,0)', 'rgba(0,122,61,0)', 'rgba(0,122,61,.92)'] # as the diverging scale, zero lets the frame through
+        scale = list(zip((0, .5, .5, 1), hues)) if signed else list(zip((0, 1), hues[2:]))
+        fig.add_heatmap(z=z.astype(np.float32), x=(np.arange(z.shape[1]) + .5)*side, y=(np.arange(z.shape[0]) + .5)*side, zmin=-top if signed else 0, zmax=top, colorscale=scale, autocolorscale=False, row=1, col=2,
+                        colorbar=dict(title='added<br> ', nticks=5, lenmode='pixels', len=190, y=1, yanchor='top'), hovertemplate='%{z:+.3f}<extra></extra>')
+    bare = dict(showgrid=False, showticklabels=False, ticks='', showline=False, constrain='domain')
+    fig.update_xaxes(range=[0, w], **bare).update_yaxes(range=[h, 0], **bare)
+    fig.update_layout(xaxis_constraintoward='right', xaxis2_constraintoward='left', yaxis_constraintoward='top', yaxis2_constraintoward='top', yaxis_scaleanchor='x', yaxis2_scaleanchor='x2')
+    return titled(fig, title, height, margin=dict(l=16, r=92, b=12))
