@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLANTED', 'SMOOTH', 'HOW', 'RANDOM', 'WAYS', 'REACH', 'STEP', 'planted_intervals', 'Judged', 'in_turn', 'energies',
-           'judged', 'Verdict', 'figure', 'kind_of', 'verdict_table', 'asked_how', 'order_curves', 'random_order',
-           'judge_maps', 'fitted', 'lag_between', 'attention_lags', 'map_lags']
+           'judged', 'Verdict', 'figure', 'kind_of', 'verdict_table', 'asked_how', 'looked_at', 'order_curves',
+           'random_order', 'judge_maps', 'fitted', 'lag_between', 'attention_lags', 'map_lags']
 
 # %% ../nbs/55_truth.ipynb #tru00003
 from dataclasses import dataclass, field
@@ -85,7 +85,7 @@ def judged(source, # model, corpus, store, settings, offered: as `open_source` g
     windows = Windows(corpus, source.store, source.settings, ids, tuple(model.modalities))
     middle = middle_windows(windows)
     clips = offered.set_index('clip_id', drop=False).loc[[c for c in ids if c in middle.index]].reset_index(drop=True)
-    batch = windows.gather(middle.loc[clips.clip_id].to_numpy()).to(next(model.parameters()).device)
+    batch = windows.gather(middle.loc[clips.clip_id].to_numpy()).to(next((p.device for p in model.parameters()), 'cpu'))
     interval = {m: e for m, e in planted_intervals(clips).items() if m in batch.x}
     return Judged(model.eval(), batch, clips, interval, energies(corpus, clips, batch) if interval else {})
 
@@ -142,6 +142,18 @@ def asked_how(model, method:str) -> dict: # settings of `attribute`
     classes = task_space(model.config.task).kind == 'classes'
     return {k: v for k, v in HOW[method].items() if k != 'of' or classes}
 
+def looked_at(maps:list, batch:Batch) -> dict: # modality -> (b, t), of those that are looked at over time
+    "How much each step of a stream is looked at, on the stream's own steps."
+    out = {}
+    for m in batch.x:
+        seen = attention_steps(maps, m)
+        if seen is None: continue
+        if seen.shape != batch.mask[m].shape: # RCMA brings all streams to the frames' clock: each step takes what its frame has
+            clock = next(a.key_time for a in maps if a.key == m and a.key_time is not None)
+            seen = seen.gather(1, (batch.time[m][:, :, None] - clock[:, None]).abs().argmin(2))
+        out[m] = seen.cpu().numpy()
+    return out
+
 def order_curves(model, batch:Batch, found:Attribution) -> dict:
     "Deletion and insertion in a map's order."
     return {name: step_curve(model, batch, found, insertion) for name, insertion in (('deletion', False), ('insertion', True))}
@@ -157,13 +169,15 @@ def judge_maps(j:Judged, methods=METHODS, seed:int=0, # of the weights drawn ane
     told, model, batch = 2*len(methods) + 2, j.model, j.batch
     say = lambda k, what: progress(k/told, what)
     scores = lambda f: {m: reading(f.values[m], f.time[m], f.mask[m], False, SMOOTH).cpu().numpy() for m in f.values}
-    looked = lambda net: {m: s.cpu().numpy() for m in j.modalities if (s := attention_steps(net(batch, maps=True).maps, m)) is not None}
-    other, v = randomised(model, seed), Verdict(j, {}, {}, {}, {})
+    try: other = randomised(model, seed)
+    except UserError: other = None # fitted in closed form: there are no weights to draw
+    v = Verdict(j, {}, {}, {}, {})
     say(0, 'attention')
-    with torch.no_grad(): maps = {'attention': looked(model), 'attention' + RANDOM: looked(other)}
+    with torch.no_grad(): maps = {name: looked_at(net(batch, maps=True).maps, batch) for name, net in (('attention', model), ('attention' + RANDOM, other)) if net}
     target = None
     for k, method in enumerate(methods):
         for net, kept, name in ((model, v.found, method), (other, v.redrawn, method + RANDOM)):
+            if net is None: continue
             say(1 + 2*k + (net is other), name.replace('_', ' '))
             kept[method] = attribute(net, batch, target, method, internal_batch=16, **asked_how(model, method))
             target, maps[name] = kept[method].target, scores(kept[method])
