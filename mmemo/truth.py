@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLANTED', 'SMOOTH', 'HOW', 'RANDOM', 'WAYS', 'REACH', 'STEP', 'planted_intervals', 'Judged', 'in_turn', 'energies',
-           'judged', 'Verdict', 'figure', 'kind_of', 'verdict_table', 'asked_how', 'looked_at', 'order_curves',
+           'judged', 'figure', 'Verdict', 'kind_of', 'verdict_table', 'asked_how', 'looked_at', 'order_curves',
            'random_order', 'judge_maps', 'fitted', 'lag_between', 'attention_lags', 'map_lags']
 
 # %% ../nbs/55_truth.ipynb #tru00003
@@ -94,6 +94,13 @@ SMOOTH = .1 # seconds
 HOW = dict(integrated_gradients=dict(steps=16), gradient_x_input={}, occlusion=dict(width=.24, of='log_odds'), ablation=dict(width=.24, of='log_odds'))
 RANDOM = ', random weights'
 
+def figure(values, who) -> dict: # value, low, high, n, n_groups
+    "A mean over clips with its interval over subjects, flat."
+    f = mean_over_subjects(values, who)
+    low, high = f['ci95'] or (np.nan, np.nan)
+    return dict(value=f['value'], low=low, high=high, n=f['n'], n_groups=f['n_groups'])
+
+# %% ../nbs/55_truth.ipynb #tru00031
 @dataclass
 class Verdict:
     "What was found of each map."
@@ -114,12 +121,6 @@ class Verdict:
         pairs = [(a, c, self.found[a], self.found[c]) for i, a in enumerate(self.found) for c in list(self.found)[i + 1:]]
         pairs += [(a, a + RANDOM, self.found[a], r) for a, r in self.redrawn.items()]
         return pd.DataFrame([dict(a=a, b=c, modality=m, **figure(agreement(f, g, m), self.judged.who)) for a, c, f, g in pairs])
-
-def figure(values, who) -> dict: # value, low, high, n, n_groups
-    "A mean over clips with its interval over subjects, flat."
-    f = mean_over_subjects(values, who)
-    low, high = f['ci95'] or (np.nan, np.nan)
-    return dict(value=f['value'], low=low, high=high, n=f['n'], n_groups=f['n_groups'])
 
 # %% ../nbs/55_truth.ipynb #tru00016
 def kind_of(name:str) -> str: # 'map' or 'reference'
@@ -154,6 +155,7 @@ def looked_at(maps:list, batch:Batch) -> dict: # modality -> (b, t), of those th
         out[m] = seen.cpu().numpy()
     return out
 
+# %% ../nbs/55_truth.ipynb #tru00030
 def order_curves(model, batch:Batch, found:Attribution) -> dict:
     "Deletion and insertion in a map's order."
     return {name: step_curve(model, batch, found, insertion) for name, insertion in (('deletion', False), ('insertion', True))}
@@ -163,6 +165,7 @@ def random_order(found:Attribution, seed:int=0) -> Attribution: # the same targe
     rng = rng_for('random order', seed)
     return Attribution('random order', found.target, {m: torch.from_numpy(rng.random(v.shape)).to(v) for m, v in found.values.items()}, found.time, found.mask, found.output, found.reference, found.baseline)
 
+# %% ../nbs/55_truth.ipynb #tru00029
 def judge_maps(j:Judged, methods=METHODS, seed:int=0, # of the weights drawn anew
                progress=lambda share, said: None) -> Verdict: # told how far it is
     "All maps of some clips, and what each is worth."
