@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HELP', 'SHORT', 'ClipSource', 'clip_list', 'clip_options', 'ClipState', 'static', 'Library', 'bring_library',
-           'Canvas', 'redraw', 'PageWatch', 'ClipView', 'chosen_map', 'map_figure', 'sound_figure', 'curve_figure',
-           'facts_line', 'is_flat', 'ClipController', 'offer', 'figures', 'draw', 'listen', 'find', 'step', 'ClipPanel',
-           'film', 'curve_evidence', 'frame_labels', 'bands', 'source_player', 'NoPanel', 'find_run', 'open_source',
-           'clip_panel', 'attention_panel']
+           'Canvas', 'redraw', 'PageWatch', 'ClipView', 'chosen_map', 'map_figure', 'clip_lag', 'sound_figure',
+           'curve_figure', 'facts_line', 'is_flat', 'ClipController', 'offer', 'figures', 'map_options', 'draw',
+           'listen', 'find', 'step', 'ClipPanel', 'film', 'curve_evidence', 'frame_labels', 'bands', 'source_player',
+           'NoPanel', 'find_run', 'open_source', 'clip_panel', 'attention_panel']
 
 # %% ../nbs/71_panels.ipynb #92d34643
 import html
@@ -23,11 +23,13 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.offline import get_plotlyjs
 
+from .attention import asked_of, lag_curve, one_map
 from .attribution import METHODS, Attribution, attribute, density, joined
 from .core import UserError
+from .labels import MODALITY_COLOURS
 from .media import MediaError, VideoReader, read_audio
 from .player import ClipFilm, Player, media_for
-from .plots import (SPEAKER, attention_map, empty_figure, film_strip, loudness, probability_timeline, spectrogram,
+from .plots import (SPEAKER, attention_map, empty_figure, film_strip, lag_figure, loudness, probability_timeline, spectrogram,
                          strip_times, themed, untitled, waveform)
 from .predict import Evidence, clip_windows, look_at, model_device
 from .report import figure_block, page, table, warning, words
@@ -98,8 +100,8 @@ class ClipState(t.HasTraits):
     outcome = t.Enum(('all', 'right', 'wrong'), 'all', help='offer clips by whether the model was right')
     window = t.Float(0., min=0, help='seconds of the sliding windows behind the curves; 0 is what the model was trained on')
     sound = t.Enum(('waveform', 'loudness', 'spectrogram'), 'waveform', help='which view of the sound')
-    layer = t.Int(0, help='which layer of cross-attention')
-    head = t.Int(-1, help='which head; -1 is the mean over heads')
+    layer = t.Int(0, help='which layer of cross-attention; -1 is the mean over layers, -2 their rollout')
+    head = t.Int(-1, help='which head; -1 is the mean over heads, -2 the largest of them')
     scale = t.Enum(('own', 'even'), 'own', help="full colour at the map's largest weight, or at four times an even share")
     theme = t.Enum(('light', 'dark'), 'light', help='follows JupyterLab')
 
@@ -140,41 +142,53 @@ class PageWatch(anywidget.AnyWidget):
 HELP = dict(clip='', subset='part', outcome='answer', window='window', sound='sound', layer='layer', head='head', scale='colour')
 
 class ClipView:
-    "Widgets only: the controls, the line of facts, and five figures under one another on one time axis."
+    "Widgets only: the controls, the line of facts, and six figures under one another on one time axis."
     def __init__(self):
         pick = lambda name, options, width='auto': w.Dropdown(options=options, description=HELP[name], layout=w.Layout(width=width), style=dict(description_width='initial'))
         self.clip = pick('clip', [], '340px')
         self.subset, self.outcome = pick('subset', ['all'], '150px'), pick('outcome', ['all', 'right', 'wrong'], '150px')
         self.window = pick('window', [("the model's own", 0.), ('1.2 s', 1.2), ('0.8 s', .8), ('0.4 s', .4)], '190px')
         self.sound = pick('sound', ['waveform', 'loudness', 'spectrogram'], '180px')
-        self.layer, self.head = pick('layer', [('1', 0)], '110px'), pick('head', [('mean', -1)], '130px')
+        self.layer, self.head = pick('layer', [('1', 0)], '150px'), pick('head', [('mean', -1)], '140px')
         self.scale = pick('scale', [("map's largest weight", 'own'), ('four times an even share', 'even')], '250px')
         self.previous, self.next = (w.Button(description=d, tooltip=tip, layout=w.Layout(width='44px')) for d, tip in (('<', 'previous clip'), ('>', 'next clip')))
         self.facts, self.watch = w.HTML(), PageWatch()
-        self.strip, self.wave, self.curve, self.to_face, self.to_voice = (Canvas() for _ in range(5))
-        self.figures = dict(strip=self.strip, wave=self.wave, curve=self.curve, to_face=self.to_face, to_voice=self.to_voice)
+        self.strip, self.wave, self.curve, self.to_face, self.to_voice, self.lag = (Canvas() for _ in range(6))
+        self.figures = dict(strip=self.strip, wave=self.wave, curve=self.curve, to_face=self.to_face, to_voice=self.to_voice, lag=self.lag)
         row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.box = w.VBox([row(self.clip, self.previous, self.next, self.subset, self.outcome), self.facts, self.strip, row(self.sound), self.wave,
-                           row(self.window), self.curve, row(self.layer, self.head, self.scale), self.to_face, self.to_voice, self.watch])
+                           row(self.window), self.curve, row(self.layer, self.head, self.scale), self.to_face, self.to_voice, self.lag, self.watch])
 
 # %% ../nbs/71_panels.ipynb #220578c3
-def chosen_map(maps:list, query:str, # 'visual' or 'audio': who asks
-               layer:int=0, head:int=-1): # -> (weights (q, k), query seconds, key seconds, AttentionMap), or None
-    "One direction of the attention, one head or the mean of all."
-    found = [m for m in maps if m.query == query and m.layer == layer and m.key != query]
+def chosen_map(maps:list, of:str, # 'visual' or 'audio': the stream that asks; in RCMA the stream that the joint asks
+               layer:int=0, head:int=-1): # as `one_map` counts them -> (weights (q, k), query seconds, key seconds, AttentionMap), or None
+    "One stream's map as a picture: of a layer or of all, of a head or of all."
+    asked = asked_of(maps, of)
+    found = asked and one_map(maps, *asked, layer, head)
     if not found: return None
-    weights, at, of = found[0].clip(0)
-    return (weights.mean(0) if head < 0 else weights[min(head, len(weights) - 1)]), at, of, found[0]
+    weights, at, keys = found.clip(0)
+    return weights[0], at, keys, found
 
-def map_figure(seen:Evidence, query:str, state:ClipState) -> go.Figure:
-    "One direction of cross-attention of a clip."
-    other = {'visual': 'audio', 'audio': 'visual'}[query]
-    found = chosen_map(seen.maps, query, state.layer, state.head)
-    if found is None: return empty_figure(f'This model has no attention from {SPEAKER[query]} to {SPEAKER[other]}.', 110)
-    weights, at, of, m = found
-    if not weights.size: return empty_figure(f'There is no {SPEAKER[other if len(at) else query]} in this clip, so no attention from {SPEAKER[query]} to {SPEAKER[other]}.', 110)
+def map_figure(seen:Evidence, of:str, state:ClipState) -> go.Figure:
+    "The map of one stream of a clip."
+    found = chosen_map(seen.maps, of, state.layer, state.head)
+    if found is None: return empty_figure(f'This layer has no attention of the {SPEAKER[of]}; another layer may have.' if seen.maps else f'This model keeps no attention maps, so there is none of the {SPEAKER[of]}.', 110)
+    weights, at, keys, m = found
+    who, whom = (SPEAKER.get(s, s) for s in (m.query, m.key))
+    if not weights.size: return empty_figure(f'There is no {whom if len(at) else who} in this clip, so no attention from {who} to {whom}.', 110)
     top = 4/max(weights.shape[1], 1) if state.scale == 'even' and not m.signed else None
-    return attention_map(weights, at, of, SPEAKER[query], SPEAKER[other], m.signed, top, seen.end, height=330)
+    return attention_map(weights, at, keys, who, whom, m.signed, top, seen.end, height=330, timed=(m.query_time is not None, m.key_time is not None))
+
+def clip_lag(seen:Evidence, layer:int=0) -> go.Figure:
+    "At which offset the weight of a layer lies, all heads together."
+    curves = []
+    for of in ('visual', 'audio'):
+        asked = asked_of(seen.maps, of)
+        m = next((m for m in seen.maps if (m.query, m.key) == asked and m.layer == layer), None) if layer >= 0 else asked and one_map(seen.maps, *asked, layer)
+        if m is None or m.query_time is None or m.key_time is None: continue
+        weights, at, keys = m.clip(0)
+        if min(len(at), len(keys)) > 4: curves.append((SPEAKER.get(m.query, m.query), SPEAKER.get(m.key, m.key), MODALITY_COLOURS[m.key], lag_curve(weights, at, keys, signed=m.signed)))
+    return lag_figure(curves)
 
 # %% ../nbs/71_panels.ipynb #9ec9bc6d
 def sound_figure(samples, end:float, view:str) -> go.Figure: # view: 'waveform', 'loudness' or 'spectrogram'
@@ -204,8 +218,8 @@ def is_flat(seen:Evidence) -> bool: # one answer for a clip hardly longer than t
 
 class ClipController:
     "Connects a state, a view and a source; redraws what a change touches and nothing else."
-    touches = dict(clip_id=('facts', 'strip', 'wave', 'curve', 'to_face', 'to_voice'), window=('curve',), sound=('wave',),
-                   layer=('to_face', 'to_voice'), head=('to_face', 'to_voice'), scale=('to_face', 'to_voice'))
+    touches = dict(clip_id=('facts', 'strip', 'wave', 'curve', 'to_face', 'to_voice', 'lag'), window=('curve',), sound=('wave',),
+                   layer=('to_face', 'to_voice', 'lag'), head=('to_face', 'to_voice'), scale=('to_face', 'to_voice'))
 
     def __init__(self, state:ClipState, view:ClipView, source):
         self.state, self.view, self.source, self.table, self.offering = state, view, source, source.clip_list(), False
@@ -249,18 +263,23 @@ def figures(self:ClipController, names) -> dict: # name -> figure
     s, source = self.state, self.source
     seen, row = source.evidence(s.clip_id, 0.), self.table.set_index('clip_id', drop=False).loc[s.clip_id]
     make = dict(strip=lambda: film_strip(*source.pictures(s.clip_id), seen.end, height=140), wave=lambda: sound_figure(source.sound(s.clip_id), seen.end, s.sound),
-                curve=lambda: curve_figure(source.evidence(s.clip_id, s.window), row.label), to_face=lambda: map_figure(seen, 'visual', s), to_voice=lambda: map_figure(seen, 'audio', s))
+                curve=lambda: curve_figure(source.evidence(s.clip_id, s.window), row.label), to_face=lambda: map_figure(seen, 'visual', s), to_voice=lambda: map_figure(seen, 'audio', s),
+                lag=lambda: clip_lag(seen, s.layer))
     return {n: make[n]() for n in names if n in make}
 
 # %% ../nbs/71_panels.ipynb #a57f564e
+def map_options(maps:list) -> tuple: # of the layer, of the head: lists of (text, number)
+    "What may be chosen of a clip's maps: one or all; a rollout where weights are shares."
+    layers, heads = sorted({m.layer for m in maps}) or [0], max((m.weights.shape[1] for m in maps), default=1)
+    every = ([('mean of all', -1)] if len(layers) > 1 else []) + ([('rollout', -2)] if maps and not any(m.signed for m in maps) else [])
+    return [(str(i + 1), i) for i in layers] + every, [('mean', -1)] + ([('largest', -2)] if heads > 1 else []) + [(str(i + 1), i) for i in range(heads)]
+
 def draw(self:ClipController, names):
     "Draw some of the view's parts anew."
     s, seen = self.state, self.source.evidence(self.state.clip_id, 0.)
     if 'facts' in names:
         self.view.facts.value = facts_line(self.table.set_index('clip_id', drop=False).loc[s.clip_id], seen)
-        layers = sorted({m.layer for m in seen.maps}) or [0]
-        heads = max((m.weights.shape[1] for m in seen.maps), default=0)
-        for widget, options in ((self.view.layer, [(str(i + 1), i) for i in layers]), (self.view.head, [('mean', -1)] + [(str(i + 1), i) for i in range(heads)])):
+        for widget, options in zip((self.view.layer, self.view.head), map_options(seen.maps)):
             if list(widget.options) != options:
                 kept = widget.value
                 widget.options = options
@@ -294,7 +313,7 @@ ClipController.find, ClipController.step, ClipController.listen = find, step, li
 
 # %% ../nbs/71_panels.ipynb #a9ad929a
 class ClipPanel:
-    "One clip of a run: its frames, its sound, its probabilities and both directions of cross-attention."
+    "One clip of a run: its frames, its sound, its probabilities, both directions of cross-attention and the offset at which they look."
     def __init__(self, source, # a ClipSource, or anything with its methods
                  **state): # where to begin: clip_id, subset, head ...
         self.source, self.state, self.view = source, ClipState(**state), ClipView()

@@ -23,7 +23,7 @@ import traitlets as t
 from .core import UserError, atomic_path, default_cache, file_hash, stable_hash
 from .labels import COLOURS
 from .media import MediaError, VideoReader, probe, read_audio
-from .plots import DASHES, SPEAKER, colour_of, describe_map, envelope, spans, spectrum
+from .plots import DASHES, SPEAKER, colour_of, describe_map, describe_signed, envelope, spans, spectrum
 from .predict import Evidence
 from .report import page, words
 from .text import clip_words
@@ -214,8 +214,7 @@ def map_row(weights, # (q, k)
     who, whom = SPEAKER.get(query, query), SPEAKER.get(key, key)
     if not z.size: return dict(says=f'There is no {whom if len(a) else who} in this clip, so the {who} has no {whom} to turn to; the rows below show what there is.')
     if note is None and signed:
-        i, j = np.unravel_index(np.nanargmax(np.abs(z)), z.shape)
-        note = f'Strongest: {who} {a[i]:.2f}{" s" if timed[0] else ""}, {whom} {b[j]:.2f}{" s" if timed[1] else ""} ({z[i, j]:+.2f})'
+        note = describe_signed(z, b, who, whom, a, timed)
     elif note is None: note = describe_map(z, b, who, whom, a) if all(timed) else f'Axes of features: {len(a)} of the {who}, {len(b)} of the {whom}'
     z, a = thinned(z, a, 0)
     z, b = thinned(z, b, 1)

@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'DASHES', 'NO_SOUND', 'PRETTY', 'HISTORY_INK', 'SYMBOLS', 'SHAPES',
-           'ANSWER_INK', 'STREAM_NAMES', 'STREAM_DASHES', 'PALE', 'SPEAKER', 'make_template', 'themed', 'titled',
-           'untitled', 'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline',
-           'label_ends', 'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row',
-           'waveform', 'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness',
-           'describe_map', 'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix',
-           'value_scatter', 'pretty', 'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys',
-           'history_curves', 'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values',
-           'add_numbers', 'embedding_map', 'stream_ink', 'subtitled', 'class_bars', 'describe_contributions',
-           'contribution_bars', 'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map', 'joined',
-           'film_sheet', 'interval_bars', 'describe_calibration', 'reliability_diagram', 'describe_bands', 'add_band',
-           'add_interval', 'attribution_timeline', 'modality_bars', 'tiles', 'pixel_overlay']
+           'ANSWER_INK', 'SPEAKER', 'STREAM_DASHES', 'PALE', 'make_template', 'themed', 'titled', 'untitled',
+           'empty_figure', 'colour_of', 'chip', 'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends',
+           'add_spans', 'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform',
+           'loudness', 'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map',
+           'describe_signed', 'attention_map', 'describe_confusion', 'confusion_matrix', 'value_scatter', 'pretty',
+           'model_colour', 'score_rows', 'scores_figure', 'describe_scores', 'history_keys', 'history_curves',
+           'nuisance_curve', 'value_marks', 'shared_near', 'label_sides', 'add_stars', 'add_values', 'add_numbers',
+           'embedding_map', 'stream_ink', 'subtitled', 'class_bars', 'describe_contributions', 'contribution_bars',
+           'describe_changes', 'add_change', 'change_curves', 'cell_text', 'winner_map', 'joined', 'film_sheet',
+           'interval_bars', 'describe_calibration', 'reliability_diagram', 'describe_bands', 'add_band', 'add_interval',
+           'attribution_timeline', 'modality_bars', 'tiles', 'pixel_overlay', 'lag_band', 'describe_lag', 'lag_figure']
 
 # %% ../nbs/60_plots.ipynb #64becfe0
 import base64, io, json, textwrap
@@ -26,7 +26,7 @@ from plotly.subplots import make_subplots
 
 from .core import UserError
 from .labels import CLASS_LETTERS, COLOURS, MODALITY_COLOURS
-from .metrics import LOWER
+from .metrics import LOWER, resampled
 
 # %% ../nbs/60_plots.ipynb #4775d584
 INK = dict(light=dict(paper='#FFFFFF', text='#212121', grid='#E3E3E3', soft='#616161'),
@@ -330,32 +330,38 @@ def describe_map(weights, key_time, # (q, k) >= 0, (k,) seconds
     return f'The {query} {look} the {key} most from {key_time[a]:.2f} to {key_time[a + width - 1]:.2f} s, a third of the clip that holds {held:.0%} of the weight'
 
 # %% ../nbs/60_plots.ipynb #7d10db6c
-def describe_signed(values, key_time, query:str='face', key:str='voice') -> str: # (q, k), (k,) seconds
-    "The strongest moment of a signed map and its direction."
+def describe_signed(values, key_time, query:str='face', key:str='voice', # (q, k), (k,) seconds, or numbers of features
+                    query_time=None, timed:tuple=(True, True)) -> str: # (q,); is the axis time: of the queries, of the keys
+    "The strongest place of a signed map, and its sign."
     q, k = np.unravel_index(np.nanargmax(np.abs(values)), np.shape(values))
-    return f'The {key} at {key_time[k]:.2f} s speaks most {"for" if values[q, k] > 0 else "against"} the prediction'
+    at = lambda name, t, seconds: f'{name} at {t:.2f} s' if seconds else f'{name} feature {t:.0f}'
+    whose = f'{at(key, key_time[k], timed[1])}' + ('' if query_time is None else f', {at(query, query_time[q], timed[0])}')
+    return f'Strongest: {whose} ({values[q, k]:+.2f})'
 
 # %% ../nbs/60_plots.ipynb #f261443e
 def attention_map(weights, # (q, k); NaN where a step is masked
-                  query_time, # (q,) seconds
-                  key_time, # (k,) seconds
+                  query_time, # (q,) seconds, or numbers of features
+                  key_time, # (k,)
                   query:str='face', key:str='voice', # who asks, who answers
                   signed:bool=False, # weights that may fall below zero get the scale with two hues
                   top:float|None=None, # the value of the full colour; the map's own largest where it is not given
-                  end:float|None=None, title:str|None=None, height:int=380) -> go.Figure:
-    "One direction of cross-attention, both axes in seconds."
+                  end:float|None=None, title:str|None=None, height:int=380,
+                  timed:tuple=(True, True)) -> go.Figure: # is the axis time: of the queries, of the keys
+    "One direction of cross-attention, both axes in seconds, or said to be features."
     z = np.asarray(weights, float)
     if z.ndim != 2: raise UserError(f'attention_map: expected weights of shape (queries, keys), got {z.shape}; choose a clip and a head, or their mean.')
     if not z.size or np.isnan(z).all(): return empty_figure(f'There is no {key} in this clip that the {query} could turn to.', height)
     if not signed and np.nanmin(z) < 0: raise UserError('attention_map: weights below zero need signed=True, which has a scale with two hues.')
-    query_time, key_time = np.asarray(query_time, float), np.asarray(key_time, float)
-    top, end = float(top or np.nanmax(np.abs(z)) or 1), end or float(max(query_time[-1], key_time[-1])) or 1.
-    fig = go.Figure(go.Heatmap(x=key_time, y=query_time, z=np.round(z, 5), zmin=-top if signed else 0, zmax=top, hoverongaps=False,
-                               colorbar=dict(title=('contribution' if signed else 'weight') + '<br> ', nticks=6),
-                               hovertemplate=f'{query} at %{{y:.2f}} s<br>{key} at %{{x:.2f}} s<br>%{{z:.4f}}<extra></extra>'))
-    fig.add_shape(type='line', x0=0, y0=0, x1=end, y1=end, line=dict(width=1, dash='dot', color='#888888'))
-    fig.update_layout(xaxis=dict(range=[0, end], title=f'{key} time (s), keys', showgrid=False), yaxis=dict(range=[0, end], title=f'{query} time (s), queries', showgrid=False))
-    said = describe_signed(z, key_time, query, key) if signed else describe_map(z, key_time, query, key, query_time)
+    at, of = np.asarray(query_time, float), np.asarray(key_time, float)
+    top, end = float(top or np.nanmax(np.abs(z)) or 1), end or float(max([0, *at[-1:]*timed[0], *of[-1:]*timed[1]])) or 1.
+    place = lambda name, v, seconds: f'{name} at %{{{v}:.2f}} s' if seconds else f'{name} feature %{{{v}:.0f}}'
+    fig = go.Figure(go.Heatmap(x=of, y=at, z=np.round(z, 5), zmin=-top if signed else 0, zmax=top, hoverongaps=False,
+                               colorbar=dict(title=('signed<br>weight' if signed else 'weight') + '<br> ', nticks=6),
+                               hovertemplate=f"{place(query, 'y', timed[0])}<br>{place(key, 'x', timed[1])}<br>%{{z:.4f}}<extra></extra>"))
+    if all(timed): fig.add_shape(type='line', x0=0, y0=0, x1=end, y1=end, line=dict(width=1, dash='dot', color='#888888'))
+    axis = lambda name, t, seconds, role: dict(range=[0, end] if seconds else [t[0] - .5, t[-1] + .5], title=f'{name} time (s), {role}' if seconds else f'features of the {name}, {role}', showgrid=False)
+    fig.update_layout(xaxis=axis(key, of, timed[1], 'keys'), yaxis=axis(query, at, timed[0], 'queries'))
+    said = describe_signed(z, of, query, key, at, timed) if signed else describe_map(z, of, query, key, at)
     return titled(fig, title or said, height)
 
 # %% ../nbs/60_plots.ipynb #bcda9559
@@ -616,7 +622,7 @@ def embedding_map(points, # (n, 2) places of clips
     return titled(fig, title or said, height, margin=dict(l=24, r=172, b=52))
 
 # %% ../nbs/60_plots.ipynb #wi600002
-STREAM_NAMES = dict(visual='face', audio='voice', text='words') # what people call a modality
+SPEAKER = dict(visual='face', audio='voice', text='words') # what people call a modality
 STREAM_DASHES = dict(visual='solid', audio='dash', text='dot') # one line may lie on another
 PALE = ('', '/', '\\') # patterns of the pale bars: never colour alone
 
@@ -649,7 +655,7 @@ def class_bars(classes, rows:dict, # what it is -> (c,) probabilities
 # %% ../nbs/60_plots.ipynb #wi600005
 def describe_contributions(phi:dict, nothing:float, everything:float, target:str) -> str: # phi: modality -> value
     "The sum, in words."
-    name = lambda m: STREAM_NAMES.get(m, m)
+    name = lambda m: SPEAKER.get(m, m)
     parts = [f"{'−' if v <= -.005 else '+'} {abs(v):.2f} from the {name(m)}" for m, v in phi.items()]
     none = 'neither' if len(phi) == 2 else 'none of them'
     return f"{target}: {nothing:.2f} with {none if len(phi) > 1 else 'nothing'} {' '.join(parts)} makes {everything:.2f}"
@@ -660,7 +666,7 @@ def contribution_bars(phi:dict, # modality -> what it adds
                       before:dict|None=None, # the same, of the clip as recorded: pale
                       height:int|None=None) -> go.Figure:
     "What each modality adds to one output: bars that sum to the difference."
-    fig, names = go.Figure(), [STREAM_NAMES.get(m, m) for m in phi]
+    fig, names = go.Figure(), [SPEAKER.get(m, m) for m in phi]
     for what, values in (('after', phi), ('before', before)): # the first stands below
         if values is None: continue
         v, full = np.array([values[m] for m in phi]), what == 'after'
@@ -677,11 +683,11 @@ def describe_changes(table, metric:str) -> str: # columns modality, change, leve
     worst, said = table.iloc[table.gap.to_numpy().argmin()], pretty(metric)[0].upper() + pretty(metric)[1:]
     if not worst.gap < -.005: return f'No change costs any {pretty(metric)}: {table.score.min():.2f} at the least'
     how = dict(gain=f'at gain {worst.level:g}', noise=f'in noise of {worst.level:g}', blackout='gone' if worst.level == 1 else f'gone for {worst.level:.0%}', shift=f"{abs(worst.level):g} s {'late' if worst.level > 0 else 'early'}")
-    return f"{said} falls most with the {STREAM_NAMES.get(worst.modality, worst.modality)} {how[worst.change]}: {worst.score - worst.gap:.2f} → {worst.score:.2f}"
+    return f"{said} falls most with the {SPEAKER.get(worst.modality, worst.modality)} {how[worst.change]}: {worst.score - worst.gap:.2f} → {worst.score:.2f}"
 
 def add_change(fig, own, place:dict): # own: the rows of one modality and one change, in the order of levels
     "One line with its band."
-    ink, name = stream_ink(own.modality.iloc[0]), STREAM_NAMES.get(own.modality.iloc[0], own.modality.iloc[0])
+    ink, name = stream_ink(own.modality.iloc[0]), SPEAKER.get(own.modality.iloc[0], own.modality.iloc[0])
     if own.low.notna().all():
         fig.add_scatter(x=[*own.level, *own.level[::-1]], y=[*own.high, *own.low[::-1]], fill='toself', mode='none', fillcolor=f'rgba{(*bytes.fromhex(ink[1:]), .16)}', hoverinfo='skip', showlegend=False, **place)
     fig.add_scatter(x=list(own.level), y=list(own.score), mode='lines+markers', name=name, showlegend=False, line=dict(color=ink, width=2.4, dash=STREAM_DASHES.get(own.modality.iloc[0], 'dot')), marker=dict(symbol={'visual': 'circle', 'audio': 'diamond'}.get(own.modality.iloc[0], 'square'), size=7, line_width=0),
@@ -797,8 +803,6 @@ def reliability_diagram(table, # from `reliability`
     return titled(fig, describe_calibration(found), 440, margin=dict(r=24))
 
 # %% ../nbs/60_plots.ipynb #atr00002
-SPEAKER = dict(visual='face', audio='voice', text='words') # of a modality
-
 def describe_bands(bands:dict, target:str) -> str: # modality -> (densities, seconds)
     "What each modality added, and when most."
     def one(m, v, at):
@@ -890,3 +894,48 @@ def pixel_overlay(frame, # (h, w, 3) uint8
     fig.update_xaxes(range=[0, w], **bare).update_yaxes(range=[h, 0], **bare)
     fig.update_layout(xaxis_constraintoward='right', xaxis2_constraintoward='left', yaxis_constraintoward='top', yaxis2_constraintoward='top', yaxis_scaleanchor='x', yaxis2_scaleanchor='x2')
     return titled(fig, title, height, margin=dict(l=16, r=92, b=12))
+
+# %% ../nbs/60_plots.ipynb #lagf0002
+def lag_band(weight, # (n, l) of a LagCurve
+             over:str='heads') -> tuple|None: # (l,) low, (l,) high; None for a single row
+    "From the lowest to the highest head; over clips the 95 % interval of their mean."
+    w = np.asarray(weight, float)
+    if len(w) < 2: return None
+    return (w.min(0), w.max(0)) if over == 'heads' else tuple(np.quantile(resampled(w)/len(w), (.025, .975), 0))
+
+def describe_lag(found, query:str='face', key:str='voice', over:str='heads', least:float=.1) -> str: # a LagCurve; least: even shares above what a common preference gives
+    "The offset at which the weight lies, where one stands out."
+    at, above = found.peak()
+    k, band = int(np.abs(found.lag - at).argmin()), lag_band(found.weight, over)
+    edge = above if band is None else (band[0] - found.alike.mean(0))[k]
+    if found.signed or above < least or edge <= 0: return f'Where the {query} asks the {key}, no offset in time stands out'
+    look, step = 'listens most to' if key == 'voice' else 'looks most at', found.lag[1] - found.lag[0]
+    if abs(at) < .75*step: return f'The {query} {look} the {key} of the same moment'
+    return f'The {query} {look} the {key} {abs(at):.2f} s {"earlier" if at < 0 else "later"}'
+
+# %% ../nbs/60_plots.ipynb #lagf0003
+def lag_figure(curves:list, # of (query, key, colour, LagCurve): who asks, who answers
+               over:str='heads', # what the rows of a curve are
+               title:str|None=None, height:int=280) -> go.Figure:
+    "Mean weight against key time minus query time, one line a direction."
+    if not curves: return empty_figure('There is no attention here whose axes are both time, so there is no offset to read.', 110)
+    fig, ends = go.Figure(), []
+    for query, key, colour, found in curves:
+        y, alike, band = found.weight.mean(0), found.alike.mean(0), lag_band(found.weight, over)
+        pale = f'rgba{(*(int(colour[i:i + 2], 16) for i in (1, 3, 5)), .18)}'
+        if band: fig.add_scatter(x=np.r_[found.lag, found.lag[::-1]], y=np.r_[band[0], band[1][::-1]], fill='toself', fillcolor=pale, line_width=0, mode='lines', hoverinfo='skip')
+        fig.add_scatter(x=found.lag, y=alike, mode='lines', line=dict(color=colour, width=1.2, dash='dot'), hoverinfo='skip')
+        fig.add_scatter(x=found.lag, y=y, mode='lines', name=f'{query} asks {key}', line=dict(color=colour, width=2.4), hovertemplate=f'{key} %{{x:+.2f}} s<br>%{{y:.2f}}<extra>{query} asks {key}</extra>')
+        ends.append(y[-1])
+    low, high = min(np.min(t.y) for t in fig.data), max(np.max(t.y) for t in fig.data)
+    room = max(high - low, .2)
+    for (query, key, colour, _), place in zip(curves, spread(ends, room*22/(height - 120), high + .1*room)):
+        fig.add_annotation(x=1.012, y=place, xref='paper', yref='y', xanchor='left', text=f'<span style="color:{colour}">■</span> {query} asks {key}')
+    unit = 'signed weight' if any(c.signed for *_, c in curves) else 'weight (even share = 1)'
+    fig.add_vline(x=0, line=dict(width=1, color='#888888')).update_layout(showlegend=False, yaxis=dict(title=unit, range=[low - .1*room, high + .15*room]),
+                  xaxis=dict(title='key time minus query time (s)', range=[c := float(-curves[0][3].lag[-1]), -c], tickformat='+.1f', zeroline=False))
+    said = [describe_lag(found, query, key, over) for query, key, _, found in curves]
+    if len(said) > 1 and all('no offset' in x for x in said): said = ['No offset in time stands out, whoever asks']
+    band = '' if all(len(c.weight) < 2 for *_, c in curves) else f'band: {"lowest to highest head" if over == "heads" else "95 % interval over clips"}; '
+    fig.update_layout(title_subtitle_text=f'{band}dotted: if every moment asked alike. Where weight lies is not yet who leads')
+    return titled(fig, title or '; '.join([said[0], *(s[0].lower() + s[1:] for s in said[1:])]), height, margin=dict(t=66))

@@ -25,7 +25,7 @@ from .labels import task_space
 from .metrics import HEADLINES
 from .modalities import CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only, players, shapley_of, swap_table, swaps, voiced
 from .panels import Canvas, ClipSource, NoPanel, PageWatch, clip_options, facts_line, open_source, redraw
-from .plots import STREAM_NAMES, change_curves, class_bars, contribution_bars, empty_figure, film_strip, subtitled, winner_map
+from .plots import SPEAKER, change_curves, class_bars, contribution_bars, empty_figure, film_strip, subtitled, winner_map
 from .predict import model_device
 from .report import figure_block, page, table, words
 from .windows import WindowSettings, Windows
@@ -58,13 +58,13 @@ def _strength(kind, v): # of one change
 def told(changes:dict) -> str: # as from `checked`
     "What was done, for a title: 'Without the voice', 'Voice at gain 0.5, 0.2 s late'."
     without = [m for m, how in changes.items() if how.get('blackout') == 1.]
-    said = ['without the ' + ' and the '.join(STREAM_NAMES.get(m, m) for m in without)] if without else []
+    said = ['without the ' + ' and the '.join(SPEAKER.get(m, m) for m in without)] if without else []
     for m, how in changes.items():
         if m in without: continue # the rest of it is not heard
         s = how.get('shift', 0)
         parts = dict(gain=f"at gain {how.get('gain', 1):g}", noise=f"in noise of {how.get('noise', 0):g}", shift=f"{abs(s):g} s {'late' if s > 0 else 'early'}",
                      blackout='missing from {:.2f} to {:.2f} s'.format(*how['blackout']) if how.get('blackout') else '')
-        said.append(f"{STREAM_NAMES.get(m, m)} {', '.join(parts[k] for k in how)}")
+        said.append(f"{SPEAKER.get(m, m)} {', '.join(parts[k] for k in how)}")
     text = '; '.join(said) or 'as recorded'
     return text[0].upper() + text[1:]
 
@@ -180,7 +180,7 @@ class StreamControls:
         self.blackout = slider('blackout (s)', 0, 1, .1, '.1f', 'missing from here to there', w.FloatRangeSlider, value=(0, 0))
         self.drop = w.Button(description=DROP.get(modality, f'Drop {modality}'), layout=w.Layout(width='150px'))
         self.sliders = dict(gain=self.gain, noise=self.noise, shift=self.shift, blackout=self.blackout)
-        name = STREAM_NAMES.get(modality, modality)
+        name = SPEAKER.get(modality, modality)
         head = w.HBox([w.HTML(f'<b>{name[0].upper() + name[1:]}</b>', layout=w.Layout(width='92px')), self.drop], layout=w.Layout(align_items='center'))
         self.box = w.VBox([head, *self.sliders.values()], layout=w.Layout(width='380px', flex='1 1 320px', padding='2px 8px'))
 
@@ -336,7 +336,7 @@ def figures(self:WhatIfController, names) -> dict: # name -> figure
     before, after = src.recorded(s.clip_id), self.last[1]
     target = int(before[-1].argmax()) if s.target == 'predicted' else src.classes.index(s.target)
     synthetic, deaf = src.source.corpus.synthetic, not {'visual', 'audio'} <= set(src.streams)
-    nothing = lambda: empty_figure(f"This model reads {' and '.join(STREAM_NAMES.get(m, m) for m in src.streams)} only, so there is no face and voice to swap.", 150)
+    nothing = lambda: empty_figure(f"This model reads {' and '.join(SPEAKER.get(m, m) for m in src.streams)} only, so there is no face and voice to swap.", 150)
     make = dict(strip=lambda: film_strip(*src.source.pictures(s.clip_id, 6), self.end(), height=128).update_layout(margin_r=24), bars=lambda: bars_figure(before[-1], after[-1], src.classes, s.changes),
                 share=lambda: share_figure(before, after, src.streams, target, src.classes, s.changes), curves=lambda: curves_figure(self.lost(), HEADLINES[src.settings.task], synthetic, 'subjects' if 'subject' in src.windows.corpus.clips else 'clips'),
                 pair=lambda: nothing() if deaf else pair_figure(src.pair(*s.pair), src.pair_row(*s.pair), src.classes), winners=lambda: nothing() if deaf else winners_figure(self.found, src.classes, synthetic))

@@ -43,7 +43,7 @@ def test_another_clip_changes_every_figure(panel):
     assert changed(panel, lambda: setattr(panel.view.clip, 'value', other)) == set(panel.view.figures)
 
 
-@pytest.mark.parametrize('name,value,touched', [('scale', 'even', {'to_face', 'to_voice'}), ('head', 1, {'to_face', 'to_voice'}), ('sound', 'spectrogram', {'wave'}), ('window', .8, {'curve'})])
+@pytest.mark.parametrize('name,value,touched', [('scale', 'even', {'to_face', 'to_voice'}), ('head', 1, {'to_face', 'to_voice'}), ('head', -2, {'to_face', 'to_voice'}), ('sound', 'spectrogram', {'wave'}), ('window', .8, {'curve'})])
 def test_a_control_changes_its_own_figures_only(panel, name, value, touched):
     assert changed(panel, lambda: setattr(getattr(panel.view, name), 'value', value)) == touched
     assert getattr(panel.state, name) == value
@@ -76,6 +76,55 @@ def test_both_directions_of_the_map(panel, source):
     assert np.allclose(heads, chosen_map(seen.maps, 'visual')[0], atol=1e-6)
 
 
+def test_the_largest_head_and_the_rollout(panel, source):
+    seen = source.evidence(panel.state.clip_id, 0.)
+    whole = seen.maps[0].clip(0)[0]
+    panel.view.head.value = -2
+    assert np.allclose(panel.view.to_face.figure['data'][0]['zmax'], whole.max(), atol=1e-4)
+    assert ('rollout', -2) in panel.view.layer.options
+    panel.view.head.value = -1
+    before = chosen_map(seen.maps, 'visual')[0]
+    panel.view.layer.value = -2
+    assert np.allclose(chosen_map(seen.maps, 'visual', -2)[0], before, atol=1e-5), 'the rollout of one layer is its own map'
+
+
+def test_the_lag_figure_is_the_curve_of_both_maps(panel, source):
+    from mmemo.attention import lag_curve
+    maps = source.evidence(panel.state.clip_id, 0.).maps
+    lines = {d['name']: d for d in panel.view.lag.figure['data'] if d.get('name')}
+    for m, name in zip(maps, ('face asks voice', 'voice asks face')):
+        found = lag_curve(*m.clip(0))
+        assert np.allclose(values(lines[name]['y']), found.weight.mean(0)) and np.allclose(values(lines[name]['x']), found.lag)
+
+
+def values(x): # plotly's JSON holds arrays as bytes
+    import base64
+    return np.frombuffer(base64.b64decode(x['bdata']), x['dtype']) if isinstance(x, dict) else np.asarray(x)
+
+
+@pytest.mark.parametrize('name', ['rcma-v1', 'rjcma-v4', 'rjcma-code', 'avtca-paper'])
+def test_maps_of_every_system_are_shown(name):
+    "RCMA's joint asks; the released one correlates features, and says so."
+    import torch
+    from mmemo.models import build
+    from mmemo.panels import ClipState, clip_lag, map_figure
+    from mmemo.windows import Batch
+    torch.manual_seed(0)
+    own = {} if name == 'avtca-paper' else dict(length=12)
+    model = build(name, dims=dict(visual=128, audio=128), **own).eval()
+    at = {m: ((torch.arange(n) + .5)/hz)[None] for m, n, hz in (('visual', 12, 25), ('audio', 24, 50))}
+    batch = Batch({m: torch.randn(1, t.shape[1], 128) for m, t in at.items()}, {m: torch.ones(1, t.shape[1], dtype=torch.bool) for m, t in at.items()}, at, frame=torch.arange(12)[None])
+    with torch.no_grad(): maps = model(batch, maps=True).maps
+    seen = Evidence('x', ('a',), np.zeros(12), np.ones((12, 1)), .48, np.ones(12, bool), maps)
+    drawn = [map_figure(seen, of, ClipState()) for of in ('visual', 'audio')]
+    assert all(f.data and f.data[0].type == 'heatmap' for f in drawn)
+    if name == 'avtca-paper': assert drawn[0].layout.yaxis.title.text == 'face time (s), queries'; return
+    features = name == 'rjcma-code'
+    assert [f.layout.xaxis.title.text for f in drawn] == [f'features of the {s}, keys' if features else f'{s} time (s), keys' for s in ('face', 'voice')]
+    assert all('joint' in f.layout.yaxis.title.text and f.data[0].zmin == -f.data[0].zmax for f in drawn)
+    assert (not clip_lag(seen).data) == features, 'features have no offset in time'
+
+
 def test_unknown_clip_is_a_sentence_and_changes_nothing(panel):
     before = panel.state.clip_id
     with pytest.raises(UserError, match="no clip 'nobody'"): panel.state.clip_id = 'nobody'
@@ -89,7 +138,7 @@ def test_dark_theme_reaches_every_figure(panel):
 
 def test_page_without_a_kernel(panel):
     text = panel.to_html()
-    assert panel.state.clip_id in text and len(text) < 10e6 and text.count('class="figure"') == 5
+    assert panel.state.clip_id in text and len(text) < 10e6 and text.count('class="figure"') == 6
 
 
 def test_a_missing_run_is_one_sentence(tmp_path):

@@ -9,8 +9,8 @@ from small_run import small_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs'/'workbench').glob('*.ipynb'))
-PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel') # what each notebook calls `panel`
-QUICKLY = {} # notebook -> parameters that make it quick
+PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel') # what each notebook calls `panel`
+QUICKLY = dict(truth=dict(clips=8)) # notebook -> parameters that make it quick
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_defines_nothing_and_stores_nothing(path):

@@ -28,7 +28,7 @@ def lab(tmp_path_factory):
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
   title: g.parentElement.querySelector('.mmemo-title')?.textContent ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
   data: JSON.stringify(g.data ?? null), images: (g.layout?.images ?? []).map(i => i.source)}))"""
-NAMES = ('strip', 'wave', 'curve', 'to_face', 'to_voice')
+NAMES = ('strip', 'wave', 'curve', 'to_face', 'to_voice', 'lag')
 
 
 def figures(page) -> dict:
@@ -56,7 +56,7 @@ def page(browser, lab):
     open_and_run(page, lab, 'start.ipynb', '.mmemo-figure, .jp-OutputArea-output .warning')
     said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
     if said: pytest.fail(f'no panel: {said[0]}')
-    wait_for(page, lambda f: len(f) == 5 and all(x['drawn'] for x in f.values()), 'five figures')
+    wait_for(page, lambda f: len(f) == 6 and all(x['drawn'] for x in f.values()), 'six figures')
     yield page
     page.close()
 
