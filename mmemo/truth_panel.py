@@ -21,7 +21,7 @@ from .core import UserError
 from .embedding import Background
 from .labels import MODALITY_COLOURS
 from .panels import Canvas, NoPanel, PageWatch, open_source, redraw
-from .plots import colour_of, empty_figure, letter_of, titled
+from .plots import SPEAKER, colour_of, empty_figure, letter_of, titled
 from .report import figure_block, page, table, warning, words
 from .truth import RANDOM, Verdict, judge_maps, judged, kind_of, verdict_table
 
