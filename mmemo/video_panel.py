@@ -172,7 +172,7 @@ class VideoController:
         state, view = self.state, self.view
         view.upload.observe(self.uploaded, 'value')
         view.go.on_click(lambda _: self.begin(view.path.value.strip().strip('\'"')))
-        view.path.on_submit(lambda _: view.go.click())
+        view.path.on_msg(lambda _, said, buffers: said.get('event') == 'submit' and view.go.click()) # the Enter key
         view.example.on_click(lambda _: self.begin(self.sample))
         view.segments.observe(lambda change: change['new'] is None or state.set_trait('segment', change['new']), 'index')
         state.observe(self.point, 'segment')
