@@ -1,0 +1,114 @@
+"""A video of one's own in JupyterLab: uploaded, predicted, played, pointed at, saved."""
+import json, sys
+from pathlib import Path
+
+import nbformat, numpy as np, pandas as pd, pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT/'tests'))
+from small_run import small_run
+from conftest import open_and_run, running_lab
+
+pytestmark = pytest.mark.ui
+SHOTS = ROOT/'screenshots'
+SAID = "() => [...document.querySelectorAll('.widget-html-content')].map(e => e.textContent).join(' | ')"
+
+
+@pytest.fixture(scope='module')
+def clips(): return sorted((small_run()/'corpus'/'clips').glob('test-both*.mp4'))
+
+
+@pytest.fixture(scope='module')
+def page(browser, tmp_path_factory):
+    "The notebook, run from top to bottom: the example is shown."
+    SHOTS.mkdir(exist_ok=True)
+    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
+    nb = nbformat.read(ROOT/'nbs'/'workbench'/'your_video.ipynb', 4)
+    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
+    at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
+    nbformat.write(nb, folder/'your_video.ipynb')
+    with running_lab(folder, home, small_run()/'cache') as lab:
+        page = browser.new_page(viewport=dict(width=1280, height=1700))
+        page.errors = []
+        page.on('pageerror', lambda e: page.errors.append(str(e)))
+        page.on('console', lambda m: m.type == 'error' and ('mmemo' in m.text.lower() or 'anywidget' in m.text.lower()) and page.errors.append(m.text))
+        open_and_run(page, lab, 'your_video.ipynb', '.jp-OutputArea-output video')
+        page.wait_for_function("() => document.querySelector('video').readyState >= 2", timeout=60_000)
+        yield page
+        page.close()
+
+
+def until_said(page, words, seconds=90): page.wait_for_function(f"() => ({SAID})().includes({json.dumps(words)})", timeout=seconds*1000)
+
+
+def test_the_example_is_shown_and_the_warning_stands(page):
+    said = page.evaluate(SAID)
+    assert 'mean nothing' in said and 'planted clip' in said
+    assert page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    assert page.locator('.mmemo-segments option').count() >= 1
+    page.screenshot(path=SHOTS/'your-video-example.png', full_page=True)
+
+
+def test_an_upload_is_predicted_and_plays(page, clips, tmp_path):
+    from mmemo.predict import predict_file
+    from mmemo.video_panel import segment_texts, segments
+    expected = predict_file(clips[-1], small_run()/'bicross', tmp_path, cache=tmp_path/'cache')
+    page.locator('input[type=file]').set_input_files(dict(name='mine.mp4', mimeType='video/mp4', buffer=clips[-1].read_bytes()))
+    until_said(page, 'mine.mp4: ')
+    page.wait_for_function("() => document.querySelector('video').readyState >= 2", timeout=60_000)
+    assert page.locator('.mmemo-segments option').all_inner_texts() == [t.strip() for t in segment_texts(segments(expected.evidence))] or \
+        [t.strip() for t in page.locator('.mmemo-segments option').all_inner_texts()] == [' '.join(t.split()) for t in segment_texts(segments(expected.evidence))]
+    page.wait_for_timeout(500)
+    page.screenshot(path=SHOTS/'your-video-upload.png', full_page=True)
+
+
+def test_a_segment_moves_the_playhead_and_nothing_else(page):
+    options = page.locator('.mmemo-segments option')
+    before = page.evaluate(SAID)
+    n = options.count()
+    start = float(options.nth(n - 1).inner_text().split()[0])
+    page.locator('.mmemo-segments select').select_option(index=n - 1)
+    page.wait_for_function(f"() => Math.abs(document.querySelector('video').currentTime - {start}) < .1", timeout=20_000)
+    assert page.evaluate(SAID) == before
+
+
+def test_the_table_and_the_page_are_saved(page, browser, tmp_path):
+    for name, file in (('Save the table (CSV)', 'mine.csv'), ('Save the page (HTML)', 'mine.html')):
+        with page.expect_download(timeout=90_000) as found: page.get_by_role('button', name=name).click()
+        assert found.value.suggested_filename == file
+        found.value.save_as(tmp_path/file)
+    table = pd.read_csv(tmp_path/'mine.csv')
+    assert {'time', 'label', 'Anger', 'warning'} <= set(table) and len(table) > 20
+    other, errors, asked = browser.new_page(viewport=dict(width=1280, height=1100)), [], []
+    other.on('pageerror', lambda e: errors.append(str(e))); other.on('request', lambda r: asked.append(r.url))
+    other.goto((tmp_path/'mine.html').as_uri())
+    other.wait_for_function("() => document.querySelector('video')?.readyState >= 2", timeout=30_000)
+    other.screenshot(path=SHOTS/'your-video-page.png', full_page=True)
+    assert not errors and [u for u in asked if not u.startswith(('file:', 'data:', 'blob:'))] == []
+    assert 'Segments' in other.inner_text('body') and (tmp_path/'mine.html').stat().st_size < 10e6
+    other.close()
+
+
+def test_a_bad_file_is_one_sentence(page):
+    page.locator('input[type=file]').set_input_files(dict(name='notes.mp4', mimeType='video/mp4', buffer=b'no film'*99))
+    until_said(page, 'notes.mp4: expected a video')
+    page.screenshot(path=SHOTS/'your-video-bad.png', full_page=True)
+    assert 'mine.mp4' in page.evaluate(SAID) and page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+
+
+def test_a_path_is_read_where_it_lies(page, clips):
+    field = page.locator('input[placeholder^="or the path"]')
+    field.fill(str(clips[0])); field.press('Enter')
+    until_said(page, f'{clips[0].name}: ')
+
+
+def test_looks(page):
+    for theme in ('Light', 'Dark'):
+        page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        for width in (1280, 900):
+            page.set_viewport_size(dict(width=width, height=1700))
+            page.wait_for_timeout(1500)
+            page.screenshot(path=SHOTS/f'your-video-{theme.lower()}-{width}.png', full_page=True)
+            assert not page.evaluate("() => [...document.querySelectorAll('.jp-OutputArea .widget-button, .jp-OutputArea .widget-text, .jp-OutputArea video, .jp-OutputArea canvas')].filter(g => g.offsetWidth).some(g => g.getBoundingClientRect().right > innerWidth)")
+    page.set_viewport_size(dict(width=1280, height=1700))
+    assert not page.errors, page.errors
