@@ -6,8 +6,8 @@
 __all__ = ['HELP', 'SPEAKER', 'SHORT', 'ClipSource', 'clip_list', 'clip_options', 'ClipState', 'static', 'Library',
            'bring_library', 'Canvas', 'redraw', 'PageWatch', 'ClipView', 'chosen_map', 'map_figure', 'sound_figure',
            'curve_figure', 'facts_line', 'is_flat', 'ClipController', 'offer', 'figures', 'draw', 'listen', 'find',
-           'step', 'ClipPanel', 'film', 'curve_evidence', 'frame_labels', 'source_player', 'NoPanel', 'find_run',
-           'find_corpus', 'open_source', 'clip_panel', 'attention_panel']
+           'step', 'ClipPanel', 'film', 'curve_evidence', 'frame_labels', 'source_player', 'prose', 'notice', 'NoPanel',
+           'find_run', 'find_corpus', 'open_source', 'clip_panel', 'attention_panel']
 
 # %% ../nbs/71_panels.ipynb #92d34643
 import html
@@ -361,12 +361,22 @@ def source_player(self:ClipSource, clip_id:str|None=None, # the first on offer w
 
 ClipSource.player = source_player
 
+# %% ../nbs/71_panels.ipynb #prose001
+def prose(*texts:str, soft:bool=False) -> str: # each a paragraph; soft: small, for what is read once
+    "Plain text for an HTML widget."
+    style = 'line-height:1.4;padding:2px 0' + (';font-size:12px;opacity:.8' if soft else '')
+    return ''.join(f'<div style="{style}">{html.escape(x, quote=False)}</div>' for x in texts if x)
+
+def notice(text:str) -> str:
+    "A warning for an HTML widget."
+    return f'<div class="warning" style="border-left:4px solid #E69F00;line-height:1.4;padding:3px 0 3px 10px;margin:4px 0">{html.escape(text, quote=False)}</div>'
+
 # %% ../nbs/71_panels.ipynb #2d27df48
 class NoPanel:
     "Stands where a panel would, and says why there is none."
     def __init__(self, sentence:str):
         self.sentence, self.state, self.selection = sentence, ClipState(), pd.DataFrame()
-        self.view = w.HTML(warning(sentence))
+        self.view = w.HTML(notice(sentence))
     def _repr_mimebundle_(self, **kwargs): return self.view._repr_mimebundle_(**kwargs)
     def to_html(self) -> str: return page('No clip to show', [warning(self.sentence)])
 

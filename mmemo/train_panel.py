@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['THIN', 'NO_CURVES', 'BEFORE_LOOK', 'SESSIONS', 'fitting', 'whole_folder', 'free_place', 'Training', 'history_table',
            'duration', 'progress_words', 'Teller', 'end_label', 'earlier_lines', 'present_line', 'live_curves',
-           'curve_title', 'Session', 'train', 'work', 'end', 'stop', 'abandon', 'end_words', 'look', 'look_words',
-           'TrainState', 'TrainView', 'result_rows', 'result_html', 'TrainController', 'show', 'draw', 'TrainPanel',
-           'beside', 'train_panel']
+           'curve_title', 'epochs_shown', 'Session', 'train', 'work', 'end', 'stop', 'abandon', 'end_words', 'look',
+           'look_words', 'TrainState', 'TrainView', 'result_rows', 'result_notes', 'result_html', 'TrainController',
+           'show', 'draw', 'TrainPanel', 'beside', 'train_panel']
 
 # %% ../nbs/77_train_panel.ipynb #train003
-import atexit, html, math, os, shutil, socket, time
+import atexit, math, os, shutil, socket, time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -26,9 +26,9 @@ from .core import UserError
 from .embedding import Background
 from .features import is_alive
 from .metrics import HEADLINES
-from .panels import Canvas, NoPanel, PageWatch, find_corpus, find_run, open_source, redraw
+from .panels import Canvas, NoPanel, PageWatch, find_corpus, find_run, notice, open_source, prose, redraw
 from .plots import HISTORY_INK, empty_figure, pretty, spread, titled
-from .report import figure_block, page, table, warning, with_interval, words, write_report
+from .report import figure_block, page, table, with_interval, words, write_report
 from .runs import RunConfig, bare_model, load_run, run_experiment, takes_text
 from .training import StopSwitch, TrainConfig
 
@@ -162,7 +162,7 @@ def live_curves(trainings:list, # Trainings; the last one is the present one
     "Losses left, the deciding score on validation right; the present training thick, earlier ones thin."
     if not any(x.history for x in trainings): return empty_figure(NO_CURVES if not trainings else 'The first point comes with the end of the first epoch.', height)
     *earlier, now = trainings
-    score, longest = pretty(HEADLINES[now.config.task]), max([x.config.train.epochs for x in trainings if not x.said] + [len(x.history) for x in trainings])
+    score, longest = pretty(HEADLINES[now.config.task]), epochs_shown(trainings)
     fig = make_subplots(1, 2, horizontal_spacing=.2, column_titles=['loss', f'{score} on validation'])
     fig.update_annotations(font_size=13)
     thin = [earlier_lines(fig, earlier, 1, 'val_loss'), earlier_lines(fig, earlier, 2, 'val_score')]
@@ -176,12 +176,19 @@ def live_curves(trainings:list, # Trainings; the last one is the present one
     if best := now.best:
         fig.add_scatter(x=[best['epoch']], y=[best['val_score']], mode='markers', marker=dict(size=13, color='rgba(0,0,0,0)', line_width=2), showlegend=False, name='kept', hovertemplate='the weights of epoch %{x} are kept<extra></extra>', row=1, col=2)
     fig.update_xaxes(title='epoch', range=[-.3, max(longest - 1, 1) + .3], rangemode='tozero').update_yaxes(range=[0, 1.06*max(losses, default=1)], row=1, col=1).update_yaxes(range=[low, 1.02], row=1, col=2)
-    return titled(fig, curve_title(now, score), height, margin=dict(t=76))
+    return titled(fig, curve_title(now, score), height, margin=dict(t=76, r=100))
 
+# %% ../nbs/77_train_panel.ipynb #train017b
 def curve_title(now:Training, score:str) -> str:
     "What the curves show, in a sentence."
     if not (best := now.best): return f'{now.name[0].upper()}{now.name[1:]}: no epoch is done yet'
     return f"{now.name[0].upper()}{now.name[1:]}: the best {score} on validation is {best['val_score']:.2f}, at epoch {best['epoch']} of {len(now.history)}"
+
+def epochs_shown(trainings) -> int:
+    "How long the axis is: ten epochs, and twice as many whenever that is too few, up to what was asked for."
+    n, asked = max(len(x.history) for x in trainings), max(x.config.train.epochs for x in trainings)
+    room = 10*2**max(0, math.ceil(math.log2(max(n, 1)/10)))
+    return max(n, min(room, asked))
 
 # %% ../nbs/77_train_panel.ipynb #train021
 class Session:
@@ -314,20 +321,24 @@ def result_rows(trainings) -> list: # for `table`
     "One row a finished training."
     def row(x):
         c = x.config.train
-        value = with_interval(x.judged) if x.run else x.said
-        return {'training': str(x.number), 'model': x.config.model, 'epochs': f'{len(x.history)} of {c.epochs}', 'learning rate': f'{c.lr:g}', 'seed': str(c.seed), 'text weight': f'{c.lambda_text:g}',
-                f'{pretty(HEADLINES[x.config.task])} on validation': value, 'kept epoch': str(x.best['epoch']) if x.best else '', 'folder': str(x.run.folder) if x.run else 'none'}
+        text = f', text weight {c.lambda_text:g}' if c.lambda_text else ''
+        return {'training': str(x.number), 'model': x.config.model, 'settings': f'learning rate {c.lr:g}, seed {c.seed}{text}', 'epochs': f'{len(x.history)} of {c.epochs}', 'kept': str(x.best['epoch']) if x.best else '',
+                f'{pretty(HEADLINES[x.config.task])} on validation': with_interval(x.judged) if x.run else x.said, 'folder': x.run.folder.name if x.run else 'none'}
     return [row(x) for x in trainings if x.status != 'running']
 
+def result_notes(trainings) -> str:
+    "What a reader of the results must know."
+    done = [x for x in trainings if x.run]
+    if not done: return ''
+    f, few = done[0].judged, any(x.judged['few_groups'] for x in done)
+    small = f"95 % intervals by bootstrap over {f['n_groups']} validation {f['by']}s{', few enough (*) to be uncertain themselves' if few else ''}."
+    return ' '.join([small, *dict.fromkeys(s for x in done for s in x.run.metrics['warnings'])])
+
 def result_html(trainings) -> str:
-    "The table of results, with what a reader of its figures must know."
+    "The table of results in the panel; a wide one scrolls by itself."
     rows = result_rows(trainings)
-    if not rows: return ''
-    done = [x.run for x in trainings if x.run]
-    f = next((x.judged for x in trainings if x.run), None)
-    small = f" 95 % intervals by bootstrap over {f['n_groups']} validation {f['by']}s{', few enough (*) to be uncertain themselves' if f['few_groups'] else ''}." if f else ''
-    said = dict.fromkeys(s for r in done for s in r.metrics['warnings'])
-    return table(rows) + words(f'{small} {" ".join(said)}'.strip(), 'div', 'soft')
+    tight = '<style>.mmemo-results th,.mmemo-results td{text-align:left!important;padding:3px 16px 3px 0!important;line-height:1.35;vertical-align:top}</style>'
+    return f'{tight}<div class="mmemo-results" style="overflow-x:auto;margin:4px 0">{table(rows)}</div>{prose(result_notes(trainings), soft=True)}' if rows else ''
 
 # %% ../nbs/77_train_panel.ipynb #train028
 class TrainController:
@@ -352,24 +363,25 @@ class TrainController:
 
     def say(self, place:w.HTML, do): # what cannot be done is said where one looks
         try: do()
-        except UserError as e: place.value = warning(str(e))
+        except UserError as e: place.value = notice(str(e))
 
     def describe(self): # of the chosen model
         m, v = self.session.models.loc[self.state.model], self.view
         v.text_weight.disabled, v.epochs.disabled, v.lr.disabled = not m.guided, bool(m.at_once), bool(m.at_once)
         more = 'Fitted in one step: no epochs, no learning rate.' if m.at_once else '' if m.guided else 'Text cannot guide it.'
-        v.about.value = words(f'{m.about[0].upper()}{m.about[1:]}. {more}', 'div', 'soft')
+        v.about.value = prose(f'{m.about[0].upper()}{m.about[1:]}. {more}', soft=True)
 
 # %% ../nbs/77_train_panel.ipynb #train029
 def show(self:TrainController):
     "All that a session says; the curves are drawn anew only where there is another point."
     s, v, busy = self.session, self.view, self.session.busy
     v.train.disabled, v.stop.disabled = busy, not busy or s.switch.pressed.is_set()
-    v.bar.layout.visibility, v.bar.value = ('visible' if busy else 'hidden'), s.share
+    v.bar.layout.display, v.bar.value = (None if busy else 'none'), s.share
     name = f'{s.trainings[-1].name[0].upper()}{s.trainings[-1].name[1:]}: ' if busy else ''
-    v.said.value = words(f'{name}{s.said}', 'div') if s.said else words('Training goes on beside the notebook: other cells and panels answer meanwhile.', 'div')
+    failed = s.trainings and s.trainings[-1].status == 'failed'
+    v.said.value = notice(s.said) if failed else prose(f'{name}{s.said}' if s.said else 'Training goes on beside the notebook: other cells and panels answer meanwhile.')
     v.look.disabled = busy or bool(s.looked) or not s.finished
-    if (now := look_words(s.looked)) not in v.looked.value: v.looked.value = f'<div style="line-height:1.4;padding:3px 0 0 8px">{html.escape(now, quote=False)}</div>'
+    if (now := prose(look_words(s.looked))) != v.looked.value: v.looked.value = now
     if (found := result_html(s.trainings)) != v.results.value: v.results.value = found
     if self.drawn != (now := [(x.number, len(x.history)) for x in s.trainings]): self.drawn = now; self.draw()
 
@@ -394,7 +406,7 @@ class TrainPanel:
     def to_html(self) -> str:
         "Curves, results and what was seen of the test subjects, as one page."
         s = self.session
-        body = [words(f'Trainings on {s.corpus.name}', 'h1'), figure_block(live_curves(s.trainings), 'curves'), words('Results on validation', 'h2'), result_html(s.trainings) or words('Nothing is finished yet.')]
+        body = [words(f'Trainings on {s.corpus.name}', 'h1'), figure_block(live_curves(s.trainings), 'curves'), words('Results on validation', 'h2'), table(result_rows(s.trainings)), words(result_notes(s.trainings), cls='soft')]
         return page(f'Trainings on {s.corpus.name}', body + ([words('Test', 'h2'), words(look_words(s.looked))] if s.looked else []))
 
 # %% ../nbs/77_train_panel.ipynb #train032

@@ -21,7 +21,7 @@ from .core import UserError
 from .corpora import open_corpus
 from .embedding import Background
 from .encoders import is_synthetic_only, resolve_encoders
-from .panels import NoPanel, find_corpus, find_run, static
+from .panels import NoPanel, find_corpus, find_run, notice, prose, static
 from .player import PIECE, Player, media_for
 from .plots import spans
 from .predict import TINY_WARNING, Evidence, Prediction, check_reader, check_video, predict_file
@@ -146,16 +146,16 @@ class VideoView:
         self.upload = w.FileUpload(accept='video/*,.mkv,.avi,.mov,.mpg,.mp4,.webm', multiple=False, description='Upload a video', layout=w.Layout(width='170px'))
         self.path = w.Text(placeholder='or the path of a video on the machine of the kernel', layout=w.Layout(flex='1 1 260px', width='auto'))
         self.go, self.example = w.Button(description='Predict', button_style='primary', layout=w.Layout(width='90px')), w.Button(description='Show the example', layout=w.Layout(width='150px'))
-        self.bar = w.FloatProgress(0., min=0., max=1., layout=w.Layout(width='200px', margin='2px 10px 2px 6px', visibility='hidden'))
-        self.note, self.doubt, self.said = w.HTML(words(UPLOADS, 'div', 'soft')), w.HTML(), w.HTML(words(EMPTY, 'div'))
+        self.bar = w.FloatProgress(0., min=0., max=1., layout=w.Layout(width='200px', margin='2px 10px 2px 6px', display='none'))
+        self.note, self.doubt, self.said = w.HTML(prose(UPLOADS, soft=True)), w.HTML(), w.HTML(prose(EMPTY))
         self.player = Player()
-        self.segments = w.Select(options=[], rows=6, layout=w.Layout(width='380px'))
+        self.segments = w.Select(options=[], rows=6, layout=w.Layout(width='380px', margin='2px 12px 2px 0'))
         self.segments.add_class('mmemo-segments')
         style = w.HTML('<style>.mmemo-segments select{font-family:var(--jp-code-font-family,monospace);font-size:12px}</style>')
         self.csv, self.page = Download(lambda: None, label='Save the table (CSV)'), Download(lambda: None, label='Save the page (HTML)')
         row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
-        self.answer = w.VBox([self.player, row(self.segments, w.VBox([self.csv, self.page]))], layout=w.Layout(display='none'))
-        self.box = w.VBox([self.doubt, row(self.upload, self.path, self.go, self.example), self.note, row(self.said, self.bar), self.answer, style])
+        self.answer = w.VBox([self.player, w.HTML(prose('Stretches in which one class leads, with its mean probability. Choose one to go there.', soft=True)), row(self.segments, w.VBox([self.csv, self.page]))], layout=w.Layout(display='none'))
+        self.box = w.VBox([self.doubt, row(self.upload, self.path, self.go, self.example), self.note, self.bar, self.said, self.answer, style])
 
 # %% ../nbs/78_video_panel.ipynb #video017
 class VideoController:
@@ -163,7 +163,7 @@ class VideoController:
     def __init__(self, state:VideoState, view:VideoView, desk:VideoDesk):
         self.state, self.view, self.desk, self.prediction, self.found = state, view, desk, None, pd.DataFrame(columns=['start', 'end', 'label', 'p'])
         self.sample = desk.example()
-        if desk.tiny: view.doubt.value = warning(TINY_WARNING)
+        if desk.tiny: view.doubt.value = notice(TINY_WARNING)
         if self.sample is None: view.example.layout.display = 'none'
         view.csv.make, view.page.make = self.make_table, self.make_page
         self.listen()
@@ -199,16 +199,16 @@ def begin(self:VideoController, path):
 def busy(self:VideoController, on:bool):
     v = self.view
     for widget in (v.upload, v.go, v.example, v.path): widget.disabled = on
-    v.bar.layout.visibility = 'visible' if on else 'hidden'
+    v.bar.layout.display = None if on else 'none'
 
 def tell(self:VideoController, share:float, said:str):
-    self.view.bar.value, self.view.said.value = share, words(f'{said[0].upper()}{said[1:]} ...', 'div')
+    self.view.bar.value, self.view.said.value = share, prose(f'{said[0].upper()}{said[1:]} ...')
 
 def fail(self:VideoController, error:Exception):
     "One sentence; what was shown before stays."
     self.busy(False)
     said = str(error) if isinstance(error, UserError) else f'this video could not be predicted on ({type(error).__name__}: {error}).'
-    self.view.said.value = warning(said + (f' Below is still {Path(self.state.file).name}.' if self.prediction else ''))
+    self.view.said.value = notice(said + (f' Below is still {Path(self.state.file).name}.' if self.prediction else ''))
 
 VideoController.begin, VideoController.busy, VideoController.tell, VideoController.fail = begin, busy, tell, fail
 
@@ -226,7 +226,7 @@ def show(self:VideoController, p:Prediction):
     v.csv.ready = v.page.ready = True
     self.state.file = str(p.file)
     self.busy(False)
-    v.said.value = ''.join([words(self.sentence(), 'div'), *(warning(x) for x in self.doubts())])
+    v.said.value = ''.join([prose(self.sentence()), *(notice(x) for x in self.doubts())])
 
 def doubts(self:VideoController) -> list: # beside the one about the tiny encoders, which always stands above
     return [x for x in self.prediction.warnings if x != TINY_WARNING]

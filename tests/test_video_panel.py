@@ -106,7 +106,7 @@ def test_progress_is_told(panel, clip):
     panel.view.bar.observe(lambda c: shares.append(c['new']), 'value')
     give_path(panel, clip)
     assert any('encoding it' in x for x in heard) and any('asking the model' in x.lower() for x in heard) and (np.diff(shares) > -1e-9).all() and max(shares) > .8
-    assert panel.view.bar.layout.visibility == 'hidden'
+    assert panel.view.bar.layout.display == 'none'
 
 
 def test_downloads_are_what_they_say(panel, clip):

@@ -38,6 +38,12 @@ def page(browser, tmp_path_factory):
         page.close()
 
 
+def bring(page, name, content):
+    "As a person uploads."
+    with page.expect_file_chooser() as chooser: page.get_by_role('button', name='Upload a video').click()
+    chooser.value.set_files(dict(name=name, mimeType='video/mp4', buffer=content))
+
+
 def until_said(page, words, seconds=90): page.wait_for_function(f"() => ({SAID})().includes({json.dumps(words)})", timeout=seconds*1000)
 
 
@@ -53,7 +59,7 @@ def test_an_upload_is_predicted_and_plays(page, clips, tmp_path):
     from mmemo.predict import predict_file
     from mmemo.video_panel import segment_texts, segments
     expected = predict_file(clips[-1], small_run()/'bicross', tmp_path, cache=tmp_path/'cache')
-    page.locator('input[type=file]').set_input_files(dict(name='mine.mp4', mimeType='video/mp4', buffer=clips[-1].read_bytes()))
+    bring(page, 'mine.mp4', clips[-1].read_bytes())
     until_said(page, 'mine.mp4: ')
     page.wait_for_function("() => document.querySelector('video').readyState >= 2", timeout=60_000)
     assert page.locator('.mmemo-segments option').all_inner_texts() == [t.strip() for t in segment_texts(segments(expected.evidence))] or \
@@ -90,7 +96,7 @@ def test_the_table_and_the_page_are_saved(page, browser, tmp_path):
 
 
 def test_a_bad_file_is_one_sentence(page):
-    page.locator('input[type=file]').set_input_files(dict(name='notes.mp4', mimeType='video/mp4', buffer=b'no film'*99))
+    bring(page, 'notes.mp4', b'no film'*99)
     until_said(page, 'notes.mp4: expected a video')
     page.screenshot(path=SHOTS/'your-video-bad.png', full_page=True)
     assert 'mine.mp4' in page.evaluate(SAID) and page.locator('.jp-RenderedText[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
