@@ -162,6 +162,7 @@ class VideoController:
     "Connects a state, a view and a desk."
     def __init__(self, state:VideoState, view:VideoView, desk:VideoDesk):
         self.state, self.view, self.desk, self.prediction, self.found = state, view, desk, None, pd.DataFrame(columns=['start', 'end', 'label', 'p'])
+        self.filling = False # new options make a list choose the first of them; nobody did
         self.sample = desk.example()
         if desk.tiny: view.doubt.value = notice(TINY_WARNING)
         if self.sample is None: view.example.layout.display = 'none'
@@ -174,7 +175,7 @@ class VideoController:
         view.go.on_click(lambda _: self.begin(view.path.value.strip().strip('\'"')))
         view.path.on_msg(lambda _, said, buffers: said.get('event') == 'submit' and view.go.click()) # the Enter key
         view.example.on_click(lambda _: self.begin(self.sample))
-        view.segments.observe(lambda change: change['new'] is None or state.set_trait('segment', change['new']), 'index')
+        view.segments.observe(lambda change: self.filling or change['new'] is None or state.set_trait('segment', change['new']), 'index')
         state.observe(self.point, 'segment')
 
     def uploaded(self, change):
@@ -220,8 +221,9 @@ def show(self:VideoController, p:Prediction):
     v.player.load(p.evidence, self.desk.film(p), p.samples)
     self.desk.forget_others(p.file)
     self.state.segment = -1
-    v.segments.options = list(zip(segment_texts(self.found), range(len(self.found))))
-    v.segments.index = None
+    self.filling = True
+    v.segments.options, v.segments.index = list(zip(segment_texts(self.found), range(len(self.found)))), None
+    self.filling = False
     v.answer.layout.display = None
     v.csv.ready = v.page.ready = True
     self.state.file = str(p.file)

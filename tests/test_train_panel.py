@@ -44,7 +44,7 @@ def test_a_training_is_the_one_of_the_command_line(panel, tmp_path):
     lines = {d['name']: d for d in panel.view.curves.figure['data']}
     assert lines['training']['y'] == [h['train_loss'] for h in x.run.history]
     value = x.run.metrics['val']['all']['macro_f1']
-    assert f"{value['value']:.2f} [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" in panel.view.results.value and 'synthetic' in panel.view.results.value
+    assert f"{value['value']:.2f} [{value['ci95'][0]:.2f}, {value['ci95'][1]:.2f}]" in panel.view.results.value and 'synthetic' in panel.view.notes.value
     assert list(panel.selection.epoch) == [0, 1] and set(panel.selection.model) == {'audio'}
     assert not panel.view.train.disabled and panel.view.stop.disabled
 

@@ -52,6 +52,7 @@ def test_the_film_comes_and_segments_point_at_it(panel, clip):
     found, p = panel.controller.found, panel.prediction.evidence
     assert found.start[0] == 0 and found.end.iloc[-1] == pytest.approx(p.end) and (found.start[1:].to_numpy() == found.end[:-1].to_numpy()).all()
     for r in found.itertuples(): assert set(np.array(p.names)[(p.time >= r.start) & (p.time < r.end)]) == {r.label}
+    assert panel.view.player.selection == [] and panel.state.segment == -1 and len(panel.selection) == len(found) # nobody has chosen one yet
     last = len(found) - 1
     panel.view.segments.index = last
     assert panel.view.player.time == found.start[last] and panel.view.player.selection == [found.start[last], found.end[last]]
