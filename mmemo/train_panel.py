@@ -164,7 +164,7 @@ def live_curves(trainings:list, # Trainings; the last one is the present one
     if not any(x.history for x in trainings): return empty_figure(NO_CURVES, 90) if not trainings else empty_figure('The first point comes with the end of the first epoch.', height)
     *earlier, now = trainings
     score, longest = pretty(HEADLINES[now.config.task]), epochs_shown(trainings)
-    fig = make_subplots(1, 2, horizontal_spacing=.3, column_titles=['loss', f'{score} on validation'])
+    fig = make_subplots(1, 2, horizontal_spacing=.34, column_titles=['loss', f'{score} on validation'])
     fig.update_annotations(font_size=13)
     thin = [earlier_lines(fig, earlier, 1, 'val_loss'), earlier_lines(fig, earlier, 2, 'val_score')]
     thick = [present_line(fig, now, 1, 'train_loss', 'training', ON_TRAIN) + present_line(fig, now, 1, 'val_loss', 'validation', ON_VAL, 'dash'),
