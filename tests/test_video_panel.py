@@ -1,16 +1,15 @@
 """Predicting on a video of one's own, without a browser: uploads, paths, bad files, downloads, and what is left behind."""
-import datetime, os, shutil, subprocess, sys, time
+import os, subprocess, sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from mmemo.core import UserError
-from mmemo.media import VideoReader, read_audio, write_clip
+from mmemo.media import write_clip
 from mmemo.panels import NoPanel
 from mmemo.predict import predict_file
-from mmemo.video_panel import VideoDesk, video_panel
+from mmemo.video_panel import VideoDesk, VideoPanel, video_panel
 from small_run import small_run
 
 
@@ -25,9 +24,16 @@ def panel():
 def clip(): return sorted((small_run()/'corpus'/'clips').glob('test-both*.mp4'))[-1]
 
 
-def upload(panel, name, content):
-    panel.view.upload.value = (dict(name=name, type='video/mp4', size=len(content), content=memoryview(content), last_modified=datetime.datetime.now(datetime.timezone.utc)),)
+def upload(panel, name, content, piece=240_000):
+    "As the browser does it: the next piece when the kernel asks for it."
+    button, asked = panel.view.upload, []
+    button.send = lambda said, buffers=None: asked.append(said)
+    button.heard(button, dict(kind='begin', name=name, size=len(content)), [])
+    while asked[-1]['kind'] == 'more' and asked[-1]['at'] < len(content):
+        at = asked[-1]['at']
+        button.heard(button, dict(kind='piece', at=at), [memoryview(content[at:at + piece])])
     panel.desk.job.wait(90)
+    return asked
 
 
 def give_path(panel, path):
@@ -41,7 +47,7 @@ def test_an_upload_is_predicted_as_the_command_line_does(panel, clip, tmp_path):
     made = panel.prediction.table.drop(columns='warning')
     pd.testing.assert_frame_equal(made, expected.table, check_exact=False, atol=2e-4)
     assert panel.view.player.facts[0] == ['clip', 'mine', ''] and panel.view.player.media['video'] and panel.view.answer.layout.display is None
-    assert panel.view.upload.value == () and not panel.view.upload.disabled # or it would be saved with the notebook
+    assert not panel.view.upload.disabled and panel.prediction.file.read_bytes() == clip.read_bytes()
     assert expected.evidence.predicted in panel.view.said.value
 
 
@@ -68,7 +74,7 @@ def test_the_tiny_encoders_are_warned_of_before_and_after(panel, clip):
     shown = video_panel(str(small_run()))
     assert shown.prediction is not None and 'planted clip' in shown.view.said.value and 'mean nothing' in shown.view.doubt.value
     panel.desk.run.config.encoders = 'clip-vit-b32+wav2vec2-base'
-    assert 'mean nothing' not in video_panel.__globals__['VideoPanel'](VideoDesk(panel.desk.run), example=False).view.doubt.value
+    assert 'mean nothing' not in VideoPanel(VideoDesk(panel.desk.run), example=False).view.doubt.value
     panel.desk.run.config.encoders = 'tiny'
 
 
@@ -127,6 +133,17 @@ def test_downloads_are_what_they_say(panel, clip):
     assert 'Segments' in html and 'mean nothing' in html and '</html>' in html and len(html) < 10e6
 
 
+def test_an_upload_that_breaks_off_or_does_not_fit_says_so(panel, clip):
+    button = panel.view.upload
+    button.send = lambda *a: None
+    button.heard(button, dict(kind='begin', name='a.mp4', size=999), [])
+    assert button.disabled and panel.view.go.disabled and 'a.mp4' in panel.view.said.value
+    button.heard(button, dict(kind='lost'), [])
+    assert 'interrupted' in panel.view.said.value and not button.disabled and panel.prediction is None
+    asked = upload(panel, 'b.mp4', type('Huge', (bytes,), dict(__len__=lambda self: 10**18))(b''))
+    assert asked == [dict(kind='stop')] and 'MB left' in panel.view.said.value and not button.disabled
+
+
 def test_only_the_last_upload_is_kept(panel, clip):
     for name in ('a.mp4', 'b.mp4'): upload(panel, name, clip.read_bytes())
     assert [p.name for p in panel.desk.folder.glob('uploads/*/*')] == ['b.mp4']
@@ -139,12 +156,14 @@ def test_without_a_run_or_with_one_that_reads_words(tmp_path):
 def test_nothing_stays_behind(tmp_path, clip):
     "A script that uploads, looks at the film, and ends; another that is in the middle of it."
     code = f"""
-import sys, datetime, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from mmemo.video_panel import video_panel
 panel = video_panel({str(small_run())!r}, example=False)
 content = Path({str(clip)!r}).read_bytes()
-panel.view.upload.value = (dict(name='private.mp4', type='video/mp4', size=len(content), content=memoryview(content), last_modified=datetime.datetime.now(datetime.timezone.utc)),)
+button = panel.view.upload
+button.heard(button, dict(kind='begin', name='private.mp4', size=len(content)), [])
+button.heard(button, dict(kind='piece', at=0), [content])
 if sys.argv[1] == 'whole':
     panel.desk.job.wait(); panel.view.player.film.file(0); panel.to_html()
     assert panel.prediction is not None
