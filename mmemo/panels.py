@@ -7,7 +7,7 @@ __all__ = ['HELP', 'SHORT', 'ClipSource', 'clip_list', 'clip_options', 'ClipStat
            'Canvas', 'redraw', 'PageWatch', 'ClipView', 'chosen_map', 'map_figure', 'clip_lag', 'sound_figure',
            'curve_figure', 'facts_line', 'is_flat', 'ClipController', 'offer', 'figures', 'map_options', 'draw',
            'listen', 'find', 'step', 'ClipPanel', 'film', 'curve_evidence', 'frame_labels', 'bands', 'source_player',
-           'NoPanel', 'find_run', 'open_source', 'clip_panel', 'attention_panel']
+           'prose', 'notice', 'NoPanel', 'find_run', 'find_corpus', 'open_source', 'clip_panel', 'attention_panel']
 
 # %% ../nbs/71_panels.ipynb #92d34643
 import html
@@ -400,12 +400,22 @@ def source_player(self:ClipSource, clip_id:str|None=None, # the first on offer w
 
 ClipSource.player = source_player
 
+# %% ../nbs/71_panels.ipynb #prose001
+def prose(*texts:str, soft:bool=False) -> str: # each a paragraph; soft: small, for what is read once
+    "Plain text for an HTML widget."
+    style = 'line-height:1.4;padding:2px 0' + (';font-size:12px;opacity:.8' if soft else '')
+    return ''.join(f'<div style="{style}">{html.escape(x, quote=False)}</div>' for x in texts if x)
+
+def notice(text:str) -> str:
+    "A warning for an HTML widget."
+    return f'<div class="warning" style="border-left:4px solid #E69F00;line-height:1.4;padding:3px 0 3px 10px;margin:4px 0">{html.escape(text, quote=False)}</div>'
+
 # %% ../nbs/71_panels.ipynb #2d27df48
 class NoPanel:
     "Stands where a panel would, and says why there is none."
     def __init__(self, sentence:str):
         self.sentence, self.state, self.selection = sentence, ClipState(), pd.DataFrame()
-        self.view = w.HTML(warning(sentence))
+        self.view = w.HTML(notice(sentence))
     def _repr_mimebundle_(self, **kwargs): return self.view._repr_mimebundle_(**kwargs)
     def to_html(self) -> str: return page('No clip to show', [warning(self.sentence)])
 
@@ -417,21 +427,28 @@ def find_run(folder, model:str='bicross') -> Path: # a run, a demo with runs in 
     raise UserError(f'{folder}: there is no trained run here yet; `make demo` makes one in about six minutes.')
 
 # %% ../nbs/71_panels.ipynb #346e8e2f
+def find_corpus(run) -> str: # a loaded Run; what `open_corpus` takes, with the whole path
+    "Where the corpus of a run is now."
+    from mmemo.corpora import READERS
+    name, colon, root = run.config.corpus.partition(':') # a data set may be named with its reader: 'ravdess:/data/RAVDESS'
+    read = bool(colon) and name in READERS
+    near = [Path(root)] if read else [Path(run.config.corpus), *(run.folder.parent/n for n in ('corpus', Path(run.config.corpus).name))]
+    place = next((p for p in near if run.config.corpus and p.exists()), None)
+    if place is None: raise UserError(f"{run.folder}: the corpus it was trained on, '{run.config.corpus}', is not there.")
+    return f'{name}:{place.resolve()}' if read else str(place.resolve())
+
 def open_source(run, # folder of a run, or of a demo
-                split:str='test', progress:bool=False) -> ClipSource:
+                split:str|None='test', # None: all clips
+                progress:bool=False) -> ClipSource:
     "A source of clips from a run's folder: its model, its corpus, its features."
     folder = find_run(run) # first of all: it needs no model
-    from mmemo.corpora import READERS, open_corpus
+    from mmemo.corpora import open_corpus
     from mmemo.encoders import resolve_encoders
     from mmemo.features import extract
     from mmemo.runs import load_run, own_settings
     run = load_run(folder)
-    name, colon, root = run.config.corpus.partition(':') # a data set may be named with its reader: 'ravdess:/data/RAVDESS'
-    read = bool(colon) and name in READERS
-    near = [Path(root)] if read else [Path(run.config.corpus), folder.parent/'corpus', folder.parent/Path(run.config.corpus).name]
-    place = next((p for p in near if run.config.corpus and p.exists()), None)
-    if place is None: raise UserError(f"{folder}: the corpus it was trained on, '{run.config.corpus}', is not there.")
-    corpus = open_corpus(f'{name}:{place}' if read else place).subset(split)
+    corpus = open_corpus(find_corpus(run))
+    if split: corpus = corpus.subset(split)
     if corpus.facts.get('features_only'): raise UserError(f'{folder}: {corpus.name} has features only, and there is no film to show.')
     store = extract(corpus, *resolve_encoders(run.config.encoders), settings=own_settings(run), progress=progress)
     return ClipSource(run.model, corpus, store, run.config.window, split, run.predictions)

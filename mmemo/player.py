@@ -389,7 +389,7 @@ def _all_maps(self:Player, most:int=1_500_000) -> dict: # 'show|query|layer|head
     return out
 
 # %% ../nbs/70_player.ipynb #c04d69e2
-def player_html(self:Player) -> str:
+def player_html(self:Player, above=(), below=()) -> str: # more pieces of HTML on the page
     "The player as one page, film included where it is short; 10 MB at most."
     names = ('clip_id', 'time', 'speed', 'loop', 'selection', 'span', 'theme', 'sound', 'show', 'query', 'layer', 'head', 'facts', 'options', 'rows', 'map', 'media')
     state = {k: getattr(self, k) for k in names} | dict(playing=False, clips=[])
@@ -402,7 +402,7 @@ def player_html(self:Player) -> str:
         maps.update({f'{name}|{k.split("|", 1)[1]}': row for k in list(maps)})
     safe = lambda x: json.dumps(x, default=lambda b: {'$bytes': base64.b64encode(b).decode()}).replace('</', '<\\/')
     module = self._esm_text().replace('export default { render };', 'const mmemoPlayer = { render };')
-    body = [words(f'Clip {self.clip_id}', 'h1'), '<div id="player"></div>', f'<script type="application/json" id="state">{safe(state | dict(maps=maps))}</script>',
+    body = [words(f'Clip {self.clip_id}', 'h1'), *above, '<div id="player"></div>', *below, f'<script type="application/json" id="state">{safe(state | dict(maps=maps))}</script>',
             f'<script type="application/json" id="film">{safe(film or dict(mime="", segments=[]))}</script>', f'<script type="module">{module}\n{BOOT}</script>']
     return page(f'Clip {self.clip_id}', body)
 

@@ -6,7 +6,7 @@
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'spread_over_frames', 'Evidence', 'model_device', 'judge', 'maps_of',
            'clip_windows', 'look_at', 'frame_seconds', 'seen_frames', 'check_video', 'check_reader', 'planted_home',
            'detector_for', 'doubts', 'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page',
-           'predict_file', 'shorter_window', 'write_prediction']
+           'predict_file', 'shorter_window', 'frames_told', 'write_prediction']
 
 # %% ../nbs/62_predict.ipynb #9293bb04
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from .core import UserError, atomic_path, read_json
 from .labels import task_space
 from .manifest import Corpus, write_table
 from .media import SILENCE_DB, VideoReader, loudness_db, probe, read_audio
-from .encoders import is_synthetic_only, resolve_encoders
+from .encoders import VisualEncoder, is_synthetic_only, resolve_encoders
 from .windows import Windows, WindowSettings, without
 from .plots import film_strip, loudness, probability_timeline, strip_times, va_timeline
 from .report import figure_block, page, table, warning, words
@@ -191,12 +191,13 @@ def frames_table(seen:Evidence, warnings=()) -> pd.DataFrame: # time, label, one
 # %% ../nbs/62_predict.ipynb #b1b6dba9
 def features_of(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
                 settings=None, # ExtractSettings
-                cache=None, progress:bool=False):
+                cache=None, progress:bool=False,
+                watch=None): # told of each batch, as `extract` tells it
     "The corpus of one clip and its features; a file that cannot be used is a `UserError` with its reason."
     from mmemo.features import extract
     path, (visual, speech) = Path(path).resolve(), resolve_encoders(encoders)
     corpus = Corpus(path.name, path.parent, pd.DataFrame(dict(clip_id=[path.stem], path=[path.name], start=np.nan, end=np.nan)))
-    store = extract(corpus, visual, speech, cache=cache, settings=settings, progress=progress)
+    store = extract(corpus, visual, speech, cache=cache, settings=settings, progress=progress, watch=watch)
     pack = store['visual']
     if len(store.quarantine): raise UserError(f'{store.quarantine.reason.iloc[-1]}')
     if not len(pack.values): raise UserError(f'{path}: {pack.missing.get(path.stem, "there is no picture in it")}, so there is no face to look at.')
@@ -260,14 +261,17 @@ def predict_file(file, # a video
                  faces:str='auto', # 'none' (cropped already), 'haar', 'yunet', or decided from the file
                  model_file:str|None=None, # for 'yunet'
                  seconds:float|None=None, # of the sliding windows; the model's own where not given
-                 cache=None, progress:bool=False) -> Prediction:
+                 cache=None, progress:bool=False,
+                 tell=lambda share, said: None) -> Prediction: # told the share that is done, and what is being done
     "Predict the emotions in a video, frame by frame, and write the table and the page."
     path, info = Path(file), check_video(file) # first of all: it needs no model
     from mmemo.runs import load_run, own_settings
     run = load_run(run) if isinstance(run, (str, Path)) else run
     check_reader(run)
+    tell(0., 'reading the sound')
     samples, detector = read_audio(path), detector_for(path, info, faces, run.config.settings.faces.detector)
-    corpus, store = features_of(path, run.config.encoders, own_settings(run, detector, model_file), cache, progress)
+    corpus, store = features_of(path, run.config.encoders, own_settings(run, detector, model_file), cache, progress, frames_told(info.n_frames, tell))
+    tell(.85, 'asking the model')
     corpus.space = run.about.get('space', 'expression8')
     loud = None if samples is None or not len(samples) else loudness_db(samples)
     seconds = seconds or shorter_window(store['visual'].time, run.config.window)
@@ -276,6 +280,7 @@ def predict_file(file, # a video
     facts = {'file': f'{path.name}, {info.width} x {info.height}, {info.fps:.4g} frames a second, {info.duration:.2f} s', 'sound': 'none' if loud is None else f'{loud:.0f} dB',
              'faces': f'{detector}; a face in {np.mean(seen.valid):.0%} of {len(seen.valid)} frames', 'model': f'{run.config.model}, {run.folder}', 'encoders': run.config.encoders,
              'windows': f'{seen.window:.2f} s, overlapping; each frame is the mean over the windows that hold it'}
+    tell(.95, 'writing the table and the page')
     return write_prediction(Prediction(path, seen, frames_table(seen, found), found, facts, samples), out)
 
 # %% ../nbs/62_predict.ipynb #64a1cb11
@@ -284,6 +289,16 @@ def shorter_window(time, # (t,) seconds of the frames
     "A third of the model's window for a file that is hardly longer than one, so that the curve can say when."
     if own.level == 'frame' or len(time) >= 1.5*own.length: return None
     return float(np.median(np.diff(time)))*own.length/3 if len(time) > 1 else None
+
+def frames_told(n:int, tell): # frames of a file; -> what `extract` calls with (event, modality, key)
+    "Batches of an encoder as a share of the work."
+    done = 0
+    def watch(event, modality, key):
+        nonlocal done
+        if (event, modality) == ('encode', 'visual'):
+            done += VisualEncoder.batch
+            tell(.05 + .8*min(done/max(n, 1), 1), f'looking for the face and encoding it: {min(done, n):,} of about {n:,} frames')
+    return watch
 
 # %% ../nbs/62_predict.ipynb #e27ee504
 def write_prediction(p:Prediction, out) -> Prediction:

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['CHOICES', 'RECIPES', 'WATCHED', 'TrainConfig', 'check_settings', 'recipe', 'warm_cosine', 'lr_factor',
-           'make_optimiser', 'KeepBest', 'Plateau', 'ProgressBar', 'ModalityDropout', 'repeated', 'with_streams',
-           'SoftHard', 'NoiseInstead', 'own_labels', 'label_counts', 'make_objective', 'make_accelerator', 'Trainer',
-           'fit', 'prepare', 'lr_now', 'one_epoch', 'step', 'validate', 'pooled_scores', 'fit_whole', 'own_callbacks',
-           'train']
+           'make_optimiser', 'KeepBest', 'Plateau', 'ProgressBar', 'ModalityDropout', 'StopSwitch', 'repeated',
+           'with_streams', 'SoftHard', 'NoiseInstead', 'own_labels', 'label_counts', 'make_objective',
+           'make_accelerator', 'Trainer', 'fit', 'prepare', 'lr_now', 'one_epoch', 'step', 'validate', 'pooled_scores',
+           'fit_whole', 'own_callbacks', 'train']
 
 # %% ../nbs/42_training.ipynb #5c2b6d42
-import math, time
+import math, threading, time
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -185,6 +185,13 @@ class ModalityDropout:
         keep = torch.where(keep.any(1, keepdim=True), keep, there)
         for i, m in enumerate(mask): mask[m] = mask[m] & keep[:, i, None]
 
+# %% ../nbs/42_training.ipynb #live0002
+class StopSwitch:
+    "Ends a training from outside, after the step that is being taken."
+    def __init__(self): self.pressed = threading.Event()
+    def press(self): self.pressed.set()
+    def after_batch(self, trainer): trainer.stop = trainer.stop or self.pressed.is_set()
+
 # %% ../nbs/42_training.ipynb #60f81efc
 def repeated(batch:Batch, times:int) -> Batch: # for modes that change the voice and the face
     "A batch several times over, one after the other."
@@ -317,6 +324,7 @@ def one_epoch(self:Trainer) -> dict: # mean of the loss and of its parts
         with self.accelerator.accumulate(self.model): self.step()
         losses.append(dict(loss=self.loss.detach(), **self.parts))
         self.emit('after_batch')
+        if self.stop: break # somebody will not wait for the end of the epoch; what was learnt is judged all the same
     means = torch.stack([torch.stack(list(p.values())) for p in losses]).mean(0).tolist()
     return {**{f'train_{k}': v for k, v in zip(losses[0], means)}, 'lr': self.optimiser.param_groups[0]['lr']}
 

@@ -89,11 +89,24 @@ def test_widgets_first_appear_at_seventy():
         if number_of(m) < 70: assert not re.search(r'\b(ipywidgets|anywidget)\b.*', '\n'.join(re.findall(r'^\s*(?:from|import) .*', m.read_text(), re.M))), m.name
 
 
+def stored_widgets(notebook:dict) -> list: # where nbconvert and JupyterLab leave the state of widgets
+    shown = [o for c in notebook['cells'] for o in c.get('outputs', []) if 'application/vnd.jupyter.widget-view+json' in o.get('data', {})]
+    return [*notebook.get('metadata', {}).get('widgets', {}), *shown]
+
+
+def test_stored_widgets_are_noticed():
+    state = {'metadata': {'widgets': {'application/vnd.jupyter.widget-state+json': {'state': {}}}}, 'cells': []}
+    view = {'metadata': {}, 'cells': [{'outputs': [{'data': {'application/vnd.jupyter.widget-view+json': {}}}]}]}
+    assert len(stored_widgets(state)) == len(stored_widgets(view)) == 1 and not stored_widgets({'metadata': {}, 'cells': [{}]})
+
+
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_notebook_form(path):
-    cells = json.loads(path.read_text())['cells']
+    notebook = json.loads(path.read_text())
+    cells = notebook['cells']
     code = [''.join(c['source']) for c in cells if c['cell_type'] == 'code']
     assert max((len(json.dumps(c.get('outputs', []))) for c in cells), default=0) < 200_000
+    assert not stored_widgets(notebook), 'the state of widgets is stored in it: megabytes, and stale tomorrow'
     if path.parent.name == 'workbench':
         assert len(cells) <= 15 and not any(c.get('outputs') for c in cells)
         assert not any(re.search(r'^\s*(def|class) ', c, re.M) for c in code)

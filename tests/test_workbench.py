@@ -9,7 +9,7 @@ from small_run import small_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs'/'workbench').glob('*.ipynb'))
-PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel') # what each notebook calls `panel`
+PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel', train_live='TrainPanel', your_video='VideoPanel') # what each notebook calls `panel`
 QUICKLY = dict(truth=dict(clips=8)) # notebook -> parameters that make it quick
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
