@@ -119,6 +119,8 @@ class Canvas(anywidget.AnyWidget):
     picked = t.Dict(help='the point that was clicked: curve, point, x, y, about (its customdata), and n, the count of clicks').tag(sync=True)
     lassoed = t.Dict(help='points, each as in picked, and n; a figure asks for the lasso with layout.dragmode').tag(sync=True)
 
+    marked = t.Dict(help='x and y of points that get a ring; the figure itself is not drawn anew').tag(sync=True)
+
     def __init__(self, **kwargs):
         bring_library()
         super().__init__(**kwargs)

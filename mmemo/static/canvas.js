@@ -33,6 +33,21 @@ export default {
     };
     frame();
     const Plotly = await library().promise;
+    const rings = document.createElement("div"); // above the figure, so that another mark draws nothing anew
+    rings.style.cssText = "position:absolute;inset:0;pointer-events:none";
+    const ring = () => {
+      const full = place._fullLayout, { x = [], y = [] } = model.get("marked");
+      rings.replaceChildren();
+      if (!full?.xaxis?.l2p) return;
+      x.forEach((v, i) => {
+        const [a, b] = [full.xaxis, full.yaxis].map((axis, k) => axis.l2p([v, y[i]][k]));
+        if (a < 0 || b < 0 || a > full.xaxis._length || b > full.yaxis._length) return;
+        const one = document.createElement("div");
+        one.className = "mmemo-ring";
+        one.style.cssText = `position:absolute;box-sizing:border-box;width:17px;height:17px;border:2px solid currentColor;border-radius:50%;left:${full.xaxis._offset + a - 8.5}px;top:${full.yaxis._offset + b - 8.5}px;color:var(--jp-ui-font-color1, ${full.font.color})`;
+        rings.append(one);
+      });
+    };
     const draw = () => {
       const { data, layout } = frame();
       return layout && Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
@@ -42,7 +57,12 @@ export default {
       model.save_changes();
     };
     model.on("change:figure", draw);
+    model.on("change:marked", ring);
     await draw();
+    place.style.position = "relative";
+    place.append(rings);
+    ring();
+    place.on("plotly_afterplot", ring);
     place.on("plotly_click", (e) => say("picked", told(e.points[0])));
     place.on("plotly_selected", (e) => e && say("lassoed", { points: e.points.map(told) })); // nothing comes when plotly only draws anew
     place.on("plotly_deselect", () => say("lassoed", { points: [] }));
@@ -52,6 +72,6 @@ export default {
     const widths = new ResizeObserver(fit);
     widths.observe(place);
     fit();
-    return () => { widths.disconnect(); model.off("change:figure", draw); Plotly.purge(place); };
+    return () => { widths.disconnect(); model.off("change:figure", draw); model.off("change:marked", ring); Plotly.purge(place); };
   },
 };
