@@ -26,7 +26,7 @@ from .core import UserError
 from .embedding import MAPS, Background, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips, lay_out, map_key, similarities
 from .panels import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw
 from .player import Player
-from .plots import colour_of, embedding_map, titled
+from .plots import INK, colour_of, embedding_map, titled
 from .report import figure_block, page, table, warning, words
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00007
@@ -104,12 +104,11 @@ class EmbeddingView:
         self.text = w.Textarea(rows=6, layout=w.Layout(width='98%', height='auto'), placeholder='one sentence a line')
         self.apply, self.reset = (w.Button(description=d, tooltip=tip, layout=w.Layout(width='auto')) for d, tip in (('Apply', 'read the clips with these prompts'), ('Reset all', "the model's own prompts again, for every class")))
         self.live = w.Checkbox(description='while typing', indent=False, layout=w.Layout(width='auto'))
-        self.side = w.VBox([self.hint], layout=w.Layout(flex='1 1 300px', min_width='0', padding='0 0 0 8px'))
-        left = w.VBox([self.plane, self.progress, self.line], layout=w.Layout(flex='2 1 500px', min_width='0'))
-        editor = w.VBox([row(self.edited, self.apply, self.reset, self.live), self.text], layout=w.Layout(flex='1 1 420px', min_width='0'))
-        told = w.VBox([self.reading], layout=w.Layout(flex='1 1 340px', min_width='0', padding='0 0 0 8px'))
-        self.box = w.VBox([row(self.by, self.search, self.model, self.split, self.added, self.method, self.neighbours), row(left, self.side, align_items='flex-start'),
-                           row(editor, told, align_items='flex-start'), self.watch], layout=w.Layout(overflow='hidden'))
+        self.side = w.VBox([self.hint], layout=w.Layout(flex='1 1 340px', min_width='0', padding='0 0 0 8px'))
+        editor = [row(self.edited, self.apply, self.reset, self.live, margin='10px 0 0 0'), self.text, self.reading]
+        left = w.VBox([self.plane, self.progress, self.line, *editor], layout=w.Layout(flex='2 1 480px', min_width='0'))
+        self.box = w.VBox([row(self.by, self.search, self.model, self.split, self.added, self.method, self.neighbours), row(left, self.side, align_items='flex-start'), self.watch],
+                          layout=w.Layout(overflow='hidden'))
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00013
 NEAREST = 'nearest prompt'
@@ -177,13 +176,16 @@ def likeness_figure(now, own, # (c,) cosines: by the present prompts, and by the
     return titled(fig, f'Nearest are the prompts of {names[-1]}', height, margin=dict(l=82, r=14, t=44, b=46))
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00021
-def plane_figure(points, clips:pd.DataFrame, by:str, stars:dict, height:int=520) -> go.Figure:
+def plane_figure(points, clips:pd.DataFrame, by:str, stars:dict,
+                 theme:str='light', lasso:int=0, # counts up when an old lasso is to go
+                 height:int=500) -> go.Figure:
     "Clips and stars in the plane."
     wrong = (clips.answer == 'wrong').to_numpy() if 'answer' in clips else None
     values = clips[by].astype(object).where(clips[by].notna(), None) if not pd.api.types.is_numeric_dtype(clips[by]) else clips[by]
     fig = embedding_map(points, values.to_numpy(), FIRST.get(by, by.replace('_', ' ')), clips.clip_id, stars, wrong, height=height)
     legend = dict(orientation='h', x=0, y=-.01, yanchor='top', title_text='', itemsizing='constant')
-    fig.update_layout(legend=legend, margin=dict(l=16, r=70 if fig.layout.showlegend is False or by not in clips else 16, b=70), uirevision='plane', hoverdistance=12)
+    fig.update_layout(legend=legend, margin=dict(l=16, r=70 if fig.layout.showlegend is False or by not in clips else 16, b=70), uirevision='plane', selectionrevision=lasso, hoverdistance=12)
+    fig.update_traces(unselected=dict(marker_opacity=1, textfont_color=INK[theme]['text']), selector=dict(name='prompts')) # a lasso is about clips
     return fig
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00023
@@ -205,7 +207,7 @@ class EmbeddingController:
         self.state, self.view, self.open = state, view, open
         self.known = {(source.model, source.split): source}
         self.source = self.extra = self.plane = self.reading = self.player = None
-        self.job, self.opening, self.typed, self.quiet = Background(), Background(), Pause(.25), False
+        self.job, self.opening, self.typed, self.quiet, self.lasso, self.drawn = Background(), Background(), Pause(.25), False, 0, False
         state.model, state.split = source.model, source.split
         view.model.options, view.split.options = list(models) or [source.model], list(splits) or [source.split]
         view.added.options = [('nothing', ''), *((s, s) for s in splits)]
@@ -276,7 +278,7 @@ def settle(self:EmbeddingController, found): # (Plane, places of all clips)
     self.plane, self.points = found
     self.view.progress.layout.visibility = 'hidden'
     self.reading.stars = self.stars()
-    self.view.line.value = self.below(); self.paint()
+    self.paint(); self.view.line.value = self.below()
 
 def told(self:EmbeddingController, share:float, said:str):
     self.view.progress.value, self.view.progress.layout.visibility = share, 'visible'
@@ -285,10 +287,8 @@ def told(self:EmbeddingController, share:float, said:str):
 def failed(self:EmbeddingController, error):
     "One sentence; what was shown before stays."
     self.view.progress.layout.visibility = 'hidden'
-    self.quiet = True
-    for name, is_shown in dict(model=self.source.model, split=self.source.split, added=self.extra.split if self.extra else '').items():
-        setattr(self.state, name, is_shown); getattr(self.view, name).value = is_shown
-    self.quiet = False
+    self.quiet, s = True, self.state
+    s.model, s.split, s.added, self.quiet = self.source.model, self.source.split, self.extra.split if self.extra else '', False
     self.view.line.value = self.below(f'{error} What is shown is as before.')
     if not isinstance(error, UserError): raise error
 
@@ -306,7 +306,8 @@ EmbeddingController.arrange, EmbeddingController.settle, EmbeddingController.tol
 def stars(self:EmbeddingController) -> dict: # class -> (x, y)
     return dict(zip(self.source.embedded.space.classes, map(tuple, self.plane.place(self.reading.anchors).tolist())))
 
-def figure(self:EmbeddingController) -> go.Figure: return plane_figure(self.points, self.clips, self.state.by, self.reading.stars)
+def figure(self:EmbeddingController) -> go.Figure: 
+    return plane_figure(self.points, self.clips, self.state.by, self.reading.stars, self.state.theme, self.lasso)
 
 def paint(self:EmbeddingController):
     "Draw the plane and its rings."
@@ -365,8 +366,9 @@ def find(self:EmbeddingController):
     "Choose the clips whose id or columns hold the text."
     text = self.state.search.strip().lower()
     found = self.clips.clip_id[self.lines.str.contains(text, regex=False)].tolist() if text else []
-    if found == self.state.chosen: self.ring()
-    else: self.state.chosen = found
+    if self.drawn: self.drawn, self.lasso = False, self.lasso + 1; self.paint() # what was drawn by hand makes room
+    self.state.chosen = found
+    self.ring()
     if not self.state.clip_id: self.view.side.children = (self.view.hint, self.view.list)
     if text and not found: self.view.list.value = words(f'No clip holds “{self.state.search.strip()}”. Searched were clip ids and all columns.', 'div')
 
@@ -410,7 +412,7 @@ def lassoed(self:EmbeddingController, change):
     "Points were drawn round."
     got = [p['about'][0] for p in (change['new'] or {}).get('points', []) if p.get('about') and p['about'][0] is not None]
     if self.state.search: self.quiet = True; self.state.search = ''; self.quiet = False
-    self.state.chosen = list(dict.fromkeys(got))
+    self.drawn, self.state.chosen = bool(got), list(dict.fromkeys(got))
     if not self.state.clip_id: self.view.side.children = (self.view.hint, self.view.list)
 
 def listen(self:EmbeddingController):

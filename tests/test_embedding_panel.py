@@ -147,9 +147,10 @@ def test_another_split_is_laid_out_anew(panel):
 
 
 def test_a_split_that_cannot_be_read_is_a_sentence(source):
-    def broken(model, split): raise UserError('the films are gone.')
+    gate = threading.Event()
+    def broken(model, split): gate.wait(10); raise UserError('the films are gone.')
     panel = EmbeddingPanel(source, broken, ['guided'], ['val', 'test'], method='pca')
-    panel.view.split.value = 'val'; panel.wait(10)
+    panel.view.split.value = 'val'; gate.set(); panel.wait(10)
     assert 'the films are gone.' in panel.view.line.value and panel.view.split.value == 'test' and len(panel.controller.points) == len(source.embedded)
 
 
