@@ -164,6 +164,7 @@ def list_words(rows:pd.DataFrame, most:int=12, shown:str='', # the clip in the p
     more = words(f'and {n - most:,} more; `panel.selection` holds them all.', 'div') if n > most else ''
     return f'<div style="line-height:1.4">{words(head + ".", "div")}{table([cell(r) for r in rows.head(most).itertuples()])}{more}</div>'
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00019
 def likeness_figure(now, own, # (c,) cosines: by the present prompts, and by the model's own
                     classes, height:int=236) -> go.Figure:
     "How near a clip is to each class's prompts."
@@ -175,7 +176,7 @@ def likeness_figure(now, own, # (c,) cosines: by the present prompts, and by the
     fig.update_layout(showlegend=False, xaxis=dict(title='cosine to the prompts', range=[low*1.08, max(float(np.max(now)), float(np.max(own)), .05)*1.08]), yaxis=dict(tickfont_size=12, ticks='', showgrid=False))
     return titled(fig, f'Nearest are the prompts of {names[-1]}', height, margin=dict(l=82, r=14, t=44, b=46))
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00021
+# %% ../nbs/73_embedding_panel.ipynb #emb00022
 def plane_figure(points, clips:pd.DataFrame, by:str, stars:dict,
                  theme:str='light', lasso:int=0, # counts up when an old lasso is to go
                  height:int=500) -> go.Figure:
@@ -188,7 +189,7 @@ def plane_figure(points, clips:pd.DataFrame, by:str, stars:dict,
     fig.update_traces(unselected=dict(marker_opacity=1, textfont_color=INK[theme]['text']), selector=dict(name='prompts')) # a lasso is about clips
     return fig
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00023
+# %% ../nbs/73_embedding_panel.ipynb #emb00024
 class Pause:
     "Waits until nothing more comes, then does the newest; at once where no loop could wake it."
     def __init__(self, seconds:float): self.seconds, self.timer = seconds, None
@@ -197,6 +198,7 @@ class Pause:
         try: self.timer = asyncio.get_running_loop().call_later(self.seconds, do)
         except RuntimeError: self.timer = None; do()
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00025
 class EmbeddingController:
     "Connects a state, a view and a source of vectors; redoes what a change touches and nothing else."
     touches = dict(by='paint', clip_id='show', chosen='list_chosen', prompts='read', edited='put_prompts', search='find', method='arrange', neighbours='arrange', seed='arrange',
@@ -207,7 +209,7 @@ class EmbeddingController:
         self.state, self.view, self.open = state, view, open
         self.known = {(source.model, source.split): source}
         self.source = self.extra = self.plane = self.reading = self.player = None
-        self.job, self.opening, self.typed, self.quiet, self.lasso, self.drawn = Background(), Background(), Pause(.25), False, 0, False
+        self.job, self.opening, self.typed, self.after, self.quiet, self.lasso, self.drawn = Background(), Background(), Pause(.25), Pause(.03), False, 0, False
         state.model, state.split = source.model, source.split
         view.model.options, view.split.options = list(models) or [source.model], list(splits) or [source.split]
         view.added.options = [('nothing', ''), *((s, s) for s in splits)]
@@ -216,7 +218,7 @@ class EmbeddingController:
     def changed(self, change):
         if not self.quiet: getattr(self, self.touches[change['name']])()
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00025
+# %% ../nbs/73_embedding_panel.ipynb #emb00027
 def fetch(self:EmbeddingController):
     "Bring the clips that the state asks for, reading them beside the main thread where they are not known yet."
     s = self.state
@@ -244,6 +246,7 @@ def bring(self:EmbeddingController, source:VectorSource, extra:VectorSource|None
     s.chosen = [c for c in s.chosen if c in set(self.clips.clip_id)]
     self.arrange()
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00028
 def offer(self:EmbeddingController):
     "Put the columns and classes that there are into the dropdowns; a choice that is still possible stays."
     s, v = self.state, self.view
@@ -256,7 +259,7 @@ def offer(self:EmbeddingController):
     v.by.value, v.edited.value, self.quiet = by, edited, False
     self.put_prompts()
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00027
+# %% ../nbs/73_embedding_panel.ipynb #emb00030
 def arrange(self:EmbeddingController):
     "Lay the clips out as the state asks."
     s, x = self.state, self.source.embedded.vectors
@@ -280,6 +283,7 @@ def settle(self:EmbeddingController, found): # (Plane, places of all clips)
     self.reading.stars = self.stars()
     self.paint(); self.view.line.value = self.below()
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00031
 def told(self:EmbeddingController, share:float, said:str):
     self.view.progress.value, self.view.progress.layout.visibility = share, 'visible'
     self.view.line.value = self.below(f'{said[:1].upper()}{said[1:]}; the panel answers meanwhile.')
@@ -298,11 +302,11 @@ def below(self:EmbeddingController, news:str='') -> str: # HTML
     lines = [news, f'{self.plane.line()}{more}.' if self.plane else '', 'Wrong answers have an outline. ' + GAP]
     return '<div style="font-size:12px;line-height:1.45;opacity:.8">' + ''.join(words(x, 'div') for x in lines if x) + '</div>'
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00028
+# %% ../nbs/73_embedding_panel.ipynb #emb00032
 EmbeddingController.fetch, EmbeddingController.bring, EmbeddingController.offer = fetch, bring, offer
 EmbeddingController.arrange, EmbeddingController.settle, EmbeddingController.told, EmbeddingController.failed, EmbeddingController.below = arrange, settle, told, failed, below
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00030
+# %% ../nbs/73_embedding_panel.ipynb #emb00034
 def stars(self:EmbeddingController) -> dict: # class -> (x, y)
     return dict(zip(self.source.embedded.space.classes, map(tuple, self.plane.place(self.reading.anchors).tolist())))
 
@@ -320,6 +324,7 @@ def ring(self:EmbeddingController, most:int=300):
     at = self.clips.index[self.clips.clip_id.isin([s.clip_id, *(s.chosen[:most] if s.search else [])])]
     self.view.plane.marked = dict(x=self.points[at, 0].round(5).tolist(), y=self.points[at, 1].round(5).tolist())
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00035
 def like(self:EmbeddingController):
     "Bars of the clicked clip's cosines."
     at = np.flatnonzero(self.clips.clip_id == self.state.clip_id)
@@ -337,7 +342,7 @@ def list_chosen(self:EmbeddingController):
     if self.player is not None: self.player.clips = self.options(rows)
     self.ring()
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00031
+# %% ../nbs/73_embedding_panel.ipynb #emb00036
 def selected(self:EmbeddingController) -> pd.DataFrame:
     "Rows of the lassoed or found clips, else of the clicked one."
     s = self.state
@@ -358,10 +363,12 @@ def show(self:EmbeddingController):
     if held is not None:
         if self.player is None: self.player = Player(theme=s.theme); self.player.observe(lambda c: self.state.set_trait('clip_id', c['new']), 'clip_id')
         self.player.load(held.curve_evidence(s.clip_id), held.film(s.clip_id), held.sound(s.clip_id), *held.frame_labels(s.clip_id))
-    self.like(); self.list_chosen()
     shown = (*([self.player] if held is not None else []), v.likeness, v.list)
     if v.side.children != shown: v.side.children = shown
+    self.ring()
+    self.after(lambda: (self.like(), self.list_chosen())) # the film goes ahead
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00037
 def find(self:EmbeddingController):
     "Choose the clips whose id or columns hold the text."
     text = self.state.search.strip().lower()
@@ -372,7 +379,7 @@ def find(self:EmbeddingController):
     if not self.state.clip_id: self.view.side.children = (self.view.hint, self.view.list)
     if text and not found: self.view.list.value = words(f'No clip holds “{self.state.search.strip()}”. Searched were clip ids and all columns.', 'div')
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00033
+# %% ../nbs/73_embedding_panel.ipynb #emb00039
 def put_prompts(self:EmbeddingController):
     "The edited class's sentences, into the editor."
     own = {**self.own.prompts, **self.state.prompts}
@@ -386,6 +393,7 @@ def apply(self:EmbeddingController):
     rest = {k: v for k, v in s.prompts.items() if k != c}
     s.prompts = rest if lines == list(self.own.prompts[c]) else {**rest, c: lines}
 
+# %% ../nbs/73_embedding_panel.ipynb #emb00040
 def read(self:EmbeddingController, draw:bool=True):
     "Read the clips with the present prompts."
     e, s = self.source.embedded, self.state
@@ -401,7 +409,7 @@ def read(self:EmbeddingController, draw:bool=True):
 def say(self:EmbeddingController, sentences):
     self.view.reading.value = '<div style="line-height:1.5">' + ''.join(words(x, 'div') for x in sentences) + '</div>'
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00035
+# %% ../nbs/73_embedding_panel.ipynb #emb00042
 def picked(self:EmbeddingController, change):
     "A point or a star was clicked."
     about = (change['new'] or {}).get('about') or [None, None]
@@ -435,7 +443,7 @@ def start_again(self:EmbeddingController):
 
 for f in (stars, figure, paint, ring, like, repaint, list_chosen, selected, options, show, find, put_prompts, apply, read, say, picked, lassoed, listen, start_again): setattr(EmbeddingController, f.__name__, f)
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00037
+# %% ../nbs/73_embedding_panel.ipynb #emb00044
 class EmbeddingPanel:
     "Clips among the words for emotions, with film, table and an editor of prompts."
     def __init__(self, source:VectorSource, open=None, # (model, split) -> VectorSource, where others can be had
@@ -467,7 +475,7 @@ class EmbeddingPanel:
         if len(self.selection): body += [words('Chosen clips', 'h2'), list_words(self.selection, most=200)]
         return page('Clips among the words', body)
 
-# %% ../nbs/73_embedding_panel.ipynb #emb00038
+# %% ../nbs/73_embedding_panel.ipynb #emb00045
 def embedding_panel(run='runs/demo', # folder of a run, or of a demo
                     split:str='test', # whose clips are laid out
                     model:str|None=None, # a run beside it

@@ -48,24 +48,28 @@ export default {
         rings.append(one);
       });
     };
-    const draw = () => {
-      const { data, layout } = frame();
-      return layout && Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
-    };
     const say = (name, value) => { // the count tells the same click a second time
       model.set(name, { ...value, n: (model.get(name).n ?? 0) + 1 });
       model.save_changes();
     };
+    const listen = () => { // once, as soon as there is a figure
+      place.style.position = "relative";
+      place.append(rings);
+      place.on("plotly_afterplot", ring);
+      place.on("plotly_click", (e) => say("picked", told(e.points[0])));
+      place.on("plotly_selected", (e) => e && say("lassoed", { points: e.points.map(told) })); // nothing comes when plotly only draws anew
+      place.on("plotly_deselect", () => say("lassoed", { points: [] }));
+    };
+    const draw = async () => {
+      const { data, layout } = frame();
+      if (!layout) return; // nothing to draw yet
+      await Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
+      if (rings.parentElement !== place) listen();
+      ring();
+    };
     model.on("change:figure", draw);
     model.on("change:marked", ring);
     await draw();
-    place.style.position = "relative";
-    place.append(rings);
-    ring();
-    place.on("plotly_afterplot", ring);
-    place.on("plotly_click", (e) => say("picked", told(e.points[0])));
-    place.on("plotly_selected", (e) => e && say("lassoed", { points: e.points.map(told) })); // nothing comes when plotly only draws anew
-    place.on("plotly_deselect", () => say("lassoed", { points: [] }));
     const fit = () => {
       if (place.offsetWidth && place._fullLayout && Math.abs(place._fullLayout.width - place.offsetWidth) > 1) Plotly.Plots.resize(place);
     };

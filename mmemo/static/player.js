@@ -332,7 +332,7 @@ function render({ model, el }) {
     const y = rows.axis[0] + 4;
     line(g, l, y, r, y, ink.soft);
     for (const t of at) { line(g, x(t), y, x(t), y + 4, ink.soft); write(g, t.toFixed(digits), clamp(x(t), l, r), y + 18, "center"); }
-    write(g, "time (s)", r + 22, y + 18);
+    write(g, "time (s)", Math.min(r + 22, size.w - 46), y + 18);
     if (film.on) film.media.segments.forEach(([a, b], i) => { if (film.have[i]) { const p = clamp(x(a), l, r), q = clamp(x(b), l, r); if (q > p) line(g, p, y, q, y, ink.text, 2); } });
     drawLive();
   }

@@ -143,6 +143,7 @@ def test_a_prompt_moves_its_star_and_no_other(page):
 
 
 def test_while_typing(page):
+    page.wait_for_function("() => document.querySelector('.widget-textarea textarea').value.includes('fearful')")
     page.get_by_text('while typing').click()
     page.locator('.widget-textarea textarea').fill('a sad face')
     page.get_by_text('Edited: Fear').wait_for(timeout=10_000)
