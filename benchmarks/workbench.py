@@ -1,6 +1,6 @@
 """How fast the workbench answers a hand: JupyterLab in a real Chromium on the demo's run.
 
-    make demo && python benchmarks/workbench.py              # two minutes on two free cores
+    make demo && python benchmarks/workbench.py              # two minutes; on a machine that does nothing else, for what others compute there is waited for here
 
 Everything is timed in the page by `performance.now()`, from the event of the hand (the mouse button let go, the choice made) to the first animation frame in which the picture is another one.
 Click: the canvas of the player (map, sound, words, label, curve) shows another clip; the plane holds 384 synthetic clips of the demo's test split. Each click is on a clip that was not clicked before;
