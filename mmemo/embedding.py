@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['NO_VECTORS', 'HIDDEN', 'UMAP_LOCK', 'MAPS', 'KEEP', 'window_vectors', 'Embedded', 'clip_table', 'embed_clips',
-           'MapSettings', 'map_key', 'trust', 'epochs_told', 'Plane', 'line', 'lay_out', 'Background', 'similarities',
-           'zero_shot', 'PromptBook', 'Reading', 'edit_prompts']
+           'MapSettings', 'map_key', 'trust', 'epochs_told', 'turn_to_place', 'Plane', 'line', 'lay_out', 'Background',
+           'similarities', 'zero_shot', 'PromptBook', 'Reading', 'edit_prompts']
 
 # %% ../nbs/51_embedding.ipynb #586d3d90
-import asyncio, hashlib, threading, time, warnings
+import asyncio, hashlib, re, threading, time, warnings
 from collections import OrderedDict
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -135,15 +135,19 @@ UMAP_LOCK = threading.Lock()
 def epochs_told(progress): # while UMAP runs
     "UMAP's own progress bar is a widget in one place and text in another; in its place somebody who counts."
     from umap import layouts
-    own = layouts.tqdm
-    def count(steps, **_):
+    own, mine = layouts.tqdm, threading.get_ident()
+    def told(steps):
         n = max(len(steps), 1)
         for i in steps:
             if i % -(-n//50) == 0: progress(.4 + .5*i/n, f'laying out, epoch {i} of {n}')
             yield i
-    layouts.tqdm = count
+    layouts.tqdm = lambda steps, **how: told(steps) if threading.get_ident() == mine else own(steps, **how) # a star placed meanwhile is no epoch of ours
     try: yield
     finally: layouts.tqdm = own
+
+def turn_to_place(): # a lock where numba cannot serve two threads, else none
+    import numba
+    return nullcontext() if numba.threading_layer() in ('omp', 'tbb') else UMAP_LOCK
 
 def _umap(x, s:MapSettings, progress) -> tuple: # (n, 2), and what places new points
     with UMAP_LOCK, warnings.catch_warnings():
@@ -155,9 +159,7 @@ def _umap(x, s:MapSettings, progress) -> tuple: # (n, 2), and what places new po
         with epochs_told(progress): points = model.fit_transform(x)
         model.transform(x[:1] + 1e-3) # compiled now, not when somebody edits a prompt
     def place(new):
-        with UMAP_LOCK, warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            return model.transform(np.ascontiguousarray(new, np.float32))
+        with turn_to_place(): return model.transform(np.ascontiguousarray(new, np.float32))
     return points, place
 
 # %% ../nbs/51_embedding.ipynb #9e5875bd
@@ -241,6 +243,7 @@ class Background:
         self.thread = threading.Thread(target=run, daemon=True, name='mmemo-map')
         self.thread.start()
 
+    def drop(self): self.turn += 1 # nobody waits for it any more; it goes on unseen
     @property
     def busy(self) -> bool: return self.thread is not None and self.thread.is_alive()
     def wait(self, seconds:float|None=None): # for scripts and tests
@@ -279,6 +282,14 @@ class PromptBook:
         new = [s for s in dict.fromkeys(sentences) if s not in self.known]
         if new: self.known.update(zip(new, np.asarray(self.tower(new), np.float32)))
         return np.stack([self.known[s] for s in sentences])
+
+    def unknown(self, sentences) -> list: # words, each once
+        "Words that the tower has never seen, and so reads all alike."
+        tokens = getattr(getattr(self.tower, 'tokenizer', None), 'tokenizer', None)
+        gap = getattr(tokens, 'unk_token_id', None)
+        if gap is None or gap == tokens.eos_token_id: return [] # it spells what it does not know
+        words = dict.fromkeys(w for s in sentences for w in re.findall(r"\w+", s.lower()))
+        return [w for w in words if gap in tokens(w, add_special_tokens=False)['input_ids']]
 
 # %% ../nbs/51_embedding.ipynb #fd4677b8
 @dataclass

@@ -46,11 +46,12 @@ class ClipSource:
         self.model, self.corpus, self.store, self.settings, self.predictions = model, corpus, store, settings, predictions
         self.offered = corpus.clips[corpus.clips.split == split] if split and 'split' in corpus.clips else corpus.clips
         self.offered = self.offered[self.offered.clip_id.isin(list(store['visual'].clip_ids))].reset_index(drop=True)
-        self.evidence, self.pictures, self.sound = (lru_cache(maxsize=24)(f) for f in (self._evidence, self._pictures, self._sound))
+        self.evidence = lru_cache(maxsize=96)(self._evidence) # small: curves, and the maps of one window
+        self.pictures, self.sound = (lru_cache(maxsize=24)(f) for f in (self._pictures, self._sound))
         self.attribution = lru_cache(maxsize=96)(self._attribution)
 
     def _evidence(self, clip_id:str, seconds:float=0) -> Evidence: # 0: the model's own window
-        return look_at(self.model, self.corpus, self.store, clip_id, self.settings, seconds or None)
+        return look_at(self.model, self.corpus, self.store, clip_id, self.settings, seconds or None, known=self.evidence(clip_id, 0.) if seconds else None)
 
 # %% ../nbs/71_panels.ipynb #6637f6d3
 def _segment(self:ClipSource, clip_id:str) -> tuple: # start and end in seconds within the file, None where it is the whole file
@@ -123,6 +124,8 @@ class Canvas(anywidget.AnyWidget):
     figure = t.Dict().tag(sync=True) # as plotly.js wants it
     picked = t.Dict(help='the point that was clicked: curve, point, x, y, about (its customdata), and n, the count of clicks').tag(sync=True)
     lassoed = t.Dict(help='points, each as in picked, and n; a figure asks for the lasso with layout.dragmode').tag(sync=True)
+
+    marked = t.Dict(help='x and y of points that get a ring; the figure itself is not drawn anew').tag(sync=True)
 
     def __init__(self, **kwargs):
         bring_library()

@@ -104,20 +104,23 @@ def look_at(model, corpus:Corpus, store, # features of the corpus
             clip_id:str,
             settings:WindowSettings|None=None, # the window the model was trained on
             seconds:float|None=None, # of the sliding windows; the model's own where not given
-            mute:str|None=None) -> Evidence:
+            mute:str|None=None,
+            known:Evidence|None=None, # of the same clip with other windows: what does not hang on them is taken from it
+           ) -> Evidence:
     "Probabilities frame by frame, and attention maps, of one clip."
     own = settings or WindowSettings()
     cut = lambda length, stride: clip_windows(corpus, store, clip_id, length, stride, own.task)
-    whole = cut(own.length, own.eval_stride)
-    answers, frame, time = judge(model, whole, mute)
-    t = frame_seconds(frame, time)
+    if known is None:
+        whole = cut(own.length, own.eval_stride)
+        answers, frame, time = judge(model, whole, mute)
+        t, maps, overall = frame_seconds(frame, time), maps_of(model, whole, mute), answers.mean(0) if answers.ndim == 2 else None
+    else: t, maps, overall = known.time, known.maps, known.clip_probs
     period = float(np.median(np.diff(t))) if len(t) > 1 else .04
     length = own.length if seconds is None else max(4, round(seconds/period))
     stride = own.eval_stride//2 if length == own.length else length//6
     probs, frame, time = judge(model, cut(length, max(1, min(stride, length))), mute) # windows with gaps between them would leave frames out
     t, (_, mean) = frame_seconds(frame, time), spread_over_frames(probs, frame)
-    return Evidence(clip_id, task_space(own.task, corpus.labels).classes, t, mean, float(t[-1] + period/2), seen_frames(store, clip_id, len(t)), maps_of(model, whole, mute),
-                    answers.mean(0) if answers.ndim == 2 else None, length*period, corpus.clips.set_index('clip_id').loc[clip_id].to_dict(), own.task)
+    return Evidence(clip_id, task_space(own.task, corpus.labels).classes, t, mean, float(t[-1] + period/2), seen_frames(store, clip_id, len(t)), maps, overall, length*period, corpus.clips.set_index('clip_id').loc[clip_id].to_dict(), own.task)
 
 # %% ../nbs/62_predict.ipynb #50f536f5
 def frame_seconds(frame, time) -> np.ndarray: # (b, t) frame numbers and seconds -> (f,) seconds of the frames that were judged

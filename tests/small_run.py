@@ -22,3 +22,19 @@ def small_run():
     train = TrainConfig(epochs=3, lr=2e-3, lambda_text=0., device='cpu', progress=False)
     run_experiment(RunConfig(corpus=str(place/'corpus'), train=train), corpus, store, place/'bicross')
     return place
+
+
+@lru_cache(maxsize=1)
+def guided_run():
+    "A run beside the others that was trained with the text guide, so that its clips stand among the words."
+    place = small_run()
+    if (place/'guided'/'metrics.json').exists(): return place/'guided'
+    from mmemo.corpora import open_corpus
+    from mmemo.features import extract
+    from mmemo.runs import RunConfig, run_experiment
+    from mmemo.training import TrainConfig
+    corpus = open_corpus(place/'corpus')
+    store = extract(corpus, 'tiny', 'tiny', progress=False)
+    train = TrainConfig(epochs=4, lr=2e-3, lambda_text=.1, device='cpu', progress=False)
+    run_experiment(RunConfig(corpus=str(place/'corpus'), train=train), corpus, store, place/'guided')
+    return place/'guided'

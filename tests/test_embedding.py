@@ -200,6 +200,18 @@ def test_on_a_loop_answers_come_on_the_loops_thread():
     assert [w for w, _ in where] == ['half', 'map'] and {t for _, t in where} == {threading.get_ident()} and turns == 5
 
 
+def test_a_star_is_placed_while_another_map_is_made(plane):
+    import numba
+    if numba.threading_layer() not in ('omp', 'tbb'): pytest.skip('numba serves one thread at a time here')
+    first, _, _, stars = plane
+    expected, job, begun = first.place(stars), Background(), threading.Event()
+    def work(progress): return lay_out(clouds(1500, seed=9)[0], progress=lambda share, said: share > .4 and begun.set())
+    job.start(work); assert begun.wait(120)
+    first.known.clear()
+    assert np.array_equal(first.place(stars), expected) and job.busy, 'the same places, and nobody waited'
+    job.wait(120)
+
+
 # reading
 
 def test_zero_shot_is_recall_with_intervals_over_people():

@@ -5,12 +5,12 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from small_run import small_run
+from small_run import guided_run, small_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs'/'workbench').glob('*.ipynb'))
-PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel', train_live='TrainPanel', your_video='VideoPanel') # what each notebook calls `panel`
-QUICKLY = dict(truth=dict(clips=8)) # notebook -> parameters that make it quick
+PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel', train_live='TrainPanel', your_video='VideoPanel', embedding='EmbeddingPanel') # what each notebook calls `panel`
+QUICKLY = dict(truth=dict(clips=8), embedding=dict(method='pca')) # notebook -> parameters that make it quick
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_defines_nothing_and_stores_nothing(path):
@@ -37,7 +37,7 @@ def run_notebook(path, folder, **parameters):
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_runs_in_a_kernel(path, tmp_path):
-    nb = run_notebook(path, tmp_path, run=str(small_run()), **QUICKLY.get(path.stem, {}))
+    nb = run_notebook(path, tmp_path, run=str(RUNS.get(path.stem, small_run)()), **QUICKLY.get(path.stem, {}))
     outputs = [o for c in nb.cells for o in c.get('outputs', [])]
     shown = [o for o in outputs if 'application/vnd.jupyter.widget-view+json' in o.get('data', {})]
     assert len(shown) == 1

@@ -33,25 +33,49 @@ export default {
     };
     frame();
     const Plotly = await library().promise;
-    const draw = () => {
-      const { data, layout } = frame();
-      return layout && Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
+    const rings = document.createElement("div"); // above the figure, so that another mark draws nothing anew
+    rings.style.cssText = "position:absolute;inset:0;pointer-events:none";
+    const ring = () => {
+      const full = place._fullLayout, { x = [], y = [] } = model.get("marked");
+      rings.replaceChildren();
+      if (!full?.xaxis?.l2p) return;
+      x.forEach((v, i) => {
+        const [a, b] = [full.xaxis, full.yaxis].map((axis, k) => axis.l2p([v, y[i]][k]));
+        if (a < 0 || b < 0 || a > full.xaxis._length || b > full.yaxis._length) return;
+        const one = document.createElement("div");
+        one.className = "mmemo-ring";
+        one.style.cssText = `position:absolute;box-sizing:border-box;width:17px;height:17px;border:2px solid currentColor;border-radius:50%;left:${full.xaxis._offset + a - 8.5}px;top:${full.yaxis._offset + b - 8.5}px;color:var(--jp-ui-font-color1, ${full.font.color})`;
+        rings.append(one);
+      });
     };
     const say = (name, value) => { // the count tells the same click a second time
       model.set(name, { ...value, n: (model.get(name).n ?? 0) + 1 });
       model.save_changes();
     };
+    const listen = () => { // once, as soon as there is a figure
+      place.style.position = "relative";
+      place.append(rings);
+      place.on("plotly_afterplot", ring);
+      place.on("plotly_click", (e) => say("picked", told(e.points[0])));
+      place.on("plotly_selected", (e) => e && say("lassoed", { points: e.points.map(told) })); // nothing comes when plotly only draws anew
+      place.on("plotly_deselect", () => say("lassoed", { points: [] }));
+    };
+    const draw = async () => {
+      const { data, layout } = frame();
+      if (!layout) return; // nothing to draw yet
+      await Plotly.react(place, data, layout, { displayModeBar: false, responsive: false });
+      if (rings.parentElement !== place) listen();
+      ring();
+    };
     model.on("change:figure", draw);
+    model.on("change:marked", ring);
     await draw();
-    place.on("plotly_click", (e) => say("picked", told(e.points[0])));
-    place.on("plotly_selected", (e) => e && say("lassoed", { points: e.points.map(told) })); // nothing comes when plotly only draws anew
-    place.on("plotly_deselect", () => say("lassoed", { points: [] }));
     const fit = () => {
       if (place.offsetWidth && place._fullLayout && Math.abs(place._fullLayout.width - place.offsetWidth) > 1) Plotly.Plots.resize(place);
     };
     const widths = new ResizeObserver(fit);
     widths.observe(place);
     fit();
-    return () => { widths.disconnect(); model.off("change:figure", draw); Plotly.purge(place); };
+    return () => { widths.disconnect(); model.off("change:figure", draw); model.off("change:marked", ring); Plotly.purge(place); };
   },
 };

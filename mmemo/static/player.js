@@ -169,7 +169,7 @@ function render({ model, el }) {
   const names = Object.fromEntries(["sound", "words", "label", "curve"].map((k) => [k, make("div", "mm-name", side)]));
 
   // state of this view
-  let data = {}, map = null, rows = {}, size = { w: 0, h: 0 }, ink = {}, now = get("time") ?? 0, began = null, frame = 0, said = "", mine = false, lastTold = 0, drag = null, hover = null, dead = false;
+  let data = {}, map = null, rows = {}, size = { w: 0, h: 0 }, ink = {}, now = get("time") ?? 0, began = null, frame = 0, said = "", mine = false, lastTold = 0, drag = null, hover = null, dead = false, tight = false;
   const film = new Film(video, (m) => model.send(m), (s) => { said = s; layout(); }, () => { drawStill(); });
   const put = (values) => { mine = true; for (const [k, v] of Object.entries(values)) model.set(k, v); mine = false; model.save_changes(); };
 
@@ -227,7 +227,7 @@ function render({ model, el }) {
   }
 
   // scale
-  const plot = () => [LEFT, size.w - RIGHT];
+  const right = () => (tight ? 66 : RIGHT), plot = () => [LEFT, size.w - right()];
   const x = (t) => { const [a, b] = span(), [l, r] = plot(); return l + ((t - a) / (b - a)) * (r - l); };
   const time = (px) => { const [a, b] = span(), [l, r] = plot(); return clamp(a + ((px - l) / (r - l)) * (b - a), 0, end()); };
   const inside = (name, y) => rows[name] && y >= rows[name][0] && y < rows[name][0] + rows[name][1];
@@ -267,7 +267,8 @@ function render({ model, el }) {
     if (dead) return;
     const w = root.clientWidth - 22;
     if (w < 60) return;
-    const narrow = w < 640, left = narrow ? 66 : Math.round(clamp(w * 0.21, 112, 240)); // where it is narrow the film stands above the map
+    tight = w < 420; // room for three letters beside the curves
+    const narrow = w < 640, left = tight ? 50 : narrow ? 66 : Math.round(clamp(w * 0.21, 112, 240)); // where it is narrow the film stands above the map
     body.style.setProperty("--mm-left", `${left}px`);
     const h = { ...HEIGHTS, map: map ? (map.names ? 40 + 44 * map.names.length : w < 760 ? 216 : HEIGHTS.map) : 96 };
     if (get("media")?.video && !map && !narrow) h.map = Math.min(left, 170);
@@ -331,7 +332,7 @@ function render({ model, el }) {
     const y = rows.axis[0] + 4;
     line(g, l, y, r, y, ink.soft);
     for (const t of at) { line(g, x(t), y, x(t), y + 4, ink.soft); write(g, t.toFixed(digits), clamp(x(t), l, r), y + 18, "center"); }
-    write(g, "time (s)", r + 22, y + 18);
+    write(g, "time (s)", Math.min(r + 22, size.w - 46), y + 18);
     if (film.on) film.media.segments.forEach(([a, b], i) => { if (film.have[i]) { const p = clamp(x(a), l, r), q = clamp(x(b), l, r); if (q > p) line(g, p, y, q, y, ink.text, 2); } });
     drawLive();
   }
@@ -369,7 +370,7 @@ function render({ model, el }) {
     const bx = r + 12, by = top + 24, bh = Math.max(40, Math.min(h - 30, 150));
     for (let i = 0; i < bh; i++) { const c = Math.round(255 * (1 - i / (bh - 1))); g.fillStyle = `rgb(${table[3 * c]},${table[3 * c + 1]},${table[3 * c + 2]})`; g.fillRect(bx, by + i, 11, 1.5); }
     g.strokeStyle = ink.grid; g.strokeRect(bx - 0.5, by - 0.5, 12, bh + 1);
-    write(g, map.unit ?? "weight", bx - 1, top + 10, "left", ink.text);
+    if (!tight || (map.unit ?? "").length < 8) write(g, map.unit ?? "weight", bx - 1, top + 10, "left", ink.text);
     const mark = (v) => (Math.abs(v) >= 100 ? v.toFixed(0) : Number(v.toPrecision(2)).toString());
     for (const [f, v] of map.signed ? [[0, top1], [0.5, 0], [1, -top1]] : [[0, top1], [0.5, top1 / 2], [1, 0]]) write(g, mark(v), bx + 17, clamp(by + f * bh, by + 5, by + bh - 5));
   }
@@ -438,7 +439,7 @@ function render({ model, el }) {
     for (const p of lasts) {
       g.strokeStyle = c.colours[p.k]; g.lineWidth = p.k === c.lead ? 3 : 1.6; g.setLineDash(p.k === c.lead ? [] : DASH[c.dashes[p.k]] ?? []);
       g.beginPath(); g.moveTo(r + 5, p.y); g.lineTo(r + 21, p.y); g.stroke(); g.setLineDash([]);
-      write(g, c.classes[p.k], r + 25, p.y + 0.5, "left", ink.text, "middle", p.k === c.lead ? "600" : "");
+      write(g, tight ? c.classes[p.k].slice(0, 3) : c.classes[p.k], r + 25, p.y + 0.5, "left", ink.text, "middle", p.k === c.lead ? "600" : "");
     }
   }
 
@@ -502,7 +503,7 @@ function render({ model, el }) {
 
   // pointer: a click seeks; a drag on a row selects; a drag on the axis moves the playhead
   const where = (e) => { const b = stage.getBoundingClientRect(); return [e.clientX - b.left, e.clientY - b.top]; };
-  const seekable = (px, py) => px >= LEFT - 6 && px <= size.w - RIGHT + 6 && !(inside("map", py) && map && map.axes.key !== "time");
+  const seekable = (px, py) => px >= LEFT - 6 && px <= size.w - right() + 6 && !(inside("map", py) && map && map.axes.key !== "time");
   stage.addEventListener("pointerdown", (e) => {
     const [px, py] = where(e);
     if (e.button || !seekable(px, py)) return;
