@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs'/'workbench').glob('*.ipynb'))
 PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel', train_live='TrainPanel', your_video='VideoPanel', embedding='EmbeddingPanel') # what each notebook calls `panel`
 QUICKLY = dict(truth=dict(clips=8), embedding=dict(method='pca')) # notebook -> parameters that make it quick
+RUNS = dict(embedding=guided_run) # notebook -> a run that it needs
 
 @pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
 def test_it_defines_nothing_and_stores_nothing(path):
