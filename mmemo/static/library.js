@@ -4,4 +4,5 @@ const library = (globalThis.mmemoPlotly ??= (() => {
   const promise = new Promise((r) => { resolve = r; });
   return { promise, resolve };
 })());
-export default { initialize() { library.resolve(module.exports); } };
+library.resolve(module.exports); // here and not in `initialize`: a busy browser may take longer than the two seconds that anywidget gives to that
+export default { initialize() {} };

@@ -7,6 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = next((c for c in ('/usr/bin/chromium', shutil.which('chromium') or '', shutil.which('google-chrome') or '') if c and Path(c).exists()), None)
+SLOW = '[anywidget] Failed to initialize model' # anywidget gives a model two seconds; on a busy machine it takes longer and is drawn all the same, which the tests look at
 
 
 @pytest.fixture(scope='session')

@@ -7,7 +7,7 @@ import nbformat, numpy as np, pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
+from conftest import SLOW, open_and_run, running_lab
 
 pytestmark = pytest.mark.ui
 SHOTS = ROOT/'screenshots'
@@ -71,7 +71,7 @@ def page(browser, errors_lab):
     page = browser.new_page(viewport=dict(width=1280, height=2000))
     page.errors = []
     page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and any(k in m.text for k in ('mmemo', 'plotly', 'Plotly', 'anywidget')) else None)
+    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and SLOW not in m.text and any(k in m.text for k in ('mmemo', 'plotly', 'Plotly', 'anywidget')) else None)
     open_and_run(page, errors_lab, 'errors.ipynb', '.mmemo-figure')
     wait_for(page, lambda f: len(f) == 5 and all(f[n]['drawn'] for n in ('matrix', 'slices', 'sheet')), 'figures')
     page.wait_for_timeout(1000)

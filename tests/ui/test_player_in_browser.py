@@ -7,7 +7,7 @@ import nbformat, numpy as np, pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
+from conftest import SLOW, open_and_run, running_lab
 
 pytestmark = pytest.mark.ui
 SHOTS = ROOT/'screenshots'
@@ -81,7 +81,7 @@ def watched(browser, **viewport):
     page = browser.new_page(viewport=viewport)
     page.errors = []
     page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and ('mmemo' in m.text or 'anywidget' in m.text) else None)
+    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and SLOW not in m.text and ('mmemo' in m.text or 'anywidget' in m.text) else None)
     return page
 
 

@@ -7,7 +7,7 @@ import nbformat, numpy as np, pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
+from conftest import SLOW, open_and_run, running_lab
 
 pytestmark = pytest.mark.ui
 SHOTS = ROOT/'screenshots'
@@ -51,7 +51,7 @@ def page(browser, what_if_lab):
     page = browser.new_page(viewport=dict(width=1280, height=1800))
     page.errors = []
     page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and any(k in m.text for k in ('mmemo', 'plotly', 'Plotly', 'anywidget')) else None)
+    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and SLOW not in m.text and any(k in m.text for k in ('mmemo', 'plotly', 'Plotly', 'anywidget')) else None)
     open_and_run(page, what_if_lab, 'what_if.ipynb', '.mmemo-figure')
     wait_for(page, lambda f: len(f) == 6 and f['bars']['drawn'] and 'late, in noise of 1' in f['bars']['title'].replace('noise of 1, 0.4 s late', 'late, in noise of 1'), 'figures, and the change that code asked for')
     page.wait_for_timeout(1000)

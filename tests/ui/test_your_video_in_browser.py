@@ -7,7 +7,7 @@ import nbformat, pandas as pd, pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
+from conftest import SLOW, open_and_run, running_lab
 
 pytestmark = pytest.mark.ui
 SHOTS = ROOT/'screenshots'
@@ -31,7 +31,7 @@ def page(browser, tmp_path_factory):
         page = browser.new_page(viewport=dict(width=1280, height=1700))
         page.errors = []
         page.on('pageerror', lambda e: page.errors.append(str(e)))
-        page.on('console', lambda m: m.type == 'error' and ('mmemo' in m.text.lower() or 'anywidget' in m.text.lower()) and page.errors.append(m.text))
+        page.on('console', lambda m: m.type == 'error' and SLOW not in m.text and ('mmemo' in m.text.lower() or 'anywidget' in m.text.lower()) and page.errors.append(m.text))
         open_and_run(page, lab, 'your_video.ipynb', '.jp-OutputArea-output video')
         page.wait_for_function("() => document.querySelector('video').readyState >= 2", timeout=60_000)
         yield page
