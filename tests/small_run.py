@@ -26,9 +26,9 @@ def small_run():
 
 @lru_cache(maxsize=1)
 def guided_run():
-    "A run beside the others that was trained with the text guide, so that its clips stand among the words."
+    "A run of the same corpus, apart from the other, that was trained with the text guide, so that its clips stand among the words."
     place = small_run()
-    if (place/'guided'/'metrics.json').exists(): return place/'guided'
+    if (place/'words'/'guided'/'metrics.json').exists(): return place/'words'/'guided'
     from mmemo.corpora import open_corpus
     from mmemo.features import extract
     from mmemo.runs import RunConfig, run_experiment
@@ -36,5 +36,5 @@ def guided_run():
     corpus = open_corpus(place/'corpus')
     store = extract(corpus, 'tiny', 'tiny', progress=False)
     train = TrainConfig(epochs=4, lr=2e-3, lambda_text=.1, device='cpu', progress=False)
-    run_experiment(RunConfig(corpus=str(place/'corpus'), train=train), corpus, store, place/'guided')
-    return place/'guided'
+    run_experiment(RunConfig(corpus=str(place/'corpus'), train=train), corpus, store, place/'words'/'guided')
+    return place/'words'/'guided'
