@@ -19,18 +19,19 @@ import torch
 import traitlets as t
 
 from .attribution import METHODS, Attribution, PixelMap, attribute_pixels, density, grad_cam, interval_auc, reading
+from .background import Background
 from .core import UserError
-from .embedding import Background
 from .encoders import load_visual, resolve_encoders
 from .features import frame_chunks, jobs_of, open_frames
 from .media import MediaError
 from .panels import (Canvas, ClipController, ClipSource, ClipState, NoPanel, PageWatch, facts_line, find_run,
                           open_source, redraw)
-from .plots import SPEAKER, attribution_timeline, empty_figure, film_strip, modality_bars, pixel_overlay
+from .plots import SPEAKER, empty_figure, film_strip
 from .predict import Evidence, clip_windows, model_device
 from .report import figure_block, page, words
 from .runs import load_run, own_settings
 from .windows import WindowSettings, rows
+from .workbench_plots import attribution_timeline, modality_bars, pixel_overlay
 
 # %% ../nbs/72_attribution_panel.ipynb #atp00007
 class AttributionState(t.HasTraits):

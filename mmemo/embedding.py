@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['NO_VECTORS', 'HIDDEN', 'UMAP_LOCK', 'MAPS', 'KEEP', 'window_vectors', 'Embedded', 'clip_table', 'embed_clips',
-           'MapSettings', 'map_key', 'trust', 'epochs_told', 'turn_to_place', 'Plane', 'line', 'lay_out', 'Background',
+           'MapSettings', 'map_key', 'trust', 'epochs_told', 'turn_to_place', 'Plane', 'line', 'lay_out',
            'similarities', 'zero_shot', 'PromptBook', 'Reading', 'edit_prompts']
 
 # %% ../nbs/51_embedding.ipynb #586d3d90
-import asyncio, hashlib, re, threading, time, warnings
+import hashlib, re, threading, time, warnings
 from collections import OrderedDict
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -214,41 +214,6 @@ def lay_out(vectors, # (n, e) unit vectors
     MAPS.move_to_end(key)
     progress(1., 'done')
     return MAPS[key]
-
-# %% ../nbs/51_embedding.ipynb #b3273d15
-class Background:
-    "Runs one job at a time beside the main thread; the newest one counts."
-    def __init__(self):
-        self.turn, self.thread, self.lock = 0, None, threading.Lock()
-
-    def start(self, work, # called as work(progress), where progress(share, sentence) may be called at any time
-              on_done=lambda result: None, on_progress=lambda share, said: None, on_error=lambda error: None):
-        "Begin; an earlier job goes on unseen and its result is dropped."
-        try: loop = asyncio.get_running_loop() # a notebook: answers are given between cells
-        except RuntimeError: loop = None # a script or a test: at once, from the thread
-        self.turn += 1
-        turn, before = self.turn, self.thread
-        def tell(say, *what):
-            def if_newest():
-                if turn == self.turn: say(*what)
-            if loop is None:
-                with self.lock: if_newest()
-            elif not loop.is_closed(): loop.call_soon_threadsafe(if_newest)
-        def run():
-            if before is not None: before.join()
-            if turn != self.turn: return
-            try: result = work(lambda share, said: tell(on_progress, share, said))
-            except Exception as error: return tell(on_error, error)
-            tell(on_done, result)
-        self.thread = threading.Thread(target=run, daemon=True, name='mmemo-map')
-        self.thread.start()
-
-    def drop(self): self.turn += 1 # nobody waits for it any more; it goes on unseen
-    @property
-    def busy(self) -> bool: return self.thread is not None and self.thread.is_alive()
-    def wait(self, seconds:float|None=None): # for scripts and tests
-        "Until the newest job has ended."
-        if self.thread is not None: self.thread.join(seconds)
 
 # %% ../nbs/51_embedding.ipynb #115c78c4
 def similarities(vectors, anchors) -> np.ndarray: # (n, e), (c, e) unit vectors -> (n, c) cosines

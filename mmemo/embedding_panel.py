@@ -11,7 +11,7 @@ __all__ = ['HINT', 'GAP', 'NEAREST', 'FIRST', 'book_of', 'VectorSource', 'open_v
            'start_again', 'EmbeddingPanel', 'embedding_panel']
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00004
-import asyncio, html, json
+import asyncio, json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,12 +22,14 @@ import pandas as pd
 import plotly.graph_objects as go
 import traitlets as t
 
+from .background import Background
 from .core import UserError
-from .embedding import MAPS, Background, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips, lay_out, map_key, similarities
+from .embedding import MAPS, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips, lay_out, map_key, similarities
 from .panels import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw
 from .player import Player
-from .plots import INK, colour_of, embedding_map, titled
-from .report import figure_block, page, table, warning, words
+from .plots import INK, colour_of, titled
+from .report import figure_block, page, table, words
+from .workbench_plots import embedding_map
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00007
 @lru_cache(maxsize=4)

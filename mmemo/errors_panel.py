@@ -22,11 +22,10 @@ from .errors import (OUTCOMES, calibration, clips_in, compare_runs, confusion_ta
                           worst_slice)
 from .evaluation import classes_of, pooled_sums, score_function
 from .metrics import bootstrap_ci
-from .panels import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw
-from .plots import INK, chip, confusion_matrix, describe_confusion, empty_figure, film_sheet, interval_bars, reliability_diagram, subtitled
+from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, find_run, open_source, redraw, small
+from .plots import INK, chip, confusion_matrix, describe_confusion, empty_figure, subtitled
 from .report import figure_block, page, table, words
-from .what_if_panel import GROUND, Work, small
-from .windows import WindowSettings
+from .workbench_plots import film_sheet, interval_bars, reliability_diagram
 
 # %% ../nbs/75_errors_panel.ipynb #er750009
 class ErrorSource:

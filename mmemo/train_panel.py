@@ -22,8 +22,8 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.subplots import make_subplots
 
+from .background import Background
 from .core import UserError
-from .embedding import Background
 from .features import is_alive
 from .metrics import HEADLINES
 from .panels import Canvas, NoPanel, PageWatch, find_corpus, find_run, notice, open_source, prose, redraw

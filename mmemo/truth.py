@@ -21,7 +21,7 @@ from .core import UserError, rng_for
 from .labels import task_space
 from .media import VideoReader, read_audio
 from .modalities import middle_windows
-from .windows import Batch, Windows, rows
+from .windows import Batch, Windows
 
 # %% ../nbs/55_truth.ipynb #tru00006
 PLANTED = dict(visual='face', audio='voice') # modality -> how the table of truth calls it

@@ -17,8 +17,8 @@ import traitlets as t
 from plotly.subplots import make_subplots
 
 from .attribution import METHODS, area
+from .background import Background
 from .core import UserError
-from .embedding import Background
 from .labels import MODALITY_COLOURS
 from .panels import Canvas, NoPanel, PageWatch, open_source, redraw
 from .plots import SPEAKER, colour_of, empty_figure, letter_of, titled

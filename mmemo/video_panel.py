@@ -8,7 +8,7 @@ __all__ = ['LONGEST', 'UPLOADS', 'EMPTY', 'segments', 'segment_texts', 'Upload',
            'sentence', 'point', 'to_html', 'VideoPanel', 'video_panel']
 
 # %% ../nbs/78_video_panel.ipynb #video003
-import atexit, html, shutil, tempfile
+import atexit, shutil, tempfile
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import anywidget
@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
+from .background import Background
 from .core import UserError
 from .corpora import open_corpus
-from .embedding import Background
 from .encoders import is_synthetic_only, resolve_encoders
 from .panels import NoPanel, find_corpus, find_run, notice, prose, static
 from .player import PIECE, Player, media_for

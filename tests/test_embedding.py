@@ -9,9 +9,10 @@ import torch
 import mmemo.embedding as em
 from mmemo.core import UserError, rng_for
 from mmemo.corpora import open_corpus
-from mmemo.embedding import (Background, Embedded, MapSettings, PromptBook, edit_prompts, embed_clips, lay_out, map_key, similarities, trust, zero_shot)
+from mmemo.background import Background
+from mmemo.embedding import (Embedded, MapSettings, PromptBook, edit_prompts, embed_clips, lay_out, map_key, similarities, trust, zero_shot)
 from mmemo.labels import EXPRESSION8
-from mmemo.plots import SYMBOLS, embedding_map, label_sides
+from mmemo.workbench_plots import SYMBOLS, embedding_map, label_sides
 from small_run import small_run
 
 

@@ -1,69 +1,47 @@
 """The attribution notebook in a real browser: a class, a click on a moment, the player, dark, narrow."""
-import json, sys, time
+import sys
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
+from conftest import CLIPPED, SHOTS, lab_for, no_warning, open_and_run, select, until, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 NAMES = ('strip', 'rows', 'pixels', 'bars')
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
   title: g.parentElement.querySelector('.mmemo-title')?.textContent ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
   values: (g._fullData ?? []).map(d => d.z ? d.z.map(r => Array.from(r)) : Array.from(d.orientation === 'h' ? d.x : d.y)), lines: (g.layout?.shapes ?? []).map(s => s.x0), images: (g.layout?.images ?? []).map(i => i.source)}))"""
-CLIPPED = """() => [...document.querySelectorAll('svg text')].filter(t => { const r = t.getBoundingClientRect(), g = t.closest('.js-plotly-plot');
-  if (!r.width || !g) return false; const q = g.getBoundingClientRect();
-  return r.left < q.left - 1 || r.right > q.right + 1 || r.top < q.top - 1 || r.bottom > q.bottom + 1 }).map(t => t.textContent)"""
 
 
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
-    folder, home = tmp_path_factory.mktemp('attribution-lab'), tmp_path_factory.mktemp('attribution-home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'attribution.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
-    nbformat.write(nb, folder/'attribution.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as address: yield address
+    with lab_for(tmp_path_factory, 'attribution', small_run(), small_run()/'cache') as address: yield address
 
 
 def figures(page) -> dict: return dict(zip(NAMES, page.evaluate(WHAT)))
 
 
-def wait_for(page, condition, what, seconds=90):
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if condition(now := figures(page)): return now
-        page.wait_for_timeout(200)
-    page.screenshot(path=SHOTS/'attribution-failed.png', full_page=True)
-    pytest.fail(f'{what}: not within {seconds} s; the page shows {[(n, f["title"], f["drawn"]) for n, f in figures(page).items()]}')
+def wait_for(page, condition, what, seconds=90): return until(page, figures, condition, what, 'attribution', seconds)
 
 
 @pytest.fixture(scope='module')
 def page(browser, lab):
     "The notebook, run from top to bottom."
-    SHOTS.mkdir(exist_ok=True)
-    page = browser.new_page(viewport=dict(width=1280, height=2000))
-    page.errors = []
-    page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: m.type == 'error' and 'mmemo' in m.text and page.errors.append(m.text))
+    page = watched(browser, 2000)
     open_and_run(page, lab, 'attribution.ipynb', '.mmemo-figure, .jp-OutputArea-output .warning')
-    said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
-    if said: pytest.fail(f'no panel: {said[0]}')
+    no_warning(page)
     # the last cell asks for clips that were answered wrongly, and for their label
-    wait_for(page, lambda f: len(f) == 4 and all(x['drawn'] for x in f.values()) and choice(page, 'class').input_value().startswith('labelled'), 'four figures')
+    wait_for(page, lambda f: len(f) == 4 and all(x['drawn'] for x in f.values()) and select(page, 'class').input_value().startswith('labelled'), 'four figures')
     page.wait_for_timeout(800)
     yield page
     page.close()
 
 
-def choice(page, label): return page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select')
-def clip_now(page): return choice(page, 'clip').locator('option:checked').inner_text().split()[1]
+def clip_now(page): return select(page, 'clip').locator('option:checked').inner_text().split()[1]
 def changed(before, after): return {n for n in before if any(before[n][k] != after[n][k] for k in ('title', 'values', 'lines', 'images'))}
 
 
@@ -89,7 +67,7 @@ def test_everything_is_drawn_and_fits(page):
 
 def test_another_class_shows_what_was_added_to_it(page, python):
     before, clip = figures(page), clip_now(page)
-    choice(page, 'class').select_option(label='Surprise')
+    select(page, 'class').select_option(label='Surprise')
     now = wait_for(page, lambda f: changed(before, f) == {'rows', 'bars'}, 'another class')
     for shown, worked_out in zip(now['rows']['values'], densities(python, clip, 'Surprise')): assert np.allclose(shown, worked_out, atol=2e-3)
     assert 'Surprise' in now['rows']['title'] and 'Surprise' in page.locator('.mmemo-figure').nth(3).text_content()
@@ -97,13 +75,13 @@ def test_another_class_shows_what_was_added_to_it(page, python):
 
 def test_a_reading_leaves_strip_and_bars_alone(page):
     before = figures(page)
-    choice(page, 'reading').select_option(label='size alone')
+    select(page, 'reading').select_option(label='size alone')
     wait_for(page, lambda f: changed(before, f) == {'rows'}, 'size alone')
     page.wait_for_timeout(600)
     now = figures(page)
     assert changed(before, now) == {'rows'}
     assert all(np.allclose(np.abs(a), b, atol=2e-3) for a, b in zip(before['rows']['values'], now['rows']['values']))
-    choice(page, 'reading').select_option(label='for and against')
+    select(page, 'reading').select_option(label='for and against')
     wait_for(page, lambda f: f['rows']['values'] == before['rows']['values'], 'signs again')
 
 
@@ -117,7 +95,7 @@ def test_a_click_on_a_moment_shows_its_pixels(page, python):
     assert changed(before, now) == {'rows', 'pixels'} and len(now['pixels']['images']) == 2
     moment = float(now['pixels']['title'].split(' at ')[1].split(' s')[0])
     assert abs(moment - 1.2) < .1, 'the middle of the clip was clicked'
-    from mmemo.plots import tiles
+    from mmemo.workbench_plots import tiles
     said = python.controller.pixels.map(clip, next(x for x in now['rows']['lines'] if abs(x - moment) < .006), 'Surprise')
     worked_out = tiles(said.values)
     assert np.allclose(now['pixels']['values'][0], worked_out, atol=.002*np.abs(worked_out).max())

@@ -1,16 +1,15 @@
 """The embedding notebook in a real browser: a click, a colour, a lasso, a prompt, both themes and two widths."""
-import json, shutil, sys, time
+import sys, time
 from pathlib import Path
 
-import nbformat, numpy as np, pytest
+import numpy as np, pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import guided_run, small_run
-from conftest import open_and_run, running_lab
+from conftest import SHOTS, lab_for, no_warning, open_and_run, select, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 PLANE = """() => { const g = document.querySelector('.mmemo-figure'); if (!g || !g._fullLayout?.xaxis) return null; const f = g._fullLayout, box = g.getBoundingClientRect();
   const at = (x, y) => [box.left + f.xaxis._offset + f.xaxis.l2p(x), box.top + f.yaxis._offset + f.yaxis.l2p(y)];
   return { paper: f.paper_bgcolor, width: g.offsetWidth, inside: f.width, title: g.parentElement.querySelector('.mmemo-title').textContent, names: g._fullData.map(t => t.name),
@@ -23,20 +22,10 @@ RINGS = "() => [...document.querySelectorAll('.mmemo-ring')].map(r => { const b 
 @pytest.fixture(scope='module')
 def page(browser, tmp_path_factory):
     "The notebook, run from top to bottom, until UMAP has taken the place of PCA."
-    SHOTS.mkdir(exist_ok=True)
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'embedding.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(guided_run())))
-    nbformat.write(nb, folder/'embedding.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as lab:
-        page = browser.new_page(viewport=dict(width=1280, height=1500))
-        page.errors = []
-        page.on('pageerror', lambda e: page.errors.append(str(e)))
-        page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and 'mmemo' in m.text else None)
+    with lab_for(tmp_path_factory, 'embedding', guided_run(), small_run()/'cache') as lab:
+        page = watched(browser, 1500)
         open_and_run(page, lab, 'embedding.ipynb', '.mmemo-figure .main-svg, .jp-OutputArea-output .warning')
-        said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
-        if said: pytest.fail(f'no panel: {said[0]}')
+        no_warning(page)
         page.get_by_text('Stars are prompts').wait_for(timeout=60_000)
         page.get_by_text('UMAP, ').wait_for(timeout=180_000)
         yield page
@@ -70,7 +59,7 @@ def alone(now): # a point that no other covers
     return now['points'][max((i for i, p in enumerate(now['points']) if p['id']), key=lambda i: away[i].min())]
 
 
-def choose(page, label, value): page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select').select_option(label=value)
+def choose(page, label, value): select(page, label).select_option(label=value)
 
 
 def test_the_plane_is_the_librarys(page):

@@ -1,25 +1,19 @@
 """The errors notebook in a real browser: a cell, a bar, a point and a strip are clicked, labels are ranked."""
-import json, shutil, sys, time
+import shutil, sys, time
 from pathlib import Path
 
-import nbformat, numpy as np, pytest
+import numpy as np, pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import SLOW, open_and_run, running_lab
+from conftest import CLIPPED, OUTSIDE, SHOTS, SMALL, changed, lab_for, open_and_run, tab, until, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 NAMES = ('matrix', 'slices', 'confidence', 'outcomes', 'sheet')
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
   title: g.parentElement.querySelector('.mmemo-title')?.textContent ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
   about: Array.from((g.data ?? []).at(-1)?.customdata ?? []), pictures: (g.layout?.images ?? []).length, data: JSON.stringify([g.data ?? null, (g.layout?.images ?? []).map(i => i.source.length), g.layout?.shapes ?? null])}))"""
-CLIPPED = """() => [...document.querySelectorAll('svg text')].filter(t => { const r = t.getBoundingClientRect(), g = t.closest('.js-plotly-plot');
-  if (!r.width || !g) return false; const q = g.getBoundingClientRect();
-  return r.left < q.left - 1 || r.right > q.right + 1 || r.top < q.top - 1 || r.bottom > q.bottom + 1 }).map(t => t.textContent)"""
-SMALL = "() => [...document.querySelectorAll('.jp-OutputArea-output svg text, .jp-OutputArea-output .widget-label, .jp-OutputArea-output button')].filter(t => t.textContent.trim() && parseFloat(getComputedStyle(t).fontSize) < 12).map(t => t.textContent)"
-OUTSIDE = "() => [...document.querySelectorAll('.mmemo-figure, .mmemo-title, .widget-dropdown, .jp-OutputArea-output button')].filter(g => g.offsetWidth && g.getBoundingClientRect().right > innerWidth).map(g => g.className)"
 SPOT = """([k, j]) => { const g = document.querySelectorAll('.mmemo-figure')[k], d = g._fullData.at(-1), a = g._fullLayout, r = g.getBoundingClientRect(), flat = d.orientation === 'h';
   const x = flat ? d.x[j]/2 : d.x[j], y = flat ? d.y[j] : d.base ? d.base[j] + .6 : d.y[j];
   return { x: r.left + a.xaxis._offset + a.xaxis.d2p(x), y: r.top + a.yaxis._offset + a.yaxis.d2p(y), about: d.customdata[j] } }"""
@@ -45,33 +39,18 @@ def demo(tmp_path_factory):
 @pytest.fixture(scope='module')
 def errors_lab(tmp_path_factory, demo):
     "A JupyterLab with the errors notebook in it, pointed at a small run."
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'errors.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(demo)))
-    nbformat.write(nb, folder/'errors.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as address: yield address
+    with lab_for(tmp_path_factory, 'errors', demo, small_run()/'cache') as address: yield address
 
 
 def figures(page) -> dict: return dict(zip(NAMES, page.evaluate(WHAT)))
 
 
-def wait_for(page, condition, what, seconds=90):
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if condition(now := figures(page)): return now
-        page.wait_for_timeout(200)
-    page.screenshot(path=SHOTS/'errors-failed.png', full_page=True)
-    pytest.fail(f'{what}: not within {seconds} s; the page shows ' + str({n: (f["title"], f["drawn"]) for n, f in figures(page).items()}))
+def wait_for(page, condition, what, seconds=90): return until(page, figures, condition, what, 'errors', seconds)
 
 
 @pytest.fixture(scope='module')
 def page(browser, errors_lab):
-    SHOTS.mkdir(exist_ok=True)
-    page = browser.new_page(viewport=dict(width=1280, height=2000))
-    page.errors = []
-    page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and SLOW not in m.text and any(k in m.text for k in ('mmemo', 'plotly', 'Plotly', 'anywidget')) else None)
+    page = watched(browser, 2000)
     open_and_run(page, errors_lab, 'errors.ipynb', '.mmemo-figure')
     wait_for(page, lambda f: len(f) == 5 and all(f[n]['drawn'] for n in ('matrix', 'slices', 'sheet')), 'figures')
     page.wait_for_timeout(1000)
@@ -84,12 +63,6 @@ def twin(demo):
     "The same panel in Python."
     from mmemo.errors_panel import errors_panel
     return errors_panel(demo)
-
-
-def changed(before, after): return {n for n in before if before[n]['data'] != after[n]['data']}
-
-
-def tab(page, name): page.locator('.jp-OutputArea-output').get_by_role('tab', name=name).click()
 
 
 def click(page, spot):

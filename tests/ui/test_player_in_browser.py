@@ -7,10 +7,9 @@ import nbformat, numpy as np, pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import SLOW, open_and_run, running_lab
+from conftest import SHOTS, no_warning, open_and_run, running_lab, stand_in, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 BITS = 12
 
 
@@ -59,11 +58,8 @@ def lab(tmp_path_factory):
     text = (folder/'bicross'/'config.json').read_text().replace(str(small_run()/'corpus'), str(folder/'corpus'))
     (folder/'bicross'/'config.json').write_text(text)
     for clip in sorted((folder/'corpus'/'clips').glob('test-*.mp4')): mark_clip(clip)
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'attention.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(folder)))
-    nb.cells = [c for c in nb.cells if 'panel.state.query, panel.state.head =' not in c.source] # the test turns the map itself
-    nbformat.write(nb, folder/'attention.ipynb')
+    def edit(nb): nb.cells = [c for c in nb.cells if 'panel.state.query, panel.state.head =' not in c.source] # the test turns the map itself
+    stand_in(folder, 'attention', folder, edit)
     n = 600*4 # ten minutes at four frames a second
     write_clip(folder/'long.mp4', numbered(np.full((n, 48, 96, 3), 90, np.uint8)), 4, .2*np.sin(np.arange(600*8000)/20), rate=8000, preset='ultrafast')
     grey = np.full((75, 96, 192, 3), 120, np.uint8)
@@ -71,27 +67,17 @@ def lab(tmp_path_factory):
     import soundfile
     soundfile.write(folder/'voice.wav', .3*np.sin(np.arange(48_000)/9), 16_000)
     code = nbformat.v4.new_code_cell
-    odd = nbformat.v4.new_notebook(metadata=nb.metadata, cells=[code(TOY), code("player = toy('long.mp4', 600.)\nplayer"), code("silent = toy('silent.mp4', 3.)\nsilent"), code("voice = toy('voice.wav', 3.)\nvoice"),
+    odd = nbformat.v4.new_notebook(metadata=nbformat.read(folder/'attention.ipynb', 4).metadata, cells=[code(TOY), code("player = toy('long.mp4', 600.)\nplayer"), code("silent = toy('silent.mp4', 3.)\nsilent"), code("voice = toy('voice.wav', 3.)\nvoice"),
                                           code("gone = toy('gone.mp4', 3.)\ngone"), code("import time; time.sleep(1)\nprint('ready')")])
     nbformat.write(odd, folder/'odd.ipynb')
     with running_lab(folder, home, folder/'cache') as address: yield address
 
 
-def watched(browser, **viewport):
-    page = browser.new_page(viewport=viewport)
-    page.errors = []
-    page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and SLOW not in m.text and ('mmemo' in m.text or 'anywidget' in m.text) else None)
-    return page
-
-
 @pytest.fixture(scope='module')
 def page(browser, lab):
-    SHOTS.mkdir(exist_ok=True)
     page = watched(browser, width=1280, height=1000)
     open_and_run(page, lab, 'attention.ipynb', '.mmemo-player, .jp-OutputArea-output .warning')
-    said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
-    if said: pytest.fail(f'no panel: {said[0]}')
+    no_warning(page)
     wait_film(page)
     yield page
     page.close()

@@ -1,28 +1,21 @@
 """The workbench notebook and the report pages in a real browser."""
-import hashlib, shutil, sys, time
+import hashlib, shutil, sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
+from conftest import CLIPPED, SHOTS, changed, lab_for, no_warning, open_and_run, select, until, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 
 
 @pytest.fixture(scope='session')
 def lab(tmp_path_factory):
     "A JupyterLab with the workbench notebook in it, pointed at a small run."
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'start.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
-    nbformat.write(nb, folder/'start.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as address: yield address
+    with lab_for(tmp_path_factory, 'start', small_run(), small_run()/'cache') as address: yield address
 
 
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
@@ -37,25 +30,15 @@ def figures(page) -> dict:
     return {n: dict(f, data=hashlib.md5((f['data'] + ''.join(f['images'])).encode()).hexdigest(), drawn=f['drawn']) for n, f in zip(NAMES, found)}
 
 
-def wait_for(page, condition, what, seconds=90):
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if condition(now := figures(page)): return now
-        page.wait_for_timeout(250)
-    page.screenshot(path=SHOTS/'failed.png', full_page=True)
-    pytest.fail(f'{what}: not within {seconds} s; the page shows ' + str({n: (f["title"], f["drawn"]) for n, f in figures(page).items()}))
+def wait_for(page, condition, what, seconds=90): return until(page, figures, condition, what, 'start', seconds)
 
 
 @pytest.fixture(scope='module')
 def page(browser, lab):
     "The notebook, run from top to bottom."
-    SHOTS.mkdir(exist_ok=True)
-    page = browser.new_page(viewport=dict(width=1280, height=1800))
-    page.errors = []
-    page.on('pageerror', lambda e: page.errors.append(str(e)))
+    page = watched(browser, 1800)
     open_and_run(page, lab, 'start.ipynb', '.mmemo-figure, .jp-OutputArea-output .warning')
-    said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
-    if said: pytest.fail(f'no panel: {said[0]}')
+    no_warning(page)
     wait_for(page, lambda f: len(f) == 6 and all(x['drawn'] for x in f.values()), 'six figures')
     yield page
     page.close()
@@ -63,13 +46,10 @@ def page(browser, lab):
 
 def choose(page, label, value):
     "Choose an entry of the dropdown with this description."
-    page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select').select_option(value)
+    select(page, label).select_option(value)
 
 
 def clip_choice(page): return page.locator('.widget-dropdown').first.locator('select')
-
-
-def changed(before, after): return {n for n in before if before[n]['data'] != after[n]['data']}
 
 
 def test_everything_is_drawn_and_fits(page):
@@ -133,9 +113,6 @@ def test_a_narrow_window(page):
 
 # pages
 
-CLIPPED = """() => [...document.querySelectorAll('svg text')].filter(t => { const r = t.getBoundingClientRect(), g = t.closest('.js-plotly-plot');
-  if (!r.width || !g) return false; const q = g.getBoundingClientRect();
-  return r.left < q.left - 1 || r.right > q.right + 1 || r.top < q.top - 1 || r.bottom > q.bottom + 1 }).map(t => t.textContent)"""
 SMALL = "() => [...document.querySelectorAll('svg text, body *')].filter(t => t.children.length === 0 && t.textContent.trim() && parseFloat(getComputedStyle(t).fontSize) < 12 && !t.closest('script, style')).map(t => t.textContent)"
 
 

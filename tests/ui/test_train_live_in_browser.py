@@ -2,19 +2,15 @@
 import json, sys
 from pathlib import Path
 
-import nbformat, pytest
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import SLOW, open_and_run, running_lab
+from conftest import CLIPPED, SHOTS, lab_for, open_and_run, select, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 DATA = "() => { const g = document.querySelector('.mmemo-figure'); return (g?.data ?? []).map(d => ({name: d.name, x: Array.from(d.x ?? []), y: Array.from(d.y ?? [])})) }"
-CLIPPED = """() => [...document.querySelectorAll('svg text')].filter(t => { const r = t.getBoundingClientRect(), g = t.closest('.js-plotly-plot');
-  if (!r.width || !g) return false; const q = g.getBoundingClientRect();
-  return r.left < q.left - 1 || r.right > q.right + 1 || r.top < q.top - 1 || r.bottom > q.bottom + 1 }).map(t => t.textContent)"""
 
 
 @pytest.fixture(scope='module')
@@ -24,17 +20,9 @@ def place(tmp_path_factory): return tmp_path_factory.mktemp('trained')
 @pytest.fixture(scope='module')
 def page(browser, place, tmp_path_factory):
     "The notebook, run from top to bottom."
-    SHOTS.mkdir(exist_ok=True)
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'train_live.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = f'run, out = {str(small_run())!r}, {str(place)!r}'
-    nbformat.write(nb, folder/'train_live.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as lab:
-        page = browser.new_page(viewport=dict(width=1280, height=1500))
-        page.errors = []
-        page.on('pageerror', lambda e: page.errors.append(str(e)))
-        page.on('console', lambda m: m.type == 'error' and SLOW not in m.text and ('mmemo' in m.text.lower() or 'anywidget' in m.text.lower()) and page.errors.append(m.text))
+    def edit(nb): next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', [])).source = f'run, out = {str(small_run())!r}, {str(place)!r}'
+    with lab_for(tmp_path_factory, 'train_live', small_run(), small_run()/'cache', edit) as lab:
+        page = watched(browser, 1500)
         open_and_run(page, lab, 'train_live.ipynb', '.mmemo-figure .main-svg')
         page.wait_for_function("() => document.querySelector('input[type=number]')?.value === '6'", timeout=60_000) # the last cell ran: code sets what the hand sets
         yield page
@@ -42,7 +30,7 @@ def page(browser, place, tmp_path_factory):
 
 
 def button(page, name): return page.get_by_role('button', name=name, exact=True)
-def choose(page, label, value): page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select').select_option(value)
+def choose(page, label, value): select(page, label).select_option(value)
 
 
 def fill(page, label, value):

@@ -1,15 +1,13 @@
 """The truth notebook in a real browser: measured, clicked, filtered, in both themes and widths."""
-import json, sys, time
+import json, sys
 from pathlib import Path
 
-import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import open_and_run, running_lab
-from test_start import CLIPPED, SHOTS
+from conftest import CLIPPED, SHOTS, changed, lab_for, no_warning, open_and_run, select, until, watched
 
 pytestmark = pytest.mark.ui
 NAMES = ('auc', 'orders', 'agree', 'each', 'steps')
@@ -20,39 +18,24 @@ SMALL = "() => [...document.querySelectorAll('.mmemo-figure svg text')].filter(t
 
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'truth.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(small_run()))).replace('clips = 32', 'clips = 16')
-    nb.cells = [c for c in nb.cells if 'panel.state.method' not in c.source] # choosing is left to the browser
-    nbformat.write(nb, folder/'truth.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as address: yield address
+    def edit(nb):
+        at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
+        at.source = at.source.replace('clips = 32', 'clips = 16')
+        nb.cells = [c for c in nb.cells if 'panel.state.method' not in c.source] # choosing is left to the browser
+    with lab_for(tmp_path_factory, 'truth', small_run(), small_run()/'cache', edit) as address: yield address
 
 
 def figures(page) -> dict: return dict(zip(NAMES, page.evaluate(WHAT)))
 
 
-def wait_for(page, condition, what, seconds=120):
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if len(now := figures(page)) == len(NAMES) and condition(now): return now
-        page.wait_for_timeout(250)
-    page.screenshot(path=SHOTS/'truth-failed.png', full_page=True)
-    pytest.fail(f'{what}: not within {seconds} s; the page shows ' + str({n: (f['title'], f['drawn']) for n, f in figures(page).items()}))
-
-
-def changed(before, after): return {n for n in before if before[n]['data'] != after[n]['data']}
+def wait_for(page, condition, what, seconds=120): return until(page, figures, lambda f: len(f) == len(NAMES) and condition(f), what, 'truth', seconds)
 
 
 @pytest.fixture(scope='module')
 def page(browser, lab):
-    SHOTS.mkdir(exist_ok=True)
-    page = browser.new_page(viewport=dict(width=1280, height=2900))
-    page.errors = []
-    page.on('pageerror', lambda e: page.errors.append(str(e)))
+    page = watched(browser, 2900)
     open_and_run(page, lab, 'truth.ipynb', '.mmemo-figure, .jp-OutputArea-output .warning')
-    said = page.locator('.jp-OutputArea-output .warning').all_inner_texts()
-    if said: pytest.fail(f'no panel: {said[0]}')
+    no_warning(page)
     wait_for(page, lambda f: all(x['drawn'] for x in f.values()) and 'AUC' in f['auc']['title'], 'the maps are measured')
     yield page
     page.close()
@@ -67,7 +50,7 @@ def here(): # the same in Python
     return panel
 
 
-def choose(page, label, value): page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select').select_option(value)
+def choose(page, label, value): select(page, label).select_option(value)
 
 
 def test_measured_and_drawn_as_the_library_does(page, here):

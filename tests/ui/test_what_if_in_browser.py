@@ -2,56 +2,35 @@
 import sys, time
 from pathlib import Path
 
-import nbformat, numpy as np, pytest
+import numpy as np, pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import SLOW, open_and_run, running_lab
+from conftest import CLIPPED, OUTSIDE, SHOTS, SMALL, changed, lab_for, open_and_run, tab, until, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 NAMES = ('strip', 'bars', 'share', 'curves', 'pair', 'winners')
 WHAT = """() => [...document.querySelectorAll('.mmemo-figure')].map(g => ({
   title: g.parentElement.querySelector('.mmemo-title')?.textContent ?? '', drawn: !!g.querySelector('.main-svg'), width: g.offsetWidth, inside: g._fullLayout?.width, paper: g._fullLayout?.paper_bgcolor,
   bars: (g._fullData ?? []).filter(d => d.type === 'bar').map(d => [d.name, Array.from(d.orientation === 'h' ? d.x : d.y)]), data: JSON.stringify(g.data ?? null)}))"""
-CLIPPED = """() => [...document.querySelectorAll('svg text')].filter(t => { const r = t.getBoundingClientRect(), g = t.closest('.js-plotly-plot');
-  if (!r.width || !g) return false; const q = g.getBoundingClientRect();
-  return r.left < q.left - 1 || r.right > q.right + 1 || r.top < q.top - 1 || r.bottom > q.bottom + 1 }).map(t => t.textContent)"""
-SMALL = "() => [...document.querySelectorAll('.jp-OutputArea-output svg text, .jp-OutputArea-output .widget-label, .jp-OutputArea-output button')].filter(t => t.textContent.trim() && parseFloat(getComputedStyle(t).fontSize) < 12).map(t => t.textContent)"
-OUTSIDE = "() => [...document.querySelectorAll('.mmemo-figure, .mmemo-title, .widget-slider, .jp-OutputArea-output button')].filter(g => g.offsetWidth && g.getBoundingClientRect().right > innerWidth).map(g => g.className)"
 
 
 @pytest.fixture(scope='module')
 def what_if_lab(tmp_path_factory):
     "A JupyterLab with the what-if notebook in it, pointed at a small run; its last code cell, which changes the clip, is left to the reader."
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'what_if.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
-    nbformat.write(nb, folder/'what_if.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as address: yield address
+    with lab_for(tmp_path_factory, 'what_if', small_run(), small_run()/'cache') as address: yield address
 
 
 def figures(page) -> dict: return dict(zip(NAMES, page.evaluate(WHAT)))
 
 
-def wait_for(page, condition, what, seconds=90):
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if condition(now := figures(page)): return now
-        page.wait_for_timeout(200)
-    page.screenshot(path=SHOTS/'what_if-failed.png', full_page=True)
-    pytest.fail(f'{what}: not within {seconds} s; the page shows ' + str({n: (f["title"], f["drawn"]) for n, f in figures(page).items()}))
+def wait_for(page, condition, what, seconds=90): return until(page, figures, condition, what, 'what_if', seconds)
 
 
 @pytest.fixture(scope='module')
 def page(browser, what_if_lab):
-    SHOTS.mkdir(exist_ok=True)
-    page = browser.new_page(viewport=dict(width=1280, height=1800))
-    page.errors = []
-    page.on('pageerror', lambda e: page.errors.append(str(e)))
-    page.on('console', lambda m: page.errors.append(m.text) if m.type == 'error' and SLOW not in m.text and any(k in m.text for k in ('mmemo', 'plotly', 'Plotly', 'anywidget')) else None)
+    page = watched(browser, 1800)
     open_and_run(page, what_if_lab, 'what_if.ipynb', '.mmemo-figure')
     wait_for(page, lambda f: len(f) == 6 and f['bars']['drawn'] and 'late, in noise of 1' in f['bars']['title'].replace('noise of 1, 0.4 s late', 'late, in noise of 1'), 'figures, and the change that code asked for')
     page.wait_for_timeout(1000)
@@ -67,12 +46,6 @@ def twin():
     "The same panel in Python."
     from mmemo.what_if_panel import what_if_panel
     return what_if_panel(small_run())
-
-
-def changed(before, after): return {n for n in before if before[n]['data'] != after[n]['data']}
-
-
-def tab(page, name): page.locator('.jp-OutputArea-output').get_by_role('tab', name=name).click()
 
 
 def slider(page, name, n=0): return page.locator('.widget-slider', has=page.locator(f'label:text-is("{name}")')).nth(n)

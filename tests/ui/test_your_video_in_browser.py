@@ -2,15 +2,14 @@
 import json, re, struct, sys
 from pathlib import Path
 
-import nbformat, pandas as pd, pytest
+import pandas as pd, pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import SLOW, open_and_run, running_lab
+from conftest import SHOTS, lab_for, open_and_run, watched
 
 pytestmark = pytest.mark.ui
-SHOTS = ROOT/'screenshots'
 SAID = "() => [...document.querySelectorAll('.widget-html-content')].map(e => e.textContent).join(' | ')"
 
 
@@ -21,17 +20,8 @@ def clips(): return sorted((small_run()/'corpus'/'clips').glob('test-both*.mp4')
 @pytest.fixture(scope='module')
 def page(browser, tmp_path_factory):
     "The notebook, run from top to bottom: the example is shown."
-    SHOTS.mkdir(exist_ok=True)
-    folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
-    nb = nbformat.read(ROOT/'nbs'/'workbench'/'your_video.ipynb', 4)
-    at = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-    at.source = at.source.replace("'runs/demo'", repr(str(small_run())))
-    nbformat.write(nb, folder/'your_video.ipynb')
-    with running_lab(folder, home, small_run()/'cache') as lab:
-        page = browser.new_page(viewport=dict(width=1280, height=1700))
-        page.errors = []
-        page.on('pageerror', lambda e: page.errors.append(str(e)))
-        page.on('console', lambda m: m.type == 'error' and SLOW not in m.text and ('mmemo' in m.text.lower() or 'anywidget' in m.text.lower()) and page.errors.append(m.text))
+    with lab_for(tmp_path_factory, 'your_video', small_run(), small_run()/'cache') as lab:
+        page = watched(browser, 1700)
         open_and_run(page, lab, 'your_video.ipynb', '.jp-OutputArea-output video')
         page.wait_for_function("() => document.querySelector('video').readyState >= 2", timeout=60_000)
         yield page
