@@ -18,15 +18,14 @@ import pandas as pd
 import torch
 import tyro
 
-from mmemo.attribution import (Attribution, agreement, area, attention_steps, attribute, from_middle, interval_auc, loudness_at, mean_over_subjects, motion,
+from mmemo.attribution import (Attribution, agreement, area, attention_steps, attribute, from_middle, interval_auc, mean_over_subjects,
                                randomised, reading, step_curve)
 from mmemo.core import rng_for, write_json
 from mmemo.demo import as_text
-from mmemo.media import VideoReader, read_audio
 from mmemo.panels import open_source
+from mmemo.truth import PLANTED, energies, planted_intervals
 from mmemo.windows import Windows, rows
 
-PLANTED = dict(visual='face', audio='voice')
 GRID = dict(integrated_gradients=[{}, dict(of='log_odds')], gradient_x_input=[{}, dict(of='log_odds')],
             occlusion=[dict(width=.24), dict(width=.24, of='log_odds')], ablation=[dict(width=.24, of='log_odds')])
 READINGS = [dict(signed=s, seconds=w) for s, w in product((True, False), (0., .12, .24))]
@@ -47,9 +46,7 @@ class Part:
         self.model, self.batch = source.model, Windows(source.corpus, source.store, source.settings, split).whole()
         assert len(self.batch) == len(set(self.batch.clip_id)), 'expected one window a clip'
         self.clips = source.corpus.clips.set_index('clip_id').loc[self.batch.clip_id].reset_index()
-        edges = {m: self.clips[[f'{who}_onset', f'{who}_offset']].to_numpy(float) for m, who in PLANTED.items()}
-        shows = {m: (self.clips[f'{who}_state'] != 'Neutral').to_numpy() for m, who in PLANTED.items()} # a neutral face shows nothing, at any time
-        self.interval = {m: np.where(shows[m][:, None], edges[m], np.nan) for m in PLANTED}
+        self.interval = planted_intervals(self.clips)
 
     def auc(self, scores, m, interval=None): return interval_auc(scores, self.batch.time[m], self.batch.mask[m], self.interval[m] if interval is None else interval)
 
@@ -83,17 +80,11 @@ def choose(val:Part, steps:int) -> tuple: # method -> settings and reading, with
     return best, n
 
 
-def energies(part:Part) -> dict: # name -> modality -> (b, t)
-    "What the input alone does at each step."
-    b, films, sounds = part.batch, [], []
-    for i, clip in enumerate(part.clips.clip_id):
-        reader = VideoReader(part.source.corpus.path(clip))
-        films.append(motion(reader.frames(np.arange(len(reader)))[None, :b.x['visual'].shape[1]])[0])
-        sounds.append(loudness_at(read_audio(part.source.corpus.path(clip)), b.time['audio'][i]))
-    pad = lambda v: np.pad(v, (0, b.x['visual'].shape[1] - len(v)))
-    change = {m: motion(b.x[m], b.mask[m]) for m in PLANTED}
-    return {'energy: features change': change, 'energy: pixels move': dict(visual=np.stack([pad(v) for v in films])), 'energy: loudness': dict(audio=np.stack(sounds)),
-            'position: middle': {m: from_middle(b.time[m], b.mask[m]) for m in PLANTED}}
+def inputs_alone(part:Part) -> dict: # name -> modality -> (b, t)
+    "What needs no model: the input's own energy, and position."
+    b = part.batch
+    found = {f'energy: {name}': each for name, each in energies(part.source.corpus, part.clips, b).items()}
+    return found | {'position: middle': {m: from_middle(b.time[m], b.mask[m]) for m in PLANTED}}
 
 
 def scored(part:Part, name:str, m:str, auc) -> list: # rows of a table
@@ -133,7 +124,7 @@ def references(s:Settings, test:Part, best:str, c:dict, target) -> list: # rows 
     for m in PLANTED:
         table += told_of(test, f'{best}, random weights', m, *drawn[m])
         table += told_of(test, 'attention', m, attention_steps(maps, m))
-    for name, each in energies(test).items():
+    for name, each in inputs_alone(test).items():
         for m, values in each.items():
             table += told_of(test, name, m, values)
             smooth = reading(torch.as_tensor(values - values.min()).float(), b.time[m], b.mask[m], True, c['reading']['seconds'])

@@ -24,9 +24,8 @@ from .core import UserError
 from .encoders import load_visual, resolve_encoders
 from .features import frame_chunks, jobs_of, open_frames
 from .media import MediaError
-from .panels import (Canvas, ClipController, ClipSource, ClipState, NoPanel, PageWatch, facts_line, find_run,
-                          open_source, redraw)
-from .plots import SPEAKER, empty_figure, film_strip
+from .panels import Canvas, ClipController, ClipSource, ClipState, NoPanel, PageWatch, facts_line, find_run, open_source, pick, redraw, row
+from .plots import SPEAKER, empty_figure, film_strip, subtitled
 from .predict import Evidence, clip_windows, model_device
 from .report import figure_block, page, words
 from .runs import load_run, own_settings
@@ -138,8 +137,7 @@ def pixel_words(found:PixelMap, target:str, seconds:float) -> str:
 
 def pixel_figure(found:PixelMap, target:str, seconds:float) -> go.Figure:
     fig = pixel_overlay(found.frame, found.values, pixel_words(found, target, seconds))
-    fig.layout.title.subtitle.text = 'green for, violet against; one frame of many moves a score little' if not np.isnan(found.output) else 'the greener, the more'
-    return fig.update_layout(height=fig.layout.height + 18, margin_t=fig.layout.margin.t + 18)
+    return subtitled(fig, 'green for, violet against; one frame of many moves a score little' if not np.isnan(found.output) else 'the greener, the more')
 
 # %% ../nbs/72_attribution_panel.ipynb #atp00020
 SIGNS = [('for and against', 'signed'), ('size alone', 'size')]
@@ -148,7 +146,6 @@ SMOOTHS = [('none', 0.), ('0.12 s', .12), ('0.24 s', .24)]
 class AttributionView:
     "Widgets only."
     def __init__(self):
-        pick = lambda name, options, width: w.Dropdown(options=options, description=name, layout=w.Layout(width=width), style=dict(description_width='initial'))
         self.clip, self.subset, self.outcome = pick('clip', [], '340px'), pick('part', ['all'], '150px'), pick('answer', ['all', 'right', 'wrong'], '150px')
         self.previous, self.next = (w.Button(description=d, tooltip=tip, layout=w.Layout(width='44px')) for d, tip in (('<', 'previous clip'), ('>', 'next clip')))
         self.target, self.method = pick('class', [('predicted', 'predicted')], '210px'), pick('method', [(m.replace('_', ' '), m) for m in METHODS], '225px')
@@ -159,7 +156,6 @@ class AttributionView:
         share = lambda flex: Canvas(layout=w.Layout(flex=flex, min_width='0'))
         self.strip, self.rows, self.pixels, self.bars = Canvas(), Canvas(), share('3 1 400px'), share('2 1 300px')
         self.figures = dict(strip=self.strip, rows=self.rows, pixels=self.pixels, bars=self.bars)
-        row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.box = w.VBox([row(self.clip, self.previous, self.next, self.subset, self.outcome), self.facts, row(self.target, self.method, self.sign, self.smooth), self.strip, self.rows, self.check,
                            row(self.moment, self.play), self.stage, w.HBox([self.pixels, self.bars], layout=w.Layout(flex_flow='row wrap')), self.watch])
 
@@ -267,7 +263,7 @@ def listen(self:AttributionController):
     view.clip.observe(unless_offering('clip_id'), 'value'); view.target.observe(unless_offering('target'), 'value')
     view.moment.observe(unless_offering('moment'), 'value')
     for canvas in (view.rows, view.strip): canvas.observe(lambda change: self.point_at(change['new'].get('x')), 'picked')
-    t.dlink((view.watch, 'theme'), (state, 'theme'), lambda x: 'dark' if x == 'dark' else 'light')
+    view.watch.lead(state)
     state.observe(self.changed, list(self.touches)); state.observe(self.show_choice, ['target', 'moment'])
     state.observe(lambda _: self.offer(), ['subset', 'outcome']); state.observe(lambda _: self.draw(tuple(view.figures)), 'theme')
     state.observe(lambda change: self.open_player(change['new']), 'player')

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['HINT', 'GAP', 'NEAREST', 'FIRST', 'book_of', 'VectorSource', 'open_vectors', 'runs_with_words', 'EmbeddingState',
-           'control', 'row', 'EmbeddingView', 'colour_columns', 'haystack', 'reading_words', 'list_words',
-           'likeness_figure', 'plane_figure', 'Pause', 'EmbeddingController', 'fetch', 'bring', 'offer', 'arrange',
-           'settle', 'told', 'failed', 'below', 'stars', 'figure', 'paint', 'ring', 'like', 'repaint', 'list_chosen',
-           'selected', 'options', 'show', 'find', 'put_prompts', 'apply', 'read', 'say', 'picked', 'lassoed', 'listen',
+           'control', 'EmbeddingView', 'colour_columns', 'haystack', 'reading_words', 'list_words', 'likeness_figure',
+           'plane_figure', 'Pause', 'EmbeddingController', 'fetch', 'bring', 'offer', 'arrange', 'settle', 'told',
+           'failed', 'below', 'stars', 'figure', 'paint', 'ring', 'like', 'repaint', 'list_chosen', 'selected',
+           'options', 'show', 'find', 'put_prompts', 'apply', 'read', 'say', 'picked', 'lassoed', 'listen',
            'start_again', 'EmbeddingPanel', 'embedding_panel']
 
 # %% ../nbs/73_embedding_panel.ipynb #emb00004
@@ -25,7 +25,7 @@ import traitlets as t
 from .background import Background
 from .core import UserError
 from .embedding import MAPS, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips, lay_out, map_key, similarities
-from .panels import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw
+from .panels import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw, row
 from .player import Player
 from .plots import INK, colour_of, titled
 from .report import figure_block, page, table, words
@@ -89,8 +89,6 @@ GAP = ('Stars are prompts. Faces and words keep apart in this space (the modalit
 
 def control(kind, name:str, width:str, **more): # a widget with its name before it
     return kind(description=name, layout=w.Layout(width=width), style=dict(description_width='initial'), **more)
-
-def row(*items, **layout): return w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items=layout.pop('align_items', 'center'), **layout))
 
 class EmbeddingView:
     "Widgets only: controls, the plane with its grey line, what was clicked, and the editor of prompts."

@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'PAGE', 'JUDGES', 'FIGURES', 'FOLDS', 'ErrorSource', 'ErrorState', 'ErrorView', 'interval', 'outlined',
            'matrix_figure', 'slices_figure', 'outcomes_figure', 'worst_said', 'labels_said', 'ErrorController', 'clips',
            'sheet_title', 'caption', 'sheet', 'figures', 'draw', 'show_place', 'show_facts', 'show_choice', 'altered',
-           'play', 'find_worst', 'rank_labels', 'listen', 'pick', 'ErrorsPanel', 'runs_beside', 'errors_panel']
+           'play', 'find_worst', 'rank_labels', 'listen', 'clicked', 'ErrorsPanel', 'runs_beside', 'errors_panel']
 
 # %% ../nbs/75_errors_panel.ipynb #er750004
 import html
@@ -22,7 +22,7 @@ from .errors import (OUTCOMES, calibration, clips_in, compare_runs, confusion_ta
                           worst_slice)
 from .evaluation import classes_of, pooled_sums, score_function
 from .metrics import bootstrap_ci
-from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, find_run, open_source, redraw, small
+from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, find_run, open_source, pick, prose, redraw, row
 from .plots import INK, chip, confusion_matrix, describe_confusion, empty_figure, subtitled
 from .report import figure_block, page, table, words
 from .workbench_plots import film_sheet, interval_bars, reliability_diagram
@@ -79,7 +79,6 @@ FOLDS = 'A label is suspect when a model that has seen nobody of that clip gives
 class ErrorView:
     "Widgets only: a tab for each question, and the clips below."
     def __init__(self, columns, others):
-        pick = lambda name, options, width: w.Dropdown(options=options, description=name, layout=w.Layout(width=width), style=dict(description_width='initial'))
         press = lambda name, width, tip='': w.Button(description=name, tooltip=tip, layout=w.Layout(width=width))
         self.by, self.judge = pick('slice by', list(columns), '230px'), pick('model', [('linear, some seconds', 'linear'), ('late, a minute or more', 'late')], '230px')
         self.other, self.outcome = pick('compared with', list(others), '260px'), pick('clips', list(OUTCOMES), '170px')
@@ -87,16 +86,16 @@ class ErrorView:
         self.show_worst.layout.display = 'none'
         self.previous, self.next, self.where = press('<', '44px', 'clips before'), press('>', '44px', 'clips after'), w.HTML()
         self.worst_work, self.label_work = Work('Find the worst slice'), Work('Rank the labels')
-        self.facts, self.worst, self.ranked, self.watch, self.stage = w.HTML(), w.HTML(), w.HTML(small(FOLDS)), PageWatch(), w.VBox()
+        self.facts, self.worst, self.ranked, self.watch, self.stage = w.HTML(), w.HTML(), w.HTML(prose(FOLDS)), PageWatch(), w.VBox()
+        line = lambda *items: row(*items, grid_gap='2px 10px')
         f = self.figures = {name: Canvas() for name in FIGURES}
-        row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 10px'))
         side = lambda flex, *items: w.VBox(items, layout=w.Layout(flex=flex, min_width='0'))
-        mistakes = w.HBox([side('1 1 600px', row(self.every), f['matrix']), side('1 1 420px', row(self.by), f['slices'], self.worst_work.box, self.worst, row(self.show_worst))], layout=w.Layout(flex_flow='row wrap', align_items='flex-start', grid_gap='4px 16px'))
-        self.parts = dict(mistakes=mistakes, labels=w.VBox([self.ranked, row(self.judge, self.label_work.box)]), confidence=w.VBox([f['confidence']], layout=w.Layout(max_width='760px')),
-                          runs=w.VBox([row(self.other, self.outcome), f['outcomes']], layout=w.Layout(max_width='860px')))
+        mistakes = w.HBox([side('1 1 600px', line(self.every), f['matrix']), side('1 1 420px', line(self.by), f['slices'], self.worst_work.box, self.worst, line(self.show_worst))], layout=w.Layout(flex_flow='row wrap', align_items='flex-start', grid_gap='4px 16px'))
+        self.parts = dict(mistakes=mistakes, labels=w.VBox([self.ranked, line(self.judge, self.label_work.box)]), confidence=w.VBox([f['confidence']], layout=w.Layout(max_width='760px')),
+                          runs=w.VBox([line(self.other, self.outcome), f['outcomes']], layout=w.Layout(max_width='860px')))
         self.tabs = w.Tab([self.parts[p] for p in PARTS], titles=list(PARTS.values()))
         self.tabs.add_class('mmemo-tabs')
-        self.box = w.VBox([w.HTML(GROUND, layout=w.Layout(display='none')), self.facts, self.tabs, f['sheet'], row(self.previous, self.next, self.where), self.stage, self.watch])
+        self.box = w.VBox([w.HTML(GROUND, layout=w.Layout(display='none')), self.facts, self.tabs, f['sheet'], line(self.previous, self.next, self.where), self.stage, self.watch])
 
 # %% ../nbs/75_errors_panel.ipynb #er750016
 def interval(found, digits:str='.2f') -> str: # a figure with `value` and `ci95`
@@ -245,7 +244,7 @@ def draw(self:ErrorController, names):
 def show_place(self:ErrorController): # which page of the clips
     n, a, view = len(self.clips()), self.state.start, self.view
     view.previous.disabled, view.next.disabled = a <= 0, a + PAGE >= n
-    view.where.value = small(f'{a + 1} to {min(a + PAGE, n)} of {n}' if n else '')
+    view.where.value = prose(f'{a + 1} to {min(a + PAGE, n)} of {n}' if n else '')
 
 for f in (sheet, figures, draw, show_place): setattr(ErrorController, f.__name__, f)
 
@@ -298,7 +297,7 @@ def find_worst(self:ErrorController):
     def done(found):
         if job.asked.is_set(): return # stopped; the answer came all the same
         self.found = found
-        self.view.worst.value, self.view.show_worst.layout.display = ''.join(small(s) for s in worst_said(found)), None
+        self.view.worst.value, self.view.show_worst.layout.display = ''.join(prose(s) for s in worst_said(found)), None
     job.run(work, done)
 
 def rank_labels(self:ErrorController):
@@ -314,7 +313,7 @@ def rank_labels(self:ErrorController):
         return label_issues(out_of_fold(own, src.source.store, judge, folds, settings=src.source.settings, progress=one))
     def done(ranked):
         self.issues = ranked
-        self.view.ranked.value = small(f'{labels_said(ranked, own)} Probabilities: {judge}, out of fold.')
+        self.view.ranked.value = prose(f'{labels_said(ranked, own)} Probabilities: {judge}, out of fold.')
         if self.state.part == 'labels': self.draw(('sheet',))
     job.run(work, done)
 
@@ -326,7 +325,7 @@ def listen(self:ErrorController):
     s, view, order = self.state, self.view, list(PARTS)
     s.observe(self.altered, list(self.touches))
     t.link((s, 'part'), (view.tabs, 'selected_index'), transform=(order.index, lambda i: order[i or 0]))
-    t.dlink((view.watch, 'theme'), (s, 'theme'), lambda x: 'dark' if x == 'dark' else 'light')
+    view.watch.lead(s)
     s.observe(lambda _: self.draw(FIGURES), 'theme')
     for name in ('by', 'other', 'outcome', 'judge'): getattr(view, name).observe(lambda change, name=name: change['new'] is None or s.set_trait(name, change['new']), 'value')
     s.observe(lambda _: self.show_choice(), 'judge')
@@ -334,9 +333,9 @@ def listen(self:ErrorController):
     view.show_worst.on_click(lambda _: (s.set_trait('cell', ()), s.set_trait('where', self.found['where'].iloc[0])))
     view.previous.on_click(lambda _: s.set_trait('start', max(0, s.start - PAGE))); view.next.on_click(lambda _: s.set_trait('start', s.start + PAGE))
     view.worst_work.start.on_click(lambda _: self.find_worst()); view.label_work.start.on_click(lambda _: self.rank_labels())
-    for name in FIGURES: view.figures[name].observe(lambda change, name=name: self.pick(name, change['new']), 'picked')
+    for name in FIGURES: view.figures[name].observe(lambda change, name=name: self.clicked(name, change['new']), 'picked')
 
-def pick(self:ErrorController, name:str, point:dict): # figure, and what was clicked in it
+def clicked(self:ErrorController, name:str, point:dict): # figure, and what was clicked in it
     "A click chooses, the same click again takes the choice back."
     s, about = self.state, point.get('about')
     again = lambda trait, value, nothing: s.set_trait(trait, nothing if getattr(s, trait) == value else value)
@@ -347,7 +346,7 @@ def pick(self:ErrorController, name:str, point:dict): # figure, and what was cli
     elif name == 'outcomes': s.outcome = about
     elif name == 'sheet': s.clip_id = about
 
-ErrorController.listen, ErrorController.pick = listen, pick
+ErrorController.listen, ErrorController.clicked = listen, clicked
 
 # %% ../nbs/75_errors_panel.ipynb #er750031
 class ErrorsPanel:

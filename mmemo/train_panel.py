@@ -26,7 +26,7 @@ from .background import Background
 from .core import UserError
 from .features import is_alive
 from .metrics import HEADLINES
-from .panels import Canvas, NoPanel, PageWatch, find_corpus, find_run, notice, open_source, prose, redraw
+from .panels import Canvas, NoPanel, PageWatch, find_corpus, find_run, notice, open_source, prose, redraw, row
 from .plots import HISTORY_INK, empty_figure, pretty, spread, titled
 from .report import figure_block, page, table, with_interval, words, write_report
 from .runs import RunConfig, bare_model, load_run, run_experiment, takes_text
@@ -314,7 +314,6 @@ class TrainView:
         self.about, self.said, self.notes = (w.HTML() for _ in range(3))
         self.results, self.looked = w.HTML(layout=w.Layout(overflow='auto')), w.HTML(layout=w.Layout(margin='0 0 0 10px'))
         self.curves, self.watch = Canvas(), PageWatch()
-        row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.box = w.VBox([row(self.model, self.epochs, self.lr, self.seed, self.text_weight), self.about, row(self.train, self.stop, self.bar), self.said, self.curves,
                            self.results, self.notes, w.HBox([self.look, self.looked], layout=w.Layout(align_items='flex-start', margin='8px 0 0 0')), self.watch])
 
@@ -354,7 +353,7 @@ class TrainController:
     def listen(self):
         state, view = self.state, self.view
         for name in ('model', 'epochs', 'lr', 'seed', 'text_weight'): t.link((state, name), (getattr(view, name), 'value'))
-        t.dlink((view.watch, 'theme'), (state, 'theme'), lambda x: 'dark' if x == 'dark' else 'light')
+        view.watch.lead(state)
         state.observe(lambda _: self.describe(), 'model'); state.observe(lambda _: self.draw(), 'theme')
         view.train.on_click(lambda _: self.train()); view.stop.on_click(lambda _: self.session.stop()); view.look.on_click(lambda _: self.say(self.view.looked, self.session.look))
         self.session.listeners.append(self.show)

@@ -20,8 +20,8 @@ from .attribution import METHODS, area
 from .background import Background
 from .core import UserError
 from .labels import MODALITY_COLOURS
-from .panels import Canvas, NoPanel, PageWatch, open_source, redraw
-from .plots import SPEAKER, colour_of, empty_figure, letter_of, titled
+from .panels import Canvas, NoPanel, PageWatch, open_source, pick, redraw, row
+from .plots import SPEAKER, colour_of, empty_figure, letter_of, titled, subtitled
 from .report import figure_block, page, table, warning, words
 from .truth import RANDOM, Verdict, judge_maps, judged, kind_of, verdict_table
 
@@ -147,7 +147,7 @@ def clip_figure(v:Verdict, name:str, m:str, clip_id:str='') -> go.Figure: # a do
     fig.update_layout(yaxis=dict(tickvals=list(range(len(parts))), ticktext=[p + '  ' for p in parts], range=[len(parts) - .4, -.6], showgrid=False, ticks=''), xaxis=dict(title=what, range=[-.03, 1.05]))
     said = f"{said_of(name)} of the {SPEAKER[m]}, clip by clip: median {np.median(value[known]):.2f}; worst {', '.join(ids[worst])}"
     fig = titled(fig, said[0].upper() + said[1:], 110 + 46*len(parts), margin=dict(l=LEFT, r=28))
-    return fig.update_layout(title_subtitle_text='colour and letter: label; click a dot to see the map of that clip', margin_t=fig.layout.margin.t + 18, height=fig.layout.height + 18)
+    return subtitled(fig, 'colour and letter: label; click a dot to see the map of that clip')
 
 # %% ../nbs/76_truth_panel.ipynb #tpa00017
 def steps_figure(v:Verdict, name:str, m:str, clip_id:str) -> go.Figure:
@@ -182,14 +182,12 @@ class TruthState(t.HasTraits):
 class TruthView:
     "Widgets only: four controls, how far the measuring is, and five figures."
     def __init__(self):
-        pick = lambda name, options, width: w.Dropdown(options=options, description=name, layout=w.Layout(width=width), style=dict(description_width='initial'))
         self.clips = pick('clips', [('16', 16), ('32', 32), ('64', 64), ('all', 0)], '130px')
         self.subset, self.method, self.modality = pick('part', ['all'], '140px'), pick('map', [(said_of(m), m) for m in METHODS], '270px'), pick('modality', [('face', 'visual'), ('voice', 'audio')], '160px')
         self.progress = w.FloatProgress(min=0, max=1, layout=w.Layout(width='98%', height='6px', visibility='hidden'))
         self.line, self.watch = w.HTML(), PageWatch()
         self.auc, self.orders, self.agree, self.each, self.steps = (Canvas() for _ in range(5))
         self.figures = dict(auc=self.auc, orders=self.orders, agree=self.agree, each=self.each, steps=self.steps)
-        row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.box = w.VBox([row(self.clips, self.subset, self.method, self.modality), self.progress, self.line, *self.figures.values(), self.watch])
 
 # %% ../nbs/76_truth_panel.ipynb #tpa00022
@@ -286,7 +284,7 @@ def listen(self:TruthController):
     "Connect state and view, both ways."
     state, view = self.state, self.view
     for name in ('clips', 'subset', 'method', 'modality'): t.link((state, name), (getattr(view, name), 'value'))
-    t.dlink((view.watch, 'theme'), (state, 'theme'), lambda x: 'dark' if x == 'dark' else 'light')
+    view.watch.lead(state)
     state.observe(lambda change: self.draw(self.touches[change['name']]), list(self.touches))
     state.observe(lambda _: self.measure(), ['clips', 'subset'])
     for canvas in (view.auc, view.orders, view.agree): canvas.observe(self.clicked, 'picked')

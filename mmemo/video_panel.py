@@ -21,7 +21,7 @@ from .background import Background
 from .core import UserError
 from .corpora import open_corpus
 from .encoders import is_synthetic_only, resolve_encoders
-from .panels import NoPanel, find_corpus, find_run, notice, prose, static
+from .panels import NoPanel, find_corpus, find_run, notice, prose, row, static
 from .player import PIECE, Player, media_for
 from .plots import spans
 from .predict import TINY_WARNING, Evidence, Prediction, check_reader, check_video, predict_file
@@ -181,7 +181,6 @@ class VideoView:
         self.segments.add_class('mmemo-segments')
         style = w.HTML('<style>.mmemo-segments select{font-family:var(--jp-code-font-family,monospace);font-size:12px}</style>')
         self.csv, self.page = Download(lambda: None, label='Save the table (CSV)'), Download(lambda: None, label='Save the page (HTML)')
-        row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center'))
         self.answer = w.VBox([self.player, w.HTML(prose('Stretches in which one class leads, with its mean probability. Choose one to go there.', soft=True)), row(self.segments, w.VBox([self.csv, self.page]))], layout=w.Layout(display='none'))
         self.box = w.VBox([self.doubt, row(self.upload, self.path, self.go, self.example), self.note, self.bar, self.said, self.answer, style])
 

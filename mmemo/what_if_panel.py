@@ -22,10 +22,10 @@ from .core import UserError
 from .labels import task_space
 from .metrics import HEADLINES
 from .modalities import CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only, players, shapley_of, swap_table, swaps, voiced
-from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line, open_source, redraw, small
+from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line, open_source, pick, prose, redraw, row
 from .plots import SPEAKER, empty_figure, film_strip, subtitled
 from .predict import model_device
-from .report import figure_block, page, table, words
+from .report import figure_block, page, words
 from .windows import WindowSettings, Windows
 from .workbench_plots import change_curves, class_bars, contribution_bars, winner_map
 
@@ -204,7 +204,6 @@ StreamControls.place = place
 class WhatIfView:
     "Widgets only: a tab for each question, each with its controls and its figures."
     def __init__(self, streams, classes):
-        pick = lambda name, options, width: w.Dropdown(options=options, description=name, layout=w.Layout(width=width), style=dict(description_width='initial'))
         self.clip, self.target = pick('clip', [], '310px'), pick('explained class', ['predicted', *classes], '230px')
         self.previous, self.next = (w.Button(description=d, tooltip=tip, layout=w.Layout(width='44px')) for d, tip in (('<', 'previous clip'), ('>', 'next clip')))
         self.reset = w.Button(description='Reset', tooltip='as recorded', layout=w.Layout(width='80px'))
@@ -212,10 +211,10 @@ class WhatIfView:
         self.streams, self.facts, self.watch = {m: StreamControls(m) for m in streams}, w.HTML(), PageWatch()
         self.curve_work, self.swap_work = Work('Compute the curves'), Work('Swap all voices')
         self.figures = {name: Canvas() for name in ('strip', 'bars', 'share', 'curves', 'pair', 'winners')}
-        row = lambda *items: w.HBox(items, layout=w.Layout(flex_flow='row wrap', align_items='center', grid_gap='2px 10px'))
-        f, self.hint = self.figures, w.HTML(small(FEATURES))
-        self.parts = dict(clip=w.VBox([row(self.clip, w.HBox([self.previous, self.next])), self.facts, f['strip'], row(*(c.box for c in self.streams.values())), row(self.reset, self.hint), f['bars'], row(self.target), f['share']]),
-                          curves=w.VBox([w.HTML(small(ZERO)), self.curve_work.box, f['curves']]), swap=w.VBox([row(self.face, self.voice), f['pair'], self.swap_work.box, f['winners']]))
+        line = lambda *items: row(*items, grid_gap='2px 10px')
+        f, self.hint = self.figures, w.HTML(prose(FEATURES))
+        self.parts = dict(clip=w.VBox([line(self.clip, w.HBox([self.previous, self.next])), self.facts, f['strip'], line(*(c.box for c in self.streams.values())), line(self.reset, self.hint), f['bars'], line(self.target), f['share']]),
+                          curves=w.VBox([w.HTML(prose(ZERO)), self.curve_work.box, f['curves']]), swap=w.VBox([line(self.face, self.voice), f['pair'], self.swap_work.box, f['winners']]))
         self.tabs = w.Tab([self.parts[p] for p in PARTS], titles=list(PARTS.values()))
         self.tabs.add_class('mmemo-tabs')
         self.box = w.VBox([w.HTML(GROUND, layout=w.Layout(display='none')), self.tabs, self.watch])
@@ -402,7 +401,7 @@ def listen(self:WhatIfController):
     s, view, order = self.state, self.view, list(PARTS)
     self.watch_state()
     t.link((s, 'part'), (view.tabs, 'selected_index'), transform=(order.index, lambda i: order[i or 0]))
-    t.dlink((view.watch, 'theme'), (s, 'theme'), lambda x: 'dark' if x == 'dark' else 'light')
+    view.watch.lead(s)
     s.observe(lambda _: self.draw(tuple(view.figures)), 'theme')
     for name, picker in (('clip_id', view.clip), ('target', view.target)): picker.observe(lambda change, name=name: s.set_trait(name, change['new']), 'value')
     for k, picker in enumerate((view.face, view.voice)): picker.observe(lambda change, k=k: self.choose(k, change['new']), 'value')
