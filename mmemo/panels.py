@@ -31,7 +31,7 @@ from .core import UserError
 from .labels import MODALITY_COLOURS
 from .media import MediaError, VideoReader, read_audio
 from .player import ClipFilm, Player, media_for
-from .plots import (SPEAKER, attention_map, empty_figure, film_strip, loudness, probability_timeline, spectrogram, strip_times, subtitled, themed,
+from .plots import (SPEAKER, at_night, attention_map, empty_figure, film_strip, loudness, probability_timeline, spectrogram, strip_times, subtitled, themed,
                          untitled, waveform)
 from .predict import Evidence, clip_windows, look_at, model_device
 from .report import figure_block, page, warning, words
@@ -136,7 +136,8 @@ class Canvas(anywidget.AnyWidget):
 
 def redraw(canvas:Canvas, fig:go.Figure, theme:str='light'):
     "Show another figure in the same place."
-    canvas.figure = untitled(themed(fig, theme))
+    shown = untitled(themed(fig, theme))
+    canvas.figure = at_night(shown) if theme == 'dark' else shown
 
 # %% ../nbs/71_panels.ipynb #238a9522
 class PageWatch(anywidget.AnyWidget):
