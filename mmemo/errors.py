@@ -6,9 +6,11 @@
 __all__ = ['OUTCOMES', 'METHODS', 'need_classes', 'confusion_table', 'clips_in', 'slice_values', 'slice_columns', 'slice_table',
            'all_slices', 'slices', 'said', 'in_slice', 'halves', 'gap_to_all', 'group_sums', 'worst_slice',
            'calibration_sums', 'ece_from_sums', 'reliability', 'calibration', 'side_by_side', 'outcome_shares',
-           'compare_runs', 'out_of_fold', 'label_issues', 'mislabelled', 'precision_at']
+           'compare_runs', 'out_of_fold', 'averaged', 'label_issues', 'mislabelled', 'precision_at']
 
 # %% ../nbs/53_errors.ipynb #26472164
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -238,23 +240,39 @@ def compare_runs(pred_a:pd.DataFrame, pred_b:pd.DataFrame, metric:str|None=None,
     return dict(clips=clips, outcomes=outcome_shares(clips, by, draws), gap=paired_bootstrap(pred_b, pred_a, metric, by, draws=draws))
 
 # %% ../nbs/53_errors.ipynb #44f2ef68
-def out_of_fold(corpus:Corpus, store, # features of the corpus; with subjects and labels
-                model:str='linear', folds:int=5, settings:WindowSettings|None=None, config:TrainConfig|None=None, seed:int=0,
-                progress=lambda share, said: None, # told how far the work is, before each fold
-                **options) -> pd.DataFrame: # options: the model's own; one row a clip, as from `predict`, with `fold`
-    "Predictions for every clip by models that saw nobody in it."
-    s, out = settings or WindowSettings(), []
-    if s.task != 'expression' or s.level != 'clip': raise UserError('out-of-fold probabilities are made for one class a clip; expected task expression and level clip.')
-    own = corpus.subset(corpus.clips.label.notna().to_numpy()) if 'label' in corpus.clips else corpus
-    modalities = [m for m in ('visual', 'audio', 'text') if m in store]
-    for k, held in enumerate(folds_by_subject(own.clips, folds, seed)):
+def _held_out(own:Corpus, store, model:str, folds:int, s:WindowSettings, config:TrainConfig, say, options:dict) -> pd.DataFrame:
+    "Each fold told by a model that trained on the others; the configuration's seed draws the folds, too."
+    out, modalities = [], [m for m in ('visual', 'audio', 'text') if m in store]
+    for k, held in enumerate(folds_by_subject(own.clips, folds, config.seed)):
         if not held.any(): continue
-        progress(k/folds, f'training {model} on the people of the other folds, {k + 1} of {folds}')
+        say(k)
         seen, unseen = (Windows(own, store, s, own.clips.clip_id[rows].tolist(), modalities) for rows in (~held, held))
         net = build(model, dims=seen.dims, n_classes=own.labels.n, **options)
-        train(net, seen, None, config or TrainConfig(progress=False, lambda_text=0., seed=seed))
+        train(net, seen, None, config)
         out.append(predict(net, unseen).assign(fold=k))
     return pd.concat(out, ignore_index=True)
+
+def out_of_fold(corpus:Corpus, store, # features of the corpus; with subjects and labels
+                model:str='linear', folds:int=5, settings:WindowSettings|None=None, config:TrainConfig|None=None, seed:int=0, # of folds and trainings, whatever the configuration says
+                repeats:int=1, # how often folds are drawn and models trained; probabilities are their mean
+                progress=lambda share, said: None, # told how far the work is, before each fold
+                **options) -> pd.DataFrame: # options: the model's own; one row a clip, as from `predict`, with the first `fold`
+    "Predictions for every clip by models that saw nobody in it."
+    s, plan = settings or WindowSettings(), config or TrainConfig(progress=False, lambda_text=0.)
+    if s.task != 'expression' or s.level != 'clip': raise UserError('out-of-fold probabilities are made for one class a clip; expected task expression and level clip.')
+    if repeats < 1: raise UserError(f'repeats is {repeats}; expected 1 or more.')
+    own = corpus.subset(corpus.clips.label.notna().to_numpy()) if 'label' in corpus.clips else corpus
+    def say(r, k): progress((r + k/folds)/repeats, f'training {model} on the people of the other folds, {k + 1} of {folds}' + (f' ({r + 1} of {repeats} times)' if repeats > 1 else ''))
+    told = [_held_out(own, store, model, folds, s, replace(plan, seed=seed + r), partial(say, r), options) for r in range(repeats)]
+    return averaged(told)
+
+def averaged(told:list) -> pd.DataFrame: # of predictions for the same clips; everything but the probabilities as in the first
+    "The mean of several models' probabilities."
+    first = told[0]
+    p = np.mean([probabilities(t.set_index('clip_id').loc[first.clip_id]) for t in told], 0)
+    names = [c for c in first if c.startswith('p_')]
+    said = np.array([c[2:] for c in names], object)[p.argmax(1)]
+    return first.assign(predicted=pd.Categorical(said, first.predicted.cat.categories), **dict(zip(names, p.T)))
 
 # %% ../nbs/53_errors.ipynb #0383ca0b
 METHODS = ('self_confidence', 'normalized_margin', 'confidence_weighted_entropy')
@@ -270,6 +288,7 @@ def label_issues(pred:pd.DataFrame, # out of fold
     need_classes(pred)
     if 'frame' in pred: raise UserError('labels are ranked by clip; these predictions have an answer a frame.')
     if method not in METHODS: raise UserError(f"there is no way '{method}' to score a label; expected one of {', '.join(METHODS)}.")
+    if adjust and method == 'confidence_weighted_entropy': raise UserError("confidence_weighted_entropy is not defined with adjust; take one of the other ways, or adjust=False.")
     own = pred[label_codes(pred) >= 0].reset_index(drop=True)
     y, p, rows = label_codes(own).astype(int), probabilities(own), np.arange(len(own))
     if not len(own): raise UserError('there is no label to look at in these predictions.')

@@ -56,7 +56,7 @@ class ErrorSource:
 
 # %% ../nbs/75_errors_panel.ipynb #er750012
 PARTS = dict(mistakes='Mistakes', labels='Labels', confidence='Confidence', runs='Two runs') # part -> its tab
-PAGE, JUDGES = 6, ('linear', 'late') # clips shown at once; models quick enough to be trained while one waits
+PAGE, JUDGES = 6, dict(linear=1, late=3) # clips shown at once; models quick enough to be trained while one waits, and how often over
 
 class ErrorState(t.HasTraits):
     "Which question is asked, and which clips are shown."
@@ -64,7 +64,7 @@ class ErrorState(t.HasTraits):
     cell = t.Tuple(help='label and prediction of the cell that was chosen; () is all mistakes')
     by = t.Unicode(help='column to slice by')
     where = t.Dict(help='the slice that was chosen, column -> value; {} is all clips')
-    judge = t.Enum(JUDGES, 'linear', help='model behind the ranking of labels')
+    judge = t.Enum(tuple(JUDGES), 'linear', help='model behind the ranking of labels')
     bin = t.Int(-1, min=-1, help='row of the reliability table; -1 is all mistakes')
     other = t.Unicode(help='the run that this one is compared with')
     outcome = t.Enum(OUTCOMES, 'fixed', help='fixed: this run is right where the other is not')
@@ -80,7 +80,7 @@ class ErrorView:
     "Widgets only: a tab for each question, and the clips below."
     def __init__(self, columns, others):
         press = lambda name, width, tip='': w.Button(description=name, tooltip=tip, layout=w.Layout(width=width))
-        self.by, self.judge = pick('slice by', list(columns), '230px'), pick('model', [('linear, some seconds', 'linear'), ('late, a minute or more', 'late')], '230px')
+        self.by, self.judge = pick('slice by', list(columns), '230px'), pick('model', [('linear, some seconds', 'linear'), ('late, three times over, some minutes', 'late')], '330px')
         self.other, self.outcome = pick('compared with', list(others), '260px'), pick('clips', list(OUTCOMES), '170px')
         self.every, self.show_worst = press('Show all mistakes', '160px'), press('Show its clips', '130px', 'the first of the slices found')
         self.show_worst.layout.display = 'none'
@@ -310,7 +310,7 @@ def rank_labels(self:ErrorController):
             if job.asked.is_set(): raise UserError('Stopped; nothing was ranked.')
             progress(share, said)
         if folds < 2: raise UserError('A model that has not seen the person needs clips of two subjects or more; these are of one, or nobody says of whom.')
-        return label_issues(out_of_fold(own, src.source.store, judge, folds, settings=src.source.settings, progress=one))
+        return label_issues(out_of_fold(own, src.source.store, judge, folds, settings=src.source.settings, repeats=JUDGES[judge], progress=one))
     def done(ranked):
         self.issues = ranked
         self.view.ranked.value = prose(f'{labels_said(ranked, own)} Probabilities: {judge}, out of fold.')
