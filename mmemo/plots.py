@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'NIGHT', 'SPEAKER', 'DASHES', 'NO_SOUND', 'PRETTY', 'HISTORY_INK',
-           'make_template', 'themed', 'titled', 'untitled', 'at_night', 'subtitled', 'empty_figure', 'colour_of',
+           'make_template', 'themed', 'titled', 'untitled', 'subtitled', 'empty_figure', 'at_night', 'colour_of',
            'chip', 'letter_of', 'spread', 'spans', 'describe_timeline', 'label_ends', 'add_spans',
            'probability_timeline', 'va_timeline', 'envelope', 'loudness_curve', 'time_row', 'waveform', 'loudness',
            'spectrum', 'spectrogram', 'thumbnail', 'strip_times', 'film_strip', 'nearness', 'describe_map',
@@ -82,14 +82,6 @@ def untitled(fig) -> dict: # figure as JSON-able values, `title` and `subtitle` 
     layout['height'] -= less
     return dict(data=f['data'], layout=layout, title=text.replace('<br>', ' '), subtitle=below)
 
-NIGHT = {'#334E8C': '#6C8CD0', '#B3541E': '#D9825A', '#4B7F52': '#6FA574'} # lines that would be too dark on a dark page
-
-def at_night(part): # of a figure as `untitled` gives it
-    "The same with inks that stand out from a dark page; data, scales and the template stay."
-    kept = ('template', 'colorscale', 'customdata', 'x', 'y', 'z')
-    if isinstance(part, dict): return {k: v if k in kept else at_night(v) for k, v in part.items()}
-    return [at_night(v) for v in part] if isinstance(part, list) else NIGHT.get(part, part) if isinstance(part, str) else part
-
 def subtitled(fig, text:str) -> go.Figure: # after `titled`
     "A line below the title, and room for it."
     fig.layout.title.subtitle.text = text
@@ -103,6 +95,15 @@ def empty_figure(sentence:str, # what is not there, and what that means
     fig = go.Figure(layout=dict(xaxis=dict(visible=False), yaxis=dict(visible=False)))
     fig.add_annotation(text='<br>'.join(textwrap.wrap(sentence, letters)), x=0.5, y=0.5, xref='paper', yref='paper', font=dict(size=13))
     return titled(fig, '', height, margin=dict(t=8, b=8))
+
+# %% ../nbs/60_plots.ipynb #nig00002
+NIGHT = {'#334E8C': '#6C8CD0', '#B3541E': '#D9825A', '#4B7F52': '#6FA574'} # lines that would be too dark on a dark page
+
+def at_night(part): # of a figure as `untitled` gives it
+    "The same with inks that stand out from a dark page; data, scales and the template stay."
+    kept = ('template', 'colorscale', 'customdata', 'x', 'y', 'z')
+    if isinstance(part, dict): return {k: v if k in kept else at_night(v) for k, v in part.items()}
+    return [at_night(v) for v in part] if isinstance(part, list) else NIGHT.get(part, part) if isinstance(part, str) else part
 
 # %% ../nbs/60_plots.ipynb #8af8fead
 SPEAKER = dict(visual='face', audio='voice', text='words') # what people call a modality
