@@ -24,7 +24,7 @@ from .core import UserError
 from .encoders import load_visual, resolve_encoders
 from .features import frame_chunks, jobs_of, open_frames
 from .media import MediaError
-from .panels import Canvas, ClipController, ClipSource, ClipState, NoPanel, PageWatch, facts_line, find_run, open_source, pick, redraw, row
+from .panels import Canvas, ClipController, ClipSource, ClipState, NoPanel, PageWatch, facts_line, find_run, open_source, pick, redraw, redraw_each, row
 from .plots import SPEAKER, empty_figure, film_strip, subtitled
 from .predict import Evidence, clip_windows, model_device
 from .report import figure_block, page, words
@@ -217,7 +217,7 @@ def draw(self:AttributionController, names):
         self.offering = True
         view.target.options, view.moment.max = options, float(self.seen.end)
         view.target.value, self.offering = s.target, False
-    for name, fig in self.figures(names).items(): redraw(view.figures[name], fig, s.theme)
+    redraw_each(view.figures, self.figures, names, s.theme)
     if 'rows' in names: view.check.value = words(sum_line(self.found), 'div')
     if 'pixels' in names: self.draw_pixels()
 

@@ -23,7 +23,7 @@ from .errors import (OUTCOMES, calibration, clips_in, compare_runs, confusion_ta
                           worst_slice)
 from .evaluation import classes_of, pooled_sums, score_function
 from .metrics import bootstrap_ci
-from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, find_run, open_source, pick, prose, redraw, row
+from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, find_run, open_source, pick, prose, redraw_each, row
 from .plots import INK, chip, confusion_matrix, describe_confusion, empty_figure, subtitled
 from .report import figure_block, page, table, words
 from .workbench_plots import film_sheet, interval_bars, reliability_diagram
@@ -245,8 +245,7 @@ def figures(self:ErrorController, names) -> dict: # name -> figure
 
 def draw(self:ErrorController, names):
     "Draw some of the figures anew."
-    for name in names: # one after the other: what was asked for is on its way while the next is made
-        for fig in self.figures((name,)).values(): redraw(self.view.figures[name], fig, self.state.theme)
+    redraw_each(self.view.figures, self.figures, names, self.state.theme)
     if 'outline' in names: self.view.figures['matrix'].figure = outlined(self.view.figures['matrix'].figure, self.state.cell, self.source.classes, INK[self.state.theme]['text'])
     if 'sheet' in names: self.show_place()
 

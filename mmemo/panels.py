@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['GROUND', 'SHORT', 'ClipSource', 'clip_list', 'clip_options', 'ClipState', 'static', 'Library', 'bring_library',
-           'Canvas', 'redraw', 'PageWatch', 'pick', 'row', 'prose', 'notice', 'Work', 'run_work', 'ClipView',
-           'chosen_map', 'map_figure', 'clip_lag', 'sound_figure', 'curve_figure', 'facts_line', 'is_flat',
-           'ClipController', 'offer', 'figures', 'map_options', 'draw', 'listen', 'find', 'step', 'ClipPanel', 'film',
+           'Canvas', 'redraw', 'redraw_each', 'PageWatch', 'pick', 'row', 'prose', 'notice', 'Work', 'run_work',
+           'ClipView', 'chosen_map', 'map_figure', 'clip_lag', 'sound_figure', 'curve_figure', 'facts_line', 'is_flat',
+           'ClipController', 'offer', 'figures', 'draw', 'listen', 'find', 'step', 'ClipPanel', 'film',
            'curve_evidence', 'frame_labels', 'bands', 'source_player', 'NoPanel', 'find_run', 'find_corpus',
            'open_source', 'clip_panel', 'attention_panel']
 
@@ -30,7 +30,7 @@ from .background import Background
 from .core import UserError
 from .labels import MODALITY_COLOURS
 from .media import MediaError, VideoReader, read_audio
-from .player import ClipFilm, Player, media_for
+from .player import ClipFilm, Player, map_options, media_for
 from .plots import (SPEAKER, at_night, attention_map, empty_figure, film_strip, loudness, probability_timeline, spectrogram, strip_times, subtitled, themed,
                          untitled, waveform)
 from .predict import Evidence, clip_windows, look_at, model_device
@@ -138,6 +138,12 @@ def redraw(canvas:Canvas, fig:go.Figure, theme:str='light'):
     "Show another figure in the same place."
     shown = untitled(themed(fig, theme))
     canvas.figure = at_night(shown) if theme == 'dark' else shown
+
+def redraw_each(canvases:dict, figures, # from names to figures by name
+                names, theme:str='light'): # what has no figure is left out
+    "One after the other, so that the first is on its way while the next is made."
+    for name in names:
+        for fig in figures((name,)).values(): redraw(canvases[name], fig, theme)
 
 # %% ../nbs/71_panels.ipynb #238a9522
 class PageWatch(anywidget.AnyWidget):
@@ -328,12 +334,6 @@ def figures(self:ClipController, names) -> dict: # name -> figure
     return {n: make[n]() for n in names if n in make}
 
 # %% ../nbs/71_panels.ipynb #a57f564e
-def map_options(maps:list) -> tuple: # of the layer, of the head: lists of (text, number)
-    "What may be chosen of a clip's maps: one or all; a rollout where weights are shares."
-    layers, heads = sorted({m.layer for m in maps}) or [0], max((m.weights.shape[1] for m in maps), default=1)
-    every = ([('mean of all', -1)] if len(layers) > 1 else []) + ([('rollout', -2)] if maps and not any(m.signed for m in maps) else [])
-    return [(str(i + 1), i) for i in layers] + every, [('mean', -1)] + ([('largest', -2)] if heads > 1 else []) + [(str(i + 1), i) for i in range(heads)]
-
 def draw(self:ClipController, names):
     "Draw some of the view's parts anew."
     s, seen = self.state, self.source.evidence(self.state.clip_id, 0.)
@@ -344,7 +344,7 @@ def draw(self:ClipController, names):
                 kept = widget.value
                 widget.options = options
                 widget.value = kept if kept in [v for _, v in options] else options[0][1]
-    for name, fig in self.figures(names).items(): redraw(self.view.figures[name], fig, s.theme)
+    redraw_each(self.view.figures, self.figures, names, s.theme)
 
 # %% ../nbs/71_panels.ipynb #02a52f1f
 def listen(self:ClipController):

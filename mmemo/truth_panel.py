@@ -20,7 +20,7 @@ from .attribution import METHODS, area
 from .background import Background
 from .core import UserError
 from .labels import MODALITY_COLOURS
-from .panels import Canvas, NoPanel, PageWatch, open_source, pick, redraw, row
+from .panels import Canvas, NoPanel, PageWatch, open_source, pick, redraw_each, row
 from .plots import SPEAKER, colour_of, empty_figure, letter_of, titled, subtitled
 from .report import figure_block, page, table, warning, words
 from .truth import RANDOM, Verdict, judge_maps, judged, kind_of, verdict_table
@@ -269,7 +269,7 @@ def figures(self:TruthController, names) -> dict: # name -> figure
 def draw(self:TruthController, names):
     "Draw some figures anew; what is being measured leaves the old ones standing."
     if self.verdict is None and self.view.auc.figure.get('data'): return
-    for name, fig in self.figures(names).items(): redraw(self.view.figures[name], fig, self.state.theme)
+    redraw_each(self.view.figures, self.figures, names, self.state.theme)
 
 # %% ../nbs/76_truth_panel.ipynb #tpa00033
 def clicked(self:TruthController, change):

@@ -22,7 +22,7 @@ from .core import UserError
 from .labels import task_space
 from .metrics import HEADLINES
 from .modalities import CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only, players, shapley_of, swap_table, swaps, voiced
-from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line, open_source, pick, prose, redraw, row
+from .panels import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line, open_source, pick, prose, redraw_each, row
 from .plots import SPEAKER, empty_figure, film_strip, subtitled
 from .predict import model_device
 from .report import figure_block, page, words
@@ -317,7 +317,7 @@ def facts(self:WhatIfController) -> str: # HTML
 def draw(self:WhatIfController, names):
     "Draw some of the view's parts anew."
     if 'facts' in names: self.view.facts.value = self.facts()
-    for name, fig in self.figures(names).items(): redraw(self.view.figures[name], fig, self.state.theme)
+    redraw_each(self.view.figures, self.figures, names, self.state.theme)
 
 for f in (end, lost, facts, draw): setattr(WhatIfController, f.__name__, f)
 
