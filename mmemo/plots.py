@@ -100,10 +100,13 @@ def empty_figure(sentence:str, # what is not there, and what that means
 NIGHT = {'#334E8C': '#6C8CD0', '#B3541E': '#D9825A', '#4B7F52': '#6FA574'} # lines that would be too dark on a dark page
 
 def at_night(part): # of a figure as `untitled` gives it
-    "The same with inks that stand out from a dark page; data, scales and the template stay."
-    kept = ('template', 'colorscale', 'customdata', 'x', 'y', 'z')
+    "The same with inks that stand out from a dark page, in texts too; data, pictures, scales and the template stay."
+    kept = ('template', 'colorscale', 'customdata', 'source', 'x', 'y', 'z')
     if isinstance(part, dict): return {k: v if k in kept else at_night(v) for k, v in part.items()}
-    return [at_night(v) for v in part] if isinstance(part, list) else NIGHT.get(part, part) if isinstance(part, str) else part
+    if isinstance(part, list): return [at_night(v) for v in part]
+    if not isinstance(part, str): return part
+    for day, night in NIGHT.items(): part = part.replace(day, night)
+    return part
 
 # %% ../nbs/60_plots.ipynb #8af8fead
 SPEAKER = dict(visual='face', audio='voice', text='words') # what people call a modality
