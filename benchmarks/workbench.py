@@ -7,6 +7,8 @@ Click: the canvas of the player (map, sound, words, label, curve) shows another 
 `again` are the same clips a second time, when their evidence is kept. `film` is when the first frame of the clip's film can be shown. The very first click, which makes the player, is told apart.
 Prompt: from the click on Apply, with a sentence never read before, until the star stands elsewhere. Typing: from the last letter, with the pause of 0.25 s that the panel waits for more. Colour: from the choice
 of another column until the plane wears it. Laid out by UMAP; the time until UMAP stands in the place of PCA after the notebook began is told too.
+Errors: from a click on a cell of the confusion matrix, no cell twice, until its clips stand below. Attribution: from a click on "next clip" until the frames of a clip never seen before are there, and, on further
+clips, until its contributions by integrated gradients (32 steps) are.
 """
 import os, platform, sys, tempfile, time
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ class Settings:
     clicks: int = 15 # on different clips
     edits: int = 12
     colours: int = 8
+    cells: int = 12 # of the confusion matrix
+    clips: int = 12 # of the attribution panel
     out: Path = Path('benchmarks/results/workbench.json')
 
 
@@ -39,7 +43,10 @@ WATCH = """() => {
   const canvas = () => { const c = document.querySelector('.mm-stage canvas'); if (!c || !c.width) return ''; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let h = c.width * 31 + c.height; for (let i = 0; i < d.length; i += 211) h = (h * 33 + d[i]) | 0; return String(h); };
   const stars = () => { const t = plane()._fullData.find(t => t.name === 'prompts'); return [...t.x, ...t.y].join(); };
   const colour = () => plane()._fullData.map(t => t.name + t.marker.symbol + t.marker.color).join();
-  window.looks = { canvas, stars, colour };
+  const at = (i) => document.querySelectorAll('.mmemo-figure')[i];
+  const sheet = () => JSON.stringify([(at(4).layout?.annotations ?? []).map(a => a.text), at(4)._fullData?.map(t => t.customdata)]);
+  const strip = () => JSON.stringify((at(0).layout?.images ?? []).map(i => i.source.length)), rows = () => JSON.stringify(at(1)._fullData.map(t => t.z ?? t.y));
+  window.looks = { canvas, stars, colour, sheet, strip, rows };
   window.timed = (kind, event) => { // resolves with milliseconds from the event to the first frame that looks otherwise
     const before = window.looks[kind]();
     window.answer = new Promise((done) => document.addEventListener(event, () => {
@@ -56,6 +63,8 @@ WATCH = """() => {
     }, { once: true, capture: true }));
   };
 }"""
+CELLS = """() => { const g = document.querySelectorAll('.mmemo-figure')[0], a = g._fullLayout, box = g.getBoundingClientRect(), d = g._fullData[0];
+  return d.y.flatMap((y, i) => d.x.map((x, j) => ({ full: d.z[i][j] > 0, at: [box.left + a.xaxis._offset + a.xaxis.d2p(x), box.top + a.yaxis._offset + a.yaxis.d2p(y)] }))) }"""
 POINTS = """() => { const g = document.querySelector('.mmemo-figure'), f = g._fullLayout, box = g.getBoundingClientRect();
   return g._fullData.flatMap(t => t.customdata.map((c, i) => ({ id: c[0], at: [box.left + f.xaxis._offset + f.xaxis.l2p(t.x[i]), box.top + f.yaxis._offset + f.yaxis.l2p(t.y[i])] }))) }"""
 
@@ -98,14 +107,35 @@ def measure(page, s:Settings) -> dict:
     return dict(first=first, click=clicks, again=again, prompt=edits, typing=typed, colour=colours)
 
 
+def measure_errors(page, s:Settings) -> dict:
+    "From a cell to its clips."
+    page.evaluate(WATCH)
+    page.locator('.mmemo-figure').first.scroll_into_view_if_needed()
+    cells = [c['at'] for c in page.evaluate(CELLS) if c['full']]
+    def click(p):
+        page.mouse.move(p[0] - 3, p[1]); page.mouse.move(*p)
+        return timed(page, 'sheet', 'mouseup', lambda: page.mouse.click(*p))
+    return dict(cell=[click(p) for p in cells[:s.cells]])
+
+
+def measure_attribution(page, s:Settings) -> dict:
+    "From one clip to the next: its frames, and what each moment contributed."
+    page.evaluate(WATCH)
+    step = page.locator('.jupyter-button[title="next clip"]')
+    def on(kind):
+        page.wait_for_timeout(600) # pixels of the clip before are still worked out
+        return timed(page, kind, 'click', step.click)
+    return dict(frames=[on('strip') for _ in range(s.clips)], contributions=[on('rows') for _ in range(s.clips)])
+
+
 def summary(found:dict) -> dict:
     "Medians and the worst, in milliseconds."
     figure = lambda rows, k: dict(median=round(median(r[k] for r in rows), 1), worst=round(max(r[k] for r in rows), 1), n=len(rows))
     lost = {k: sum(r['picture'] is None for r in rows) for k, rows in found.items() if isinstance(rows, list)}
     if any(lost.values()): raise SystemExit(f'no answer within 15 s: {lost}')
     out = {f'{k}_ms': figure(rows, 'picture') for k, rows in found.items() if isinstance(rows, list)}
-    seen = [r for r in found['click'] if r['film'] is not None]
-    return dict(out, film_ms=figure(seen, 'film') if seen else None, first_click_ms=round(found['first']['picture'], 1))
+    seen = [r for r in found.get('click', []) if r['film'] is not None]
+    return out | (dict(film_ms=figure(seen, 'film') if seen else None, first_click_ms=round(found['first']['picture'], 1)) if 'first' in found else {})
 
 
 def main(s:Settings):
@@ -114,10 +144,12 @@ def main(s:Settings):
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place, sync_playwright() as play:
         folder, home = Path(place)/'notebooks', Path(place)/'home'
         folder.mkdir(); home.mkdir()
-        nb = nbformat.read(ROOT/'nbs'/'workbench'/'embedding.ipynb', 4)
-        cell = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-        cell.source = cell.source.replace("'runs/demo'", repr(str(run)))
-        nbformat.write(nb, folder/'embedding.ipynb')
+        for name in ('embedding', 'errors', 'attribution'):
+            nb = nbformat.read(ROOT/'nbs'/'workbench'/f'{name}.ipynb', 4)
+            cell = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
+            cell.source = cell.source.replace("'runs/demo'", repr(str(run)))
+            if name == 'attribution': nb.cells = nb.cells[:nb.cells.index(cell) + 2] # the first panel alone; what follows asks for other clips
+            nbformat.write(nb, folder/f'{name}.ipynb')
         browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
         with running_lab(folder, home, default_cache()) as lab:
             page = browser.new_page(viewport=dict(width=1280, height=1400))
@@ -127,13 +159,19 @@ def main(s:Settings):
             page.get_by_text('UMAP, ').wait_for(timeout=240_000)
             laid = time.perf_counter() - began
             page.wait_for_timeout(2000)
-            found = measure(page, s)
-            version = browser.version
+            found = summary(measure(page, s))
             page.close()
+            for name, of in (('errors', measure_errors), ('attribution', measure_attribution)):
+                page = browser.new_page(viewport=dict(width=1280, height=1400))
+                open_and_run(page, lab, f'{name}.ipynb', '.mmemo-figure .main-svg')
+                page.wait_for_timeout(4000)
+                found |= summary(of(page, s))
+                page.close()
+            version = browser.version
         browser.close()
     told = dict(date=str(date.today()), command='python benchmarks/workbench.py', cores=os.cpu_count(), load_before=round(load, 2), load_after=round(os.getloadavg()[0], 2), python=platform.python_version(), browser=f'Chromium {version}', window='1280 x 1400')
-    figures = dict(summary(found), plane_shown_s=round(shown, 1), umap_shown_s=round(laid, 1))
-    for k, target in (('click', 150), ('again', 150), ('film', None), ('prompt', 500), ('typing', 500), ('colour', None)):
+    figures = dict(found, plane_shown_s=round(shown, 1), umap_shown_s=round(laid, 1))
+    for k, target in (('click', 150), ('again', 150), ('film', None), ('prompt', 500), ('typing', 500), ('colour', None), ('cell', 150), ('frames', 150), ('contributions', 150)):
         f = figures[f'{k}_ms']
         if f: print(f"{k}: median {f['median']:.0f} ms, worst {f['worst']:.0f} ms, {f['n']} times" + (f' (wanted: {target} ms)' if target else ''))
     print(f"first click of all, which makes the player: {figures['first_click_ms']:.0f} ms; plane after {shown:.1f} s, UMAP in it after {laid:.1f} s"); print(told)
