@@ -37,10 +37,10 @@ class Settings:
     results: Path = Path('benchmarks/results')
 
 
-def ranked_by(pred:pd.DataFrame, method:str, wrong:set, generator:int) -> pd.DataFrame: # the first k clips; who, found
+def ranked_by(pred:pd.DataFrame, method:str, wrong:set, generator:int) -> pd.DataFrame: # the first k clips: who, found
     "The suspects of one corpus."
     top = label_issues(pred, method)[:len(wrong)]
-    return pd.DataFrame(dict(generator=generator, who=[f'{generator}-{s}' for s in top.subject], found=top.clip_id.isin(wrong).to_numpy()))
+    return pd.DataFrame(dict(who=[f'{generator}-{s}' for s in top.subject], found=top.clip_id.isin(wrong).to_numpy()))
 
 
 def found_in(top:pd.DataFrame) -> dict: # value and interval over the subjects of the first k clips

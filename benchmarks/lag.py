@@ -16,7 +16,6 @@ from datetime import date
 from functools import partial
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ import tyro
 from torch import nn
 
 from mmemo.attribution import attention_steps, attribute, mean_over_subjects, reading
-from mmemo.core import write_json
+from mmemo.core import atomic_path, write_json
 from mmemo.demo import as_text
 from mmemo.encoders import load_speech, load_visual
 from mmemo.modalities import step_of
@@ -98,7 +97,7 @@ def from_energy(j) -> dict:
     return from_curves('features change', e['features change'], j, (True,)) | from_curves('pixels move and loudness', lifted, j, (True,))
 
 
-def takes_of(rows:list, config:PlantedConfig, m:str) -> np.ndarray: # (n, BINS, d) float16; in a process of its own
+def takes_of(rows:pd.DataFrame, config:PlantedConfig, m:str) -> np.ndarray: # (n, BINS, d) float16; in a process of its own
     "Takes rendered and encoded, never written as clips."
     import cv2
     cv2.setNumThreads(1); torch.set_num_threads(1)
@@ -106,7 +105,7 @@ def takes_of(rows:list, config:PlantedConfig, m:str) -> np.ndarray: # (n, BINS, 
     def one(r):
         if m == 'visual': return encoder(render_face_take(r, config)), (np.arange(config.frames) + .5)/config.fps
         return encoder(render_voice_take(r, config)[0])[:2]
-    return np.stack([on_bins(torch.from_numpy(x)[None], torch.as_tensor(at, dtype=torch.float32))[0].numpy() for x, at in map(one, rows)]).astype(np.float16)
+    return np.stack([on_bins(torch.from_numpy(x)[None], torch.as_tensor(at, dtype=torch.float32))[0].numpy() for x, at in map(one, rows.itertuples(index=False))]).astype(np.float16)
 
 
 def on_bins(x, at): # (n, t, d), (t,) -> (n, BINS, d)
@@ -125,13 +124,10 @@ def make_takes(m:str, n:int, s) -> tuple: # file of (n, BINS, d) float16, (n, 2)
     own, often = shown.drop_duplicates(f'{who}_take'), shown.groupby(f'{who}_take', sort=False).size().to_numpy() # a take of an XOR quartet is in two clips
     file = s.takes/f'{m}-{generator_hash(config)}.npy'
     if not file.is_file():
-        parts = [list(own[i:i + 100].itertuples(index=False, name='Take')) for i in range(0, len(own), 100)]
-        parts = [[SimpleNamespace(**r._asdict()) for r in part] for part in parts]
+        parts = [own[i:i + 100] for i in range(0, len(own), 100)]
         with ProcessPoolExecutor(s.workers, mp_context=multiprocessing.get_context('spawn')) as pool:
             x = np.concatenate(list(tqdm(pool.map(partial(takes_of, config=config, m=m), parts), total=len(parts), desc=f'Takes of the {who}, by the hundred')))
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(file.with_suffix('.part'), 'wb') as f: np.save(f, x)
-        file.with_suffix('.part').replace(file)
+        with atomic_path(file) as tmp: np.save(tmp, x)
     return file, own[[f'{who}_onset', f'{who}_offset']].to_numpy(), often, plan.lag.to_numpy()
 
 

@@ -16,13 +16,12 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
-import nbformat
 import numpy as np
 import tyro
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT/'tests'/'ui')]
-from conftest import CHROMIUM, open_and_run, running_lab
+from conftest import CHROMIUM, open_and_run, running_lab, stand_in
 from mmemo.core import default_cache, write_json
 from mmemo.panels import find_run
 
@@ -138,6 +137,12 @@ def summary(found:dict) -> dict:
     return out | (dict(film_ms=figure(seen, 'film') if seen else None, first_click_ms=round(found['first']['picture'], 1)) if 'first' in found else {})
 
 
+def first_panel(nb):
+    "What follows the first panel asks for other clips."
+    at = next(i for i, c in enumerate(nb.cells) if 'parameters' in c.metadata.get('tags', []))
+    nb.cells = nb.cells[:at + 2]
+
+
 def main(s:Settings):
     from playwright.sync_api import sync_playwright
     load, run = os.getloadavg()[0], find_run(s.run).resolve()
@@ -145,11 +150,7 @@ def main(s:Settings):
         folder, home = Path(place)/'notebooks', Path(place)/'home'
         folder.mkdir(); home.mkdir()
         for name in ('embedding', 'errors', 'attribution'):
-            nb = nbformat.read(ROOT/'nbs'/'workbench'/f'{name}.ipynb', 4)
-            cell = next(c for c in nb.cells if 'parameters' in c.metadata.get('tags', []))
-            cell.source = cell.source.replace("'runs/demo'", repr(str(run)))
-            if name == 'attribution': nb.cells = nb.cells[:nb.cells.index(cell) + 2] # the first panel alone; what follows asks for other clips
-            nbformat.write(nb, folder/f'{name}.ipynb')
+            stand_in(folder, name, run, first_panel if name == 'attribution' else lambda nb: None)
         browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
         with running_lab(folder, home, default_cache()) as lab:
             page = browser.new_page(viewport=dict(width=1280, height=1400))
