@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WORDS', 'READERS', 'find_clips', 'class_named', 'space_for', 'first_manifest', 'who', 'write_first_manifest',
-           'read_folder', 'options_of', 'read_corpus', 'how_read', 'open_corpus']
+           'read_folder', 'twin_facts', 'options_of', 'read_corpus', 'how_read', 'open_corpus']
 
 # %% ../nbs/19_corpora.ipynb #ac9ac785
 import inspect, os, re
@@ -16,12 +16,11 @@ import pandas as pd
 
 from .acted import read_cremad, read_ravdess
 from .affwild2 import read_affwild2
-from .core import Registry, UserError
+from .core import Registry, UserError, read_json
 from .labels import ADJECTIVES, CREMA6, EXPRESSION8, RAVDESS8
 from .manifest import Corpus, Report, check_manifest, load_corpus, write_table
 from .media import FILMS, SOUNDS, walk
 from .mosei import read_mosei
-from .twins import twin_facts
 
 # %% ../nbs/19_corpora.ipynb #a1bf4f80
 def find_clips(root, report:Report) -> pd.DataFrame: # path, audio_path, transcript_path, all relative; folder, stem
@@ -118,6 +117,12 @@ def _by_manifest(place:Path, space:str|None) -> tuple:
     if space: corpus.space = space
     if 'label' in corpus.clips: corpus.labels.encode(corpus.clips.label.where(corpus.clips.label.notna(), None)) # names a class that is none
     return corpus, report
+
+# %% ../nbs/19_corpora.ipynb #twinfa02
+def twin_facts(place) -> dict: # a tree, or a file in it
+    "What must be said of a corpus that was read from a twin; nothing for other folders."
+    folder = Path(place) if Path(place).is_dir() else Path(place).parent
+    return read_json(folder/'.twin.json') if (folder/'.twin.json').is_file() else {}
 
 # %% ../nbs/19_corpora.ipynb #be65bf5c
 READERS = Registry('data set')

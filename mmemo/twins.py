@@ -6,11 +6,11 @@
 __all__ = ['SHAPES', 'DEFECTS', 'ABAW', 'CHALLENGE', 'SET', 'WEAK', 'LETTER', 'KINDS', 'SUMMARY', 'COUNTS', 'PEOPLE', 'MISNAMED',
            'POINTER', 'CSD', 'ROW', 'PARTS', 'NO_TIME', 'WRITERS', 'place', 'put', 'cut', 'remux', 'write_wav',
            'sound_of', 'write_pictures', 'Twin', 'Defect', 'defect', 'told_table', 'victims', 'plant', 'note_twin',
-           'twin_facts', 'shuffled', 'label_lines', 'write_affwild2', 'labels_of', 'film_of', 'crop_of', 'crops_of',
-           'first_free', 'ravdess_names', 'write_ravdess', 'actor_file', 'cremad_names', 'answers', 'summary_row',
-           'tabulated_row', 'write_votes', 'write_people', 'flv_and_wav', 'write_cremad', 'flv', 'wav', 'steps_of',
-           'planted_words', 'word_track', 'mosei_truth', 'write_csd', 'joined', 'write_mosei', 'csd_of', 'padded',
-           'mmsa_part', 'write_mosei_pickle', 'pickle_of', 'write_twin']
+           'shuffled', 'label_lines', 'write_affwild2', 'labels_of', 'film_of', 'crop_of', 'crops_of', 'first_free',
+           'ravdess_names', 'write_ravdess', 'actor_file', 'cremad_names', 'answers', 'summary_row', 'tabulated_row',
+           'write_votes', 'write_people', 'flv_and_wav', 'write_cremad', 'flv', 'wav', 'steps_of', 'planted_words',
+           'word_track', 'mosei_truth', 'write_csd', 'joined', 'write_mosei', 'csd_of', 'padded', 'mmsa_part',
+           'write_mosei_pickle', 'pickle_of', 'write_twin']
 
 # %% ../nbs/18_twins.ipynb #9bec0850
 import json, os, pickle, shutil, wave
@@ -169,11 +169,6 @@ def note_twin(twin:Twin):
     "A hidden file that readers pass over and `twin_facts` finds."
     known = {k: v for k, v in twin.corpus.facts.items() if k in ('generator', 'version')}
     write_json(twin.root/'.twin.json', dict(synthetic=True, twin_of=twin.shape, defects=list(twin.touched), **known))
-
-def twin_facts(place) -> dict: # a tree, or a file in it
-    "What must be said of a corpus that was read from a twin; nothing for other folders."
-    folder = Path(place) if Path(place).is_dir() else Path(place).parent
-    return read_json(folder/'.twin.json') if (folder/'.twin.json').is_file() else {}
 
 def shuffled(clips) -> list: return list(rng_for('twin').permutation(np.array(clips, object)))
 

@@ -18,7 +18,7 @@ import test_corpora_mosei as mosei
 from mmemo.acted import ravdess_folds
 from mmemo.affwild2 import crop_file
 from mmemo.core import UserError, read_json, rng_for
-from mmemo.corpora import read_corpus
+from mmemo.corpora import read_corpus, twin_facts
 from mmemo.features import extract
 from mmemo.guard import check_leaks
 from mmemo.labels import CREMA6, MOSEI_EMOTIONS
@@ -30,7 +30,7 @@ from mmemo.planted import PlantedConfig, make_planted
 from mmemo.runs import RunConfig, run_experiment
 from mmemo.sources import open_features
 from mmemo.training import TrainConfig
-from mmemo.twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, twin_facts, victims, write_twin
+from mmemo.twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, victims, write_twin
 from mmemo.windows import WindowSettings
 
 ALL = [(shape, name) for shape, known in DEFECTS.items() for name in known]

@@ -20,7 +20,8 @@ from mmemo.predict import Prediction, frames_table, look_at
 from mmemo.report import write_report
 from mmemo.runs import RunConfig, build_for, load_run, run_experiment
 from mmemo.training import TrainConfig
-from mmemo.twins import twin_facts, write_twin
+from mmemo.corpora import twin_facts
+from mmemo.twins import write_twin
 from mmemo.windows import Windows, WindowSettings
 from small_run import small_run
 
