@@ -35,7 +35,7 @@ lab: .installed  ## JupyterLab on the workbench
 	$(BIN)/jupyter lab nbs/workbench/start.ipynb
 
 encoders: .installed  ## train the embedded encoders again (about half an hour on two cores)
-	$(BIN)/python -m mmemo.tiny --out data
+	$(BIN)/python -m mmemo.features.tiny --out data
 
 test-ui: .installed  ## notebooks in a real browser (Debian's chromium)
 	$(BIN)/python -m pytest tests/ui -m ui

@@ -18,13 +18,13 @@ import pandas as pd
 import torch
 import tyro
 
-from mmemo.attribution import (Attribution, agreement, area, attention_steps, attribute, from_middle, interval_auc, mean_over_subjects,
+from mmemo.explain.attribution import (Attribution, agreement, area, attention_steps, attribute, from_middle, interval_auc, mean_over_subjects,
                                randomised, reading, step_curve)
 from mmemo.core import rng_for, write_json
-from mmemo.demo import as_text
-from mmemo.panels import open_source
-from mmemo.truth import PLANTED, energies, planted_intervals
-from mmemo.windows import Windows, rows
+from mmemo.commands.demo import as_text
+from mmemo.panels.clip import open_source
+from mmemo.explain.truth import PLANTED, energies, planted_intervals
+from mmemo.features.windows import Windows, rows
 
 GRID = dict(integrated_gradients=[{}, dict(of='log_odds')], gradient_x_input=[{}, dict(of='log_odds')],
             occlusion=[dict(width=.24), dict(width=.24, of='log_odds')], ablation=[dict(width=.24, of='log_odds')])

@@ -22,17 +22,17 @@ import torch.nn.functional as F
 import tyro
 from safetensors.torch import load_file
 
-from mmemo.compare import pooled_over_seeds
+from mmemo.training.compare import pooled_over_seeds
 from mmemo.core import keep_memory, rng_for, stable_hash, write_json
-from mmemo.evaluation import evaluate, paired_bootstrap, predict
-from mmemo.features import ExtractSettings, extract
-from mmemo.models import build
-from mmemo.pixels import EachFrame, picture
-from mmemo.planted import PlantedConfig, make_planted
-from mmemo.runs import save_weights, shown
-from mmemo.tiny import VALUES, FacePlan, family_loss, fit, nudge, training_faces
-from mmemo.training import TrainConfig, train
-from mmemo.windows import Windows, WindowSettings
+from mmemo.training.evaluation import evaluate, paired_bootstrap, predict
+from mmemo.features.extract import ExtractSettings, extract
+from mmemo.models.registry import build
+from mmemo.models.pixels import EachFrame, picture
+from mmemo.planted.corpus import PlantedConfig, make_planted
+from mmemo.training.runs import save_weights, shown
+from mmemo.features.tiny import VALUES, FacePlan, family_loss, fit, nudge, training_faces
+from mmemo.training.loop import TrainConfig, train
+from mmemo.features.windows import Windows, WindowSettings
 
 ABLATION = {'both': {}, 'intermediate only': dict(final='none'), 'cross only': dict(fusion='none')}
 

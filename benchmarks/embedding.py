@@ -19,12 +19,12 @@ import pandas as pd
 import tyro
 
 from mmemo.core import rng_for, write_json
-from mmemo.background import Background
-from mmemo.embedding import Embedded, MapSettings, PromptBook, edit_prompts, lay_out
-from mmemo.encoders import load_text
+from mmemo.panels.jobs import Background
+from mmemo.explain.embedding import Embedded, MapSettings, PromptBook, edit_prompts, lay_out
+from mmemo.features.encoders import load_text
 from mmemo.labels import EXPRESSION8, prompts_for
-from mmemo.plots import untitled
-from mmemo.workbench_plots import embedding_map
+from mmemo.pages.plots import untitled
+from mmemo.pages.workbench_plots import embedding_map
 
 
 @dataclass

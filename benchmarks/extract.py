@@ -35,8 +35,8 @@ def film(n, height, width, seed=0):
 
 
 def write_corpus(root, clips, frames=64, height=224, width=224):
-    from mmemo.manifest import Corpus
-    from mmemo.media import write_clip
+    from mmemo.corpora.manifest import Corpus
+    from mmemo.media.files import write_clip
     for i in range(clips): write_clip(root/f'{i}.mp4', film(frames, height, width, i), 25)
     names = [str(i) for i in range(clips)]
     return Corpus('bench', root, pd.DataFrame(dict(clip_id=names, path=[f'{n}.mp4' for n in names])))
@@ -52,7 +52,7 @@ def encoder_only(encoder, batches):
 
 def end_to_end(corpus, encoder, settings):
     "Frames a second of the whole extraction into an empty cache, the timed probe left out of it."
-    from mmemo.features import Extraction, find_missing, jobs_of, run_jobs
+    from mmemo.features.extract import Extraction, find_missing, jobs_of, run_jobs
     from tqdm.auto import tqdm
     with tempfile.TemporaryDirectory() as cache:
         run, jobs = Extraction({'visual': encoder}, settings, Path(cache)), jobs_of(corpus)
@@ -80,9 +80,9 @@ MEMORY = '''
 import json, sys, threading, time
 from pathlib import Path
 import numpy as np, pandas as pd
-from mmemo.encoders import load_visual
-from mmemo.features import ExtractSettings, Extraction, find_missing, jobs_of, run_jobs
-from mmemo.manifest import Corpus
+from mmemo.features.encoders import load_visual
+from mmemo.features.extract import ExtractSettings, Extraction, find_missing, jobs_of, run_jobs
+from mmemo.corpora.manifest import Corpus
 def resident(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1])/1024
 encoder, peak, going = load_visual(sys.argv[1]), [0.], True
 def look():
@@ -108,7 +108,7 @@ print(json.dumps(dict(own=own, peak=peak[0], frames=run.counts['frames'])))
 
 def memory(folder, root, minutes, fast=True):
     "Resident MB of the encoder alone and of extracting one long clip, in a process of its own."
-    from mmemo.media import write_clip
+    from mmemo.media.files import write_clip
     write_clip(root/'long.mp4', film(int(minutes*60*25), 224, 224), 25, preset='ultrafast')
     with tempfile.TemporaryDirectory() as cache:
         out = subprocess.run([sys.executable, '-c', MEMORY, str(folder), str(root), cache, 'fast' if fast else 'full'],
@@ -118,7 +118,7 @@ def memory(folder, root, minutes, fast=True):
 
 
 def conditions(config):
-    from mmemo.encoders import pick_precision
+    from mmemo.features.encoders import pick_precision
     info = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').is_file() else []
     cpu = next((l.split(':')[1].strip() for l in info if l.startswith('model name')), platform.processor())
     return dict(date=time.strftime('%Y-%m-%d'), cpu=cpu, cores=os.cpu_count(), threads=torch.get_num_threads(),
@@ -131,8 +131,8 @@ def conditions(config):
 def rates(config, folder, root):
     "One row a round: frames a second of each way, measured in turn."
     import open_clip
-    from mmemo.encoders import load_visual
-    from mmemo.features import ExtractSettings
+    from mmemo.features.encoders import load_visual
+    from mmemo.features.extract import ExtractSettings
     corpus = write_corpus(root, config.clips)
     auto, full = load_visual(str(folder)), load_visual(str(folder), precision='fp32')
     transform = open_clip.image_transform(auto.size, is_train=False)
@@ -150,9 +150,9 @@ def rates(config, folder, root):
 
 
 def main(config: Config):
-    from mmemo.encoders import load_visual, write_random_visual
-    from mmemo.faces import FaceSettings
-    from mmemo.features import ExtractSettings
+    from mmemo.features.encoders import load_visual, write_random_visual
+    from mmemo.media.faces import FaceSettings
+    from mmemo.features.extract import ExtractSettings
     figures = conditions(config)
     print(', '.join(f'{k}: {v}' for k, v in figures.items()), flush=True)
     with tempfile.TemporaryDirectory() as tmp:

@@ -18,11 +18,11 @@ import torch
 import tyro
 
 from mmemo.core import write_json
-from mmemo.errors import METHODS, label_issues, mislabelled, out_of_fold
-from mmemo.features import extract
-from mmemo.floors import accuracy_over_subjects
-from mmemo.manifest import write_table
-from mmemo.planted import PlantedConfig, make_planted
+from mmemo.explain.errors import METHODS, label_issues, mislabelled, out_of_fold
+from mmemo.features.extract import extract
+from mmemo.training.floors import accuracy_over_subjects
+from mmemo.corpora.manifest import write_table
+from mmemo.planted.corpus import PlantedConfig, make_planted
 
 
 @dataclass

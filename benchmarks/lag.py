@@ -23,15 +23,15 @@ import torch
 import tyro
 from torch import nn
 
-from mmemo.attribution import attention_steps, attribute, mean_over_subjects, reading
+from mmemo.explain.attribution import attention_steps, attribute, mean_over_subjects, reading
 from mmemo.core import atomic_path, write_json
-from mmemo.demo import as_text
-from mmemo.encoders import load_speech, load_visual
-from mmemo.modalities import step_of
-from mmemo.panels import open_source
-from mmemo.planted import PlantedConfig, generator_hash, plan_corpus, render_face_take, render_voice_take
-from mmemo.truth import PLANTED, WAYS, attention_lags, judged, map_lags
-from mmemo.windows import rows
+from mmemo.commands.demo import as_text
+from mmemo.features.encoders import load_speech, load_visual
+from mmemo.explain.modalities import step_of
+from mmemo.panels.clip import open_source
+from mmemo.planted.corpus import PlantedConfig, generator_hash, plan_corpus, render_face_take, render_voice_take
+from mmemo.explain.truth import PLANTED, WAYS, attention_lags, judged, map_lags
+from mmemo.features.windows import rows
 
 GRID = dict(integrated_gradients=[{}, dict(of='log_odds')], gradient_x_input=[{}, dict(of='log_odds')], occlusion=[dict(width=.24), dict(width=.24, of='log_odds')], ablation=[dict(width=.24, of='log_odds')])
 SMOOTH = (.04, .08, .12) # seconds

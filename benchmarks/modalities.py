@@ -15,10 +15,10 @@ import torch
 import tyro
 
 from mmemo.core import write_json
-from mmemo.floors import accuracy_over_subjects
-from mmemo.modalities import OF, degradation, knock_out, shapley_table, swap_table, swaps
-from mmemo.panels import open_source
-from mmemo.windows import Windows
+from mmemo.training.floors import accuracy_over_subjects
+from mmemo.explain.modalities import OF, degradation, knock_out, shapley_table, swap_table, swaps
+from mmemo.panels.clip import open_source
+from mmemo.features.windows import Windows
 
 EVIDENCE = dict(audio='audio', video='visual') # subset of the planted corpus -> the stream that shows the label
 LEVELS = dict(gain=(1., .5, 2., 4.), noise=(0., .5, 1., 2., 4.), blackout=(0., .25, .5, .75, 1.), shift=(0., .1, .2, .4, .8))

@@ -16,13 +16,13 @@ import pandas as pd
 import tyro
 
 from mmemo.core import write_json
-from mmemo.demo import as_text, printed, state_probes
-from mmemo.evaluation import evaluate
-from mmemo.features import extract
-from mmemo.floors import nuisance_curve
-from mmemo.planted import PlantedConfig, make_planted
-from mmemo.runs import RunConfig, run_experiment
-from mmemo.training import TrainConfig
+from mmemo.commands.demo import as_text, printed, state_probes
+from mmemo.training.evaluation import evaluate
+from mmemo.features.extract import extract
+from mmemo.training.floors import nuisance_curve
+from mmemo.planted.corpus import PlantedConfig, make_planted
+from mmemo.training.runs import RunConfig, run_experiment
+from mmemo.training.loop import TrainConfig
 
 MODELS = ('bicross', 'visual', 'audio', 'linear')
 

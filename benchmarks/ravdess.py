@@ -21,13 +21,13 @@ import torch
 import tyro
 
 from mmemo.core import real_data, seed_everything, stable_hash, to_jsonable, write_json
-from mmemo.evaluation import figures, paired_bootstrap, predict, score
-from mmemo.features import ExtractSettings, Packed, extract, tracks_from_table
+from mmemo.training.evaluation import figures, paired_bootstrap, predict, score
+from mmemo.features.extract import ExtractSettings, Packed, extract, tracks_from_table
 from mmemo.labels import RAVDESS8
-from mmemo.manifest import Corpus, check_disjoint, check_manifest, write_table
-from mmemo.models import build
-from mmemo.training import TrainConfig, train
-from mmemo.windows import Windows, WindowSettings
+from mmemo.corpora.manifest import Corpus, check_disjoint, check_manifest, write_table
+from mmemo.models.registry import build
+from mmemo.training.loop import TrainConfig, train
+from mmemo.features.windows import Windows, WindowSettings
 
 FOLDS = (('01', '07', '13', '19'), ('02', '08', '14', '20'), ('03', '09', '15', '21'), ('04', '10', '16', '23'), ('06', '11', '18', '24'))
 BOTH = ('visual', 'audio')

@@ -28,7 +28,7 @@ class Config:
 FOLDERS = dict(expr='EXPR_Recognition_Challenge', va='VA_Estimation_Challenge')
 READ = '''
 import json, resource, sys, time
-from mmemo.affwild2 import read_affwild2
+from mmemo.corpora.affwild2 import read_affwild2
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*(1 if sys.platform == 'darwin' else 1024)/2**20
 base = peak()
 begun = time.perf_counter()

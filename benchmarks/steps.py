@@ -22,9 +22,9 @@ import torch
 import tyro
 from torch import nn
 
-from mmemo.compare import measure_step, median_ms, noise_batch
+from mmemo.training.compare import measure_step, median_ms, noise_batch
 from mmemo.core import pick_device, seed_everything, write_json
-from mmemo.models import MODELS, build
+from mmemo.models.registry import MODELS, build
 
 
 @dataclass

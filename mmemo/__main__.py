@@ -1,4 +1,4 @@
 """`python -m mmemo` is the same as `mmemo`."""
-from .cli import main
+from .commands.cli import main
 
 if __name__ == '__main__': raise SystemExit(main())

@@ -12,10 +12,10 @@ def small_run():
     if not given: atexit.register(shutil.rmtree, place, ignore_errors=True)
     os.environ['MMEMO_CACHE'] = str(place/'cache')
     if (place/'bicross'/'metrics.json').exists(): return place
-    from mmemo.features import extract
-    from mmemo.planted import PlantedConfig, make_planted
-    from mmemo.runs import RunConfig, run_experiment
-    from mmemo.training import TrainConfig
+    from mmemo.features.extract import extract
+    from mmemo.planted.corpus import PlantedConfig, make_planted
+    from mmemo.training.runs import RunConfig, run_experiment
+    from mmemo.training.loop import TrainConfig
     config = PlantedConfig(seed=160, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=16, val_clips=16, test_clips=16, nuisance=.3)
     corpus = make_planted(place/'corpus', config, workers=2, progress=False)
     store = extract(corpus, 'tiny', 'tiny', progress=False)
@@ -29,10 +29,10 @@ def guided_run():
     "A run of the same corpus, apart from the other, that was trained with the text guide, so that its clips stand among the words."
     place = small_run()
     if (place/'words'/'guided'/'metrics.json').exists(): return place/'words'/'guided'
-    from mmemo.corpora import open_corpus
-    from mmemo.features import extract
-    from mmemo.runs import RunConfig, run_experiment
-    from mmemo.training import TrainConfig
+    from mmemo.corpora.readers import open_corpus
+    from mmemo.features.extract import extract
+    from mmemo.training.runs import RunConfig, run_experiment
+    from mmemo.training.loop import TrainConfig
     corpus = open_corpus(place/'corpus')
     store = extract(corpus, 'tiny', 'tiny', progress=False)
     train = TrainConfig(epochs=4, lr=2e-3, lambda_text=.1, device='cpu', progress=False)

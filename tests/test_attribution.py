@@ -8,12 +8,12 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from mmemo.attribution import (METHODS, agreement, area, attention_steps, attribute, attribute_pixels, from_middle, grad_cam, interval_auc, last_map, loudness_at,
+from mmemo.explain.attribution import (METHODS, agreement, area, attention_steps, attribute, attribute_pixels, from_middle, grad_cam, interval_auc, last_map, loudness_at,
                                mean_over_subjects, motion, randomised, reading, step_curve)
-from mmemo.bicross import EmotionModel, Scale
+from mmemo.models.bicross import EmotionModel, Scale
 from mmemo.core import UserError
-from mmemo.models import build
-from mmemo.windows import Batch, Output, rows, without
+from mmemo.models.registry import build
+from mmemo.features.windows import Batch, Output, rows, without
 from test_models import NAMES, make_batch, make_model
 
 torch.set_num_threads(1)
@@ -200,7 +200,7 @@ def test_grad_cam_is_the_weighed_map(kind):
 
 
 def test_pixels_of_one_frame():
-    from mmemo.encoders import load_visual
+    from mmemo.features.encoders import load_visual
     tower = load_visual('tiny', precision='fp32', device='cpu')
     y, x = np.mgrid[:80, :112]/112 # not square: the tower crops the middle, so the edges get nothing
     film = (120 + 90*np.sin(9*x + np.arange(4)[:, None, None])*np.cos(7*y))[..., None].repeat(3, -1).astype(np.uint8)

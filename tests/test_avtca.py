@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmemo.avtca import AVTCA, PRESETS, AVTCAConfig, Ends, Shared
+from mmemo.models.avtca import AVTCA, PRESETS, AVTCAConfig, Ends, Shared
 from mmemo.core import UserError
 from mmemo.labels import TASKS, task_space
-from mmemo.pixels import FACES, EachFrame, picture, turned
-from mmemo.windows import Batch, rows, without
+from mmemo.models.pixels import FACES, EachFrame, picture, turned
+from mmemo.features.windows import Batch, rows, without
 
 torch.set_num_threads(1)
 SMALL = dict(dims=dict(visual=12, audio=10), n_classes=3, dim=16, heads=2)
@@ -258,7 +258,7 @@ def test_exactly_three_point_six_seconds():
 
 def test_red_is_not_blue(tmp_path):
     "A red film, written and read by the project's own media, lights up the first channel."
-    from mmemo.media import VideoReader, write_clip
+    from mmemo.media.files import VideoReader, write_clip
     film = np.zeros((4, 64, 64, 3), np.uint8); film[..., 0] = 230
     write_clip(tmp_path/'red.mp4', film, 25.)
     frames = torch.from_numpy(np.asarray(VideoReader(tmp_path/'red.mp4').frames(range(4)))).permute(0, 3, 1, 2)

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmemo.cli import COMMANDS, Check, diagnosis, examine, main
+from mmemo.commands.cli import COMMANDS, Check, diagnosis, examine, main
 from mmemo.core import real_data
 from mmemo.labels import EXPRESSION8
-from mmemo.media import write_clip
+from mmemo.media.files import write_clip
 from small_run import small_run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,7 +44,7 @@ def timed_help():
 
 
 def test_help_loads_nothing_heavy():
-    r = subprocess.run([sys.executable, '-c', "import sys, mmemo.cli; mmemo.cli.main(['--help']); print(sorted({'torch','plotly','cv2','av','transformers','pandas'} & set(sys.modules)))"],
+    r = subprocess.run([sys.executable, '-c', "import sys, mmemo.commands.cli; mmemo.commands.cli.main(['--help']); print(sorted({'torch','plotly','cv2','av','transformers','pandas'} & set(sys.modules)))"],
                        capture_output=True, text=True, env=dict(os.environ, PYTHONPATH=str(ROOT)))
     assert r.stdout.strip().endswith('[]'), r.stdout[-200:]
 
@@ -131,7 +131,7 @@ def predict(said, file, out, *more): return said('predict', file, '--run', small
 
 def face_clip(path, audio=None, seconds=1.6):
     "A planted face in a wide picture, as a camera would see it."
-    from mmemo.media import VideoReader
+    from mmemo.media.files import VideoReader
     frames = VideoReader(next((small_run()/'corpus'/'clips').glob('test-*.mp4'))).frames(range(40))
     wide = np.full((40, 160, 240, 3), 90, np.uint8); wide[:, 24:136, 64:176] = frames
     write_clip(path, wide, 25, audio)
@@ -204,14 +204,14 @@ def test_predict_on_real_clips(said, tmp_path):
 # --- data sets on disk --------------------------------------------------------------------------------------------
 
 def own_clips(place):
-    from mmemo.media import write_clip
+    from mmemo.media.files import write_clip
     for i, name in enumerate(('happy/ann-1', 'happy/bob-1', 'sad/ann-2', 'sad/bob-2')):
         write_clip(place/f'{name}.mp4', np.full((10, 64, 64, 3), 40*i + 40, np.uint8), 10)
     return place
 
 
 def test_corpus_tells_what_is_there_and_keeps_a_table(said, tmp_path):
-    from mmemo.corpora import open_corpus
+    from mmemo.corpora.readers import open_corpus
     mine = own_clips(tmp_path/'mine')
     (mine/'sad'/'zoe-3.mp4').write_bytes(b'')
     status, out, _ = said('corpus', 'folder', mine, '--out', tmp_path/'kept', '--options', 'subject', r'/(\w+)-')
@@ -241,7 +241,7 @@ def test_a_mistake_about_a_data_set(argv, found, said):
 def test_training_refuses_a_copy_under_another_name(said, tmp_path):
     "The same recording under another person's name, on the other side: no table names it, the sound does."
     import shutil
-    from mmemo.manifest import load_corpus, save_corpus
+    from mmemo.corpora.manifest import load_corpus, save_corpus
     place = small_run()
     corpus = load_corpus(place/'corpus')
     clips, root = corpus.clips, tmp_path/'corpus'
@@ -264,8 +264,8 @@ def test_a_random_split_is_marked(said, tmp_path):
 def brought_along(tmp_path, shape='cmu-mosei'):
     "The small planted corpus as CMU-MOSEI is handed out: features of noise, words, labels, and no clips."
     from mmemo.core import rng_for
-    from mmemo.manifest import load_corpus
-    from mmemo.twins import write_twin
+    from mmemo.corpora.manifest import load_corpus
+    from mmemo.planted.twins import write_twin
     corpus, rng = load_corpus(small_run()/'corpus'), rng_for('brought along')
     noise = lambda n, d: {c: (rng.normal(size=(n, d)).astype('float16'), (np.arange(n) + .5)/n*1.6) for c in corpus.clips.clip_id}
     return write_twin(corpus, shape, tmp_path/'tree', (), dict(visual=noise(30, 6), audio=noise(50, 4)))

@@ -8,18 +8,18 @@ import pandas as pd
 import pytest
 import torch
 
-from mmemo.cli import main
-from mmemo.compare import (as_text, compare, compared, config_for, differences, fitting, main_score, pooled_over_seeds, small_print, tables_of, train_all)
-from mmemo.compare_page import compare_page, differences_figure
+from mmemo.commands.cli import main
+from mmemo.training.compare import (as_text, compare, compared, config_for, differences, fitting, main_score, pooled_over_seeds, small_print, tables_of, train_all)
+from mmemo.pages.comparison import compare_page, differences_figure
 from mmemo.core import UserError, read_json
-from mmemo.evaluation import evaluate
-from mmemo.features import extract
-from mmemo.manifest import load_corpus
-from mmemo.reproduce import LANDMARKS, PAPERS, asked_for, cost_of, dealt, read_data
-from mmemo.runs import RunConfig
-from mmemo.training import TrainConfig
-from mmemo.twins import write_twin
-from mmemo.windows import WindowSettings
+from mmemo.training.evaluation import evaluate
+from mmemo.features.extract import extract
+from mmemo.corpora.manifest import load_corpus
+from mmemo.commands.reproduce import LANDMARKS, PAPERS, asked_for, cost_of, dealt, read_data
+from mmemo.training.runs import RunConfig
+from mmemo.training.loop import TrainConfig
+from mmemo.planted.twins import write_twin
+from mmemo.features.windows import WindowSettings
 from small_run import small_run
 
 TRAIN = TrainConfig(epochs=2, lr=2e-3, lambda_text=0., device='cpu', progress=False)
@@ -110,7 +110,7 @@ def test_seeds_of_a_person_stay_together(done, planted):
 
 
 def plans_of(done, planted):
-    from mmemo.compare import plan_runs
+    from mmemo.training.compare import plan_runs
     return plan_runs(['bicross', 'visual', 'linear'], range(2), BASE, *planted, done[0], tiny('bicross', 'visual')).plans
 
 
@@ -164,7 +164,7 @@ def test_an_unfinished_run_is_finished(copy, planted, lost):
 
 
 def test_stopped_by_hand_and_taken_up(tmp_path, planted, monkeypatch):
-    import mmemo.compare as c
+    import mmemo.training.compare as c
     real, calls = c.run_experiment, []
     def stopped(*a, **k):
         calls.append(a[0].model)
@@ -199,7 +199,7 @@ def test_threads_are_as_before(planted, tmp_path):
 # what goes wrong
 
 def test_a_failing_run_does_not_take_the_others_with_it(planted, tmp_path, monkeypatch):
-    import mmemo.compare as c
+    import mmemo.training.compare as c
     real = c.run_experiment
     def failing(config, *a, **k):
         if config.model == 'visual' and config.seed == 1: raise RuntimeError('ours')

@@ -11,27 +11,27 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.twins as twins
+import mmemo.planted.twins as twins
 import test_corpora_acted as acted
 import test_corpora_affwild2 as wild
 import test_corpora_mosei as mosei
-from mmemo.acted import ravdess_folds
-from mmemo.affwild2 import crop_file
+from mmemo.corpora.acted import ravdess_folds
+from mmemo.corpora.affwild2 import crop_file
 from mmemo.core import UserError, read_json, rng_for
-from mmemo.corpora import read_corpus, twin_facts
-from mmemo.features import extract
-from mmemo.guard import check_leaks
+from mmemo.corpora.readers import read_corpus, twin_facts
+from mmemo.features.extract import extract
+from mmemo.corpora.leaks import check_leaks
 from mmemo.labels import CREMA6, MOSEI_EMOTIONS
-from mmemo.manifest import check_disjoint, folds_by_subject, save_corpus
-from mmemo.media import VideoReader, read_audio
-from mmemo.metrics import HEADLINES
-from mmemo.mosei import load_mosei
-from mmemo.planted import PlantedConfig, make_planted
-from mmemo.runs import RunConfig, run_experiment
-from mmemo.sources import open_features
-from mmemo.training import TrainConfig
-from mmemo.twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, victims, write_twin
-from mmemo.windows import WindowSettings
+from mmemo.corpora.manifest import check_disjoint, folds_by_subject, save_corpus
+from mmemo.media.files import VideoReader, read_audio
+from mmemo.training.metrics import HEADLINES
+from mmemo.corpora.mosei import load_mosei
+from mmemo.planted.corpus import PlantedConfig, make_planted
+from mmemo.training.runs import RunConfig, run_experiment
+from mmemo.features.sources import open_features
+from mmemo.training.loop import TrainConfig
+from mmemo.planted.twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, victims, write_twin
+from mmemo.features.windows import WindowSettings
 
 ALL = [(shape, name) for shape, known in DEFECTS.items() for name in known]
 CONFIG = PlantedConfig(seed=18, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=32, val_clips=16, test_clips=16,

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 
 from damage import damaged
-from mmemo.acted import (CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_SENTENCES, RAVDESS_FOLDS, ravdess_folds, ravdess_split,
+from mmemo.corpora.acted import (CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_SENTENCES, RAVDESS_FOLDS, ravdess_folds, ravdess_split,
                          read_cremad, read_ravdess)
 from mmemo.core import UserError, real_data, rng_for
 from mmemo.labels import CREMA6, RAVDESS8
-from mmemo.manifest import check_disjoint, load_corpus, save_corpus
-from mmemo.media import read_audio, write_clip
+from mmemo.corpora.manifest import check_disjoint, load_corpus, save_corpus
+from mmemo.media.files import read_audio, write_clip
 
 POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:' + b'0'*64 + b'\nsize 131376\n'
 FOLDS_OF_20 = [(1, 7, 13, 19), (2, 8, 14, 20), (3, 9, 15, 21), (4, 10, 16, 23), (6, 11, 18, 24)]

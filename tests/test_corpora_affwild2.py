@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmemo.affwild2 import (affwild2_folds, crop_file, find_tree, parse_labels, read_affwild2, read_submission,
+from mmemo.corpora.affwild2 import (affwild2_folds, crop_file, find_tree, parse_labels, read_affwild2, read_submission,
                             write_submission)
 from mmemo.core import UserError
 from mmemo.labels import EXPRESSION8
-from mmemo.manifest import check_disjoint, load_corpus, save_corpus
-from mmemo.media import VideoReader, read_audio, write_clip
-from mmemo.metrics import accuracy, classification_scores, macro_f1
+from mmemo.corpora.manifest import check_disjoint, load_corpus, save_corpus
+from mmemo.media.files import VideoReader, read_audio, write_clip
+from mmemo.training.metrics import accuracy, classification_scores, macro_f1
 
 NAMES = ','.join(EXPRESSION8.classes)
 EDITION = '6th_ABAW_Annotations'
@@ -353,7 +353,7 @@ def test_variable_frame_rate_takes_time_stamps(tmp_path):
 
 
 def test_frames_meet_the_video_in_time(tmp_path):
-    from mmemo.windows import nearest_rows
+    from mmemo.features.windows import nearest_rows
     for name, n in (('a', 7), ('b', 5)):
         put(tmp_path, f'{EXPR}/Train_Set/{name}.txt', expr(*range(n))); film(tmp_path/f'batch1/{name}.mp4', n)
     corpus, _ = read(tmp_path)

@@ -10,12 +10,12 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from mmemo.core import UserError, rng_for
-from mmemo.features import FeatureStore, extract, pack_tracks
+from mmemo.features.extract import FeatureStore, extract, pack_tracks
 from mmemo.labels import MOSEI_EMOTIONS
-from mmemo.manifest import Report, check_disjoint, folds_by_subject
-from mmemo.mosei import convert_pickle, csd_words, load_mosei, mend, read_folds, read_mosei
-from mmemo.plainpickle import load_plain_pickle, unwrapped
-from mmemo.sentiment import (acc2, acc7, emotion_scores, mae, pearson_r, sentiment_f1, sentiment_scores, seven_classes,
+from mmemo.corpora.manifest import Report, check_disjoint, folds_by_subject
+from mmemo.corpora.mosei import convert_pickle, csd_words, load_mosei, mend, read_folds, read_mosei
+from mmemo.corpora.plainpickle import load_plain_pickle, unwrapped
+from mmemo.training.sentiment import (acc2, acc7, emotion_scores, mae, pearson_r, sentiment_f1, sentiment_scores, seven_classes,
                              weighted_accuracy)
 
 h5py = pytest.importorskip('h5py')
@@ -517,7 +517,7 @@ def test_converted_folder_says_the_same(tmp_path, aligned):
 
 def test_conversion_is_whole_or_absent(tmp_path, monkeypatch):
     path, _ = mmsa(tmp_path/'m.pkl')
-    import mmemo.mosei as module
+    import mmemo.corpora.mosei as module
     monkeypatch.setattr(module, 'write_json', lambda *a: (_ for _ in ()).throw(OSError('disk full')))
     with pytest.raises(OSError): convert_pickle(path, tmp_path/'new')
     assert [p.name for p in tmp_path.iterdir()] == ['m.pkl']
@@ -585,7 +585,7 @@ READ = '''
 import pickle, sys
 from pathlib import Path
 from mmemo.core import UserError
-from mmemo.mosei import load_mosei
+from mmemo.corpora.mosei import load_mosei
 out = []
 for folder in sorted(Path(sys.argv[1]).iterdir(), key=lambda p: int(p.name)):
     try:

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 import torch
 
-import mmemo.embedding as em
+import mmemo.explain.embedding as em
 from mmemo.core import UserError, rng_for
-from mmemo.corpora import open_corpus
-from mmemo.background import Background
-from mmemo.embedding import (Embedded, MapSettings, PromptBook, edit_prompts, embed_clips, lay_out, map_key, similarities, trust, zero_shot)
+from mmemo.corpora.readers import open_corpus
+from mmemo.panels.jobs import Background
+from mmemo.explain.embedding import (Embedded, MapSettings, PromptBook, edit_prompts, embed_clips, lay_out, map_key, similarities, trust, zero_shot)
 from mmemo.labels import EXPRESSION8
-from mmemo.workbench_plots import SYMBOLS, embedding_map, label_sides
+from mmemo.pages.workbench_plots import SYMBOLS, embedding_map, label_sides
 from small_run import small_run
 
 
@@ -28,9 +28,9 @@ def clouds(n=160, d=24, seed=0):
 @pytest.fixture(scope='module')
 def guided(tmp_path_factory):
     "A model trained for a moment with the text guide on, its corpus and its features."
-    from mmemo.features import extract
-    from mmemo.runs import RunConfig, run_experiment
-    from mmemo.training import TrainConfig
+    from mmemo.features.extract import extract
+    from mmemo.training.runs import RunConfig, run_experiment
+    from mmemo.training.loop import TrainConfig
     place = small_run()
     corpus = open_corpus(place/'corpus')
     store = extract(corpus, 'tiny', 'tiny', progress=False)
@@ -59,8 +59,8 @@ def test_the_table_says_what_the_run_said(guided):
 
 
 def test_without_the_guide_there_is_a_sentence():
-    from mmemo.features import extract
-    from mmemo.runs import load_run
+    from mmemo.features.extract import extract
+    from mmemo.training.runs import load_run
     corpus = open_corpus(small_run()/'corpus')
     with pytest.raises(UserError, match='no text-aligned visual vectors'):
         embed_clips(load_run(small_run()/'bicross'), corpus.subset('test'), extract(corpus, 'tiny', 'tiny', progress=False))
@@ -68,7 +68,7 @@ def test_without_the_guide_there_is_a_sentence():
 
 def test_a_frame_without_a_face_has_no_say():
     "At frame level the vector is the mean direction of the frames in which a face was seen."
-    from mmemo.bicross import embed
+    from mmemo.models.bicross import embed
     torch.manual_seed(0)
     V, project = torch.randn(1, 6, 4), torch.nn.Linear(4, 5)
     seen = torch.tensor([[True, True, False, True, False, False]])
@@ -76,13 +76,13 @@ def test_a_frame_without_a_face_has_no_say():
     class Model(torch.nn.Module):
         name = 'stub'
         def forward(self, batch):
-            from mmemo.windows import Output
+            from mmemo.features.windows import Output
             return Output('expression', torch.zeros(1, 6, 8), batch.time['visual'], batch.grid, embed(project, V, seen, 'frame'))
 
     class Windows:
         def to(self, device): return self
         def batches(self, size):
-            from mmemo.windows import Batch
+            from mmemo.features.windows import Batch
             yield Batch({}, {}, dict(visual=torch.zeros(1, 6)), clip_index=torch.tensor([0]), frame=torch.tensor([[0, 1, 2, 3, -1, -1]]))
     _, u, p = em.window_vectors(Model(), Windows())
     expected = torch.nn.functional.normalize(project(V[0, seen[0]]), dim=-1).sum(0)

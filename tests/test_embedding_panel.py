@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.embedding_panel as ep
+import mmemo.panels.embedding as ep
 from mmemo.core import UserError
-from mmemo.embedding import MAPS, Plane, edit_prompts, lay_out, MapSettings
-from mmemo.embedding_panel import EmbeddingPanel, NoPanel, colour_columns, embedding_panel, open_vectors
+from mmemo.explain.embedding import MAPS, Plane, edit_prompts, lay_out, MapSettings
+from mmemo.panels.embedding import EmbeddingPanel, NoPanel, colour_columns, embedding_panel, open_vectors
 from small_run import guided_run, small_run
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmemo.core import UserError, real_data
-from mmemo.encoders import (is_synthetic_only, load_speech, load_text, load_visual, pick_precision, speech_files,
+from mmemo.features.encoders import (is_synthetic_only, load_speech, load_text, load_visual, pick_precision, speech_files,
                             visual_files, write_random_speech, write_random_visual)
 
 FAMILIES = {'wav2vec2': dict(kind='wav2vec2'), # group norm: padding would change every step
@@ -117,7 +117,7 @@ def vit_b32(tmp_path_factory):
 
 def test_vit_b32_size(vit_b32, monkeypatch):
     "bf16 against fp32, and alone against in company, at the published size."
-    from mmemo.encoders import VisualEncoder
+    from mmemo.features.encoders import VisualEncoder
     monkeypatch.setattr(VisualEncoder, 'batch', 4)
     x = smooth(5, 224)
     half, full = load_visual(vit_b32, precision='bf16'), load_visual(vit_b32, precision='fp32')
@@ -158,7 +158,7 @@ def test_gpu_agrees(vit_b32):
 def test_real_whisper():
     "The mean of two layers equals what transformers gives by itself."
     import transformers
-    from mmemo.media import read_audio
+    from mmemo.media.files import read_audio
     folder = real_data()/'whisper_tiny_en_encoder'
     x = read_audio(sorted((real_data()/'ravdess_speech_16k').glob('*.flac'))[0])
     enc = load_speech(str(folder), layers='2,3', precision='fp32')

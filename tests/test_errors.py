@@ -8,11 +8,11 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from mmemo.core import UserError
-from mmemo.errors import (OUTCOMES, all_slices, calibration, calibration_sums, clips_in, compare_runs, confusion_table, ece_from_sums, halves, in_slice,
+from mmemo.explain.errors import (OUTCOMES, all_slices, calibration, calibration_sums, clips_in, compare_runs, confusion_table, ece_from_sums, halves, in_slice,
                           label_issues, mislabelled, out_of_fold, outcome_shares, precision_at, reliability, side_by_side, slice_columns, slice_values, slices, worst_slice)
-from mmemo.evaluation import probabilities
-from mmemo.manifest import Corpus
-from mmemo.metrics import confusion
+from mmemo.training.evaluation import probabilities
+from mmemo.corpora.manifest import Corpus
+from mmemo.training.metrics import confusion
 
 NAMES = ('Neutral', 'Anger', 'Disgust', 'Fear', 'Happiness', 'Sadness', 'Surprise', 'Other')
 
@@ -165,5 +165,5 @@ def test_what_cannot_be_ranked_is_said():
     with pytest.raises(UserError, match='an answer a frame'): label_issues(pred)
     with pytest.raises(UserError, match='no label to look at'): label_issues(made_up()[1][:1])
     with pytest.raises(UserError, match="no column 'true_label'"): mislabelled(corpus)
-    from mmemo.windows import WindowSettings
+    from mmemo.features.windows import WindowSettings
     with pytest.raises(UserError, match='level clip'): out_of_fold(corpus, {}, settings=WindowSettings(level='frame'))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.errors import calibration, clips_in, compare_runs, confusion_table, in_slice, side_by_side, slices, worst_slice
-from mmemo.errors_panel import PAGE, ErrorsPanel, errors_panel, labels_said, runs_beside, slices_figure
-from mmemo.evaluation import classes_of, probabilities
-from mmemo.panels import ClipSource, NoPanel, open_source
+from mmemo.explain.errors import calibration, clips_in, compare_runs, confusion_table, in_slice, side_by_side, slices, worst_slice
+from mmemo.panels.errors import PAGE, ErrorsPanel, errors_panel, labels_said, runs_beside, slices_figure
+from mmemo.training.evaluation import classes_of, probabilities
+from mmemo.panels.clip import ClipSource, NoPanel, open_source
 from small_run import small_run
 
 torch.set_num_threads(1)
@@ -171,7 +171,7 @@ def test_labels_are_ranked_in_the_background(panel, pred):
 def test_a_stopped_ranking_ranks_nothing(panel, monkeypatch):
     panel.state.part, job = 'labels', panel.view.label_work
     def folds(*args, progress, **kwargs): job.stop.click(); progress(.2, 'the first fold')
-    monkeypatch.setattr('mmemo.errors_panel.out_of_fold', folds)
+    monkeypatch.setattr('mmemo.panels.errors.out_of_fold', folds)
     work(job)
     assert 'Stopped' in job.said.value and panel.selection.empty and not job.start.disabled
 
@@ -187,7 +187,7 @@ def test_what_the_planted_corpus_knows_is_said(panel, source):
 
 
 def test_the_search_says_on_whom_it_was_judged(panel, source, pred, monkeypatch):
-    monkeypatch.setattr('mmemo.errors_panel.worst_slice', lambda pred, corpus, by: worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
+    monkeypatch.setattr('mmemo.panels.errors.worst_slice', lambda pred, corpus, by: worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
     assert panel.view.show_worst.layout.display == 'none'
     before = drawn(panel); work(panel.view.worst_work)
     found = panel.controller.found

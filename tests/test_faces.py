@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError, real_data
-from mmemo.faces import FaceSettings, FaceTracker, detectors, face_chunks, square
-from mmemo.media import VideoReader, write_clip
+from mmemo.media.faces import FaceSettings, FaceTracker, detectors, face_chunks, square
+from mmemo.media.files import VideoReader, write_clip
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.features as features
+import mmemo.features.extract as features
 from mmemo.core import UserError, file_hash, stable_hash
-from mmemo.corpora import read_corpus
-from mmemo.encoders import load_speech, load_visual, write_random_speech, write_random_visual
-from mmemo.faces import FaceSettings
-from mmemo.features import (ExtractSettings, Extraction, Track, cache_list, cache_prune, compact, extract, find_missing,
+from mmemo.corpora.readers import read_corpus
+from mmemo.features.encoders import load_speech, load_visual, write_random_speech, write_random_visual
+from mmemo.media.faces import FaceSettings
+from mmemo.features.extract import (ExtractSettings, Extraction, Track, cache_list, cache_prune, compact, extract, find_missing,
                             jobs_of, load_track, pack_tracks, read_ahead, save_track, track_bytes, tracks_from_table)
-from mmemo.manifest import Corpus, load_corpus, save_corpus
-from mmemo.media import SILENCE_DB, VideoReader, decoder_version, read_audio, write_clip
-from mmemo.twins import victims, write_affwild2, plant
-from mmemo.windows import Windows, WindowSettings
+from mmemo.corpora.manifest import Corpus, load_corpus, save_corpus
+from mmemo.media.files import SILENCE_DB, VideoReader, decoder_version, read_audio, write_clip
+from mmemo.planted.twins import victims, write_affwild2, plant
+from mmemo.features.windows import Windows, WindowSettings
 
 
 def picture(n, seed, size=64):
@@ -153,8 +153,8 @@ def test_two_processes(corpus, encoders, tmp_path):
     code = f'''
 import torch; torch.set_num_threads(1)
 from pathlib import Path
-from mmemo.manifest import Corpus, read_manifest
-from mmemo.features import extract
+from mmemo.corpora.manifest import Corpus, read_manifest
+from mmemo.features.extract import extract
 store = extract(Corpus('five', Path({str(corpus.root)!r}), read_manifest({str(tmp_path/'manifest.csv')!r})),
                 {str(encoders[0].files.folder)!r}, {str(encoders[1].files.folder)!r},
                 cache={str(tmp_path/'both')!r}, progress=False)
@@ -353,7 +353,7 @@ def test_windows_of_pixels(takes, tmp_path):
 
 
 def test_pixels_from_the_command_line(takes, tmp_path, capsys):
-    from mmemo.cli import main
+    from mmemo.commands.cli import main
     save_corpus(takes, tmp_path/'corpus')
     asked = ['--encoders', 'pixels-16+logmel', '--settings.frames', '15', '--settings.seconds', '3.6', '--cache', str(tmp_path/'cache')]
     assert main(['extract', str(tmp_path/'corpus'), *asked]) == 3 # one file is none

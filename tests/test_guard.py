@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.guard as guard_module
+import mmemo.corpora.leaks as guard_module
 from mmemo.core import UserError, file_hash, real_data, rng_for
-from mmemo.guard import (RANDOM, check_leaks, deal_clips, group_twins, guard, in_threads, kept_prints, sets_of, sound_print, video_print)
-from mmemo.manifest import Corpus, check_manifest, folds_by_subject, load_corpus, save_corpus, split_by_subject
-from mmemo.media import VideoReader, read_audio, write_clip
-from mmemo.planted import PlantedConfig, _Row, make_planted, plan_corpus, render_face_take, subject_looks
-from mmemo.planted_face import idle_motion, render_face, sample_scene
-from mmemo.probe import clip_properties, held_out, described, shortcut_check, shortcut_table, subject_probe
+from mmemo.corpora.leaks import (RANDOM, check_leaks, deal_clips, group_twins, guard, in_threads, kept_prints, sets_of, sound_print, video_print)
+from mmemo.corpora.manifest import Corpus, check_manifest, folds_by_subject, load_corpus, save_corpus, split_by_subject
+from mmemo.media.files import VideoReader, read_audio, write_clip
+from mmemo.planted.corpus import PlantedConfig, _Row, make_planted, plan_corpus, render_face_take, subject_looks
+from mmemo.planted.face import idle_motion, render_face, sample_scene
+from mmemo.explain.probe import clip_properties, held_out, described, shortcut_check, shortcut_table, subject_probe
 
 RAVDESS_FOLDS = [(1, 7, 13, 19), (2, 8, 14, 20), (3, 9, 15, 21), (4, 10, 16, 23), (6, 11, 18, 24)]
 

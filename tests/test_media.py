@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mmemo.core import real_data
-from mmemo.media import (MediaError, VideoReader, audio_chunks, decord_version, loudness_db, probe,
+from mmemo.media.files import (MediaError, VideoReader, audio_chunks, decord_version, loudness_db, probe,
                          read_audio, write_clip)
 
 needs_decord = pytest.mark.skipif(decord_version() is None, reason='decord does not import on this machine')
@@ -195,7 +195,7 @@ def test_constant_memory(tmp_path):
     path = tmp_path/'long.mp4'
     few = list(pattern(50, 128, 160))
     write_clip(path, (few[i % 50] for i in range(180*25)), 25, np.zeros(180*16_000, np.float32), preset='ultrafast')
-    code = ('import sys, psutil\nfrom mmemo.media import VideoReader, audio_chunks\n'
+    code = ('import sys, psutil\nfrom mmemo.media.files import VideoReader, audio_chunks\n'
             'rss = lambda: psutil.Process().memory_info().rss/2**20\nr = VideoReader(sys.argv[1])\n'
             'chunks = r.chunks(64); next(chunks); n = 64\nnext(audio_chunks(sys.argv[1])); first = most = rss()\n'
             'for i, _ in chunks: n += len(i); most = max(most, rss())\n'
@@ -259,7 +259,7 @@ def test_sound_that_starts_late_stays_late(tmp_path):
 # --- writing
 
 def test_same_bytes_in_every_process(tmp_path):
-    code = ('import sys, numpy as np\nfrom mmemo.media import write_clip\ny, x = np.mgrid[:64, :64]\n'
+    code = ('import sys, numpy as np\nfrom mmemo.media.files import write_clip\ny, x = np.mgrid[:64, :64]\n'
             'f = [np.stack([x*3 + i, y*2, x + y], -1).astype(np.uint8) for i in range(30)]\n'
             'write_clip(sys.argv[1], f, 30, .1*np.sin(np.arange(16000)/5))')
     found = set()

@@ -10,8 +10,8 @@ from torchmetrics.functional import concordance_corrcoef
 from torchmetrics.functional.classification import (multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score,
                                                     multiclass_recall)
 
-from mmemo import metrics as M
-from mmemo.sentiment import emotion_scores, sentiment_scores
+from mmemo.training import metrics as M
+from mmemo.training.sentiment import emotion_scores, sentiment_scores
 
 warnings.filterwarnings('ignore', message='.*variance of predictions.*')
 

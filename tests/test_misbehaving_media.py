@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.media as media
+import mmemo.media.files as media
 from mmemo.core import real_data, rng_for
-from mmemo.encoders import load_speech, load_visual, write_random_speech, write_random_visual
-from mmemo.faces import FaceSettings, FaceTracker, face_chunks, haar
-from mmemo.features import ExtractSettings, extract
-from mmemo.manifest import Corpus
-from mmemo.media import (MediaError, VideoReader, audio_chunks, decord_version, loudness_db, probe, read_audio,
+from mmemo.features.encoders import load_speech, load_visual, write_random_speech, write_random_visual
+from mmemo.media.faces import FaceSettings, FaceTracker, face_chunks, haar
+from mmemo.features.extract import ExtractSettings, extract
+from mmemo.corpora.manifest import Corpus
+from mmemo.media.files import (MediaError, VideoReader, audio_chunks, decord_version, loudness_db, probe, read_audio,
                          write_clip)
-from mmemo.planted_face import FaceMotion, Scene, render_face, sample_face
+from mmemo.planted.face import FaceMotion, Scene, render_face, sample_face
 
 no_decord = pytest.mark.skipif(decord_version() is None, reason='decord does not import')
 BACKENDS = ['pyav', pytest.param('decord', marks=no_decord)]
@@ -416,7 +416,7 @@ def test_the_middle_of_an_hour(hour, backend, monkeypatch):
 
 
 def test_an_hour_in_constant_memory(hour):
-    code = ('import sys, psutil\nfrom mmemo.media import VideoReader, audio_chunks\n'
+    code = ('import sys, psutil\nfrom mmemo.media.files import VideoReader, audio_chunks\n'
             'rss = lambda: psutil.Process().memory_info().rss/2**20\nr = VideoReader(sys.argv[1], backend="pyav")\n'
             'chunks = r.chunks(64); next(chunks); n = 64\nnext(audio_chunks(sys.argv[1])); first = most = rss()\n'
             'for i, _ in chunks: n += len(i); most = max(most, rss())\ns = 0\n'

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.modalities import (changed, coalition_answers, degradation, exists, knock_out, moved, named, only, players, shapley, shapley_of,
+from mmemo.explain.modalities import (changed, coalition_answers, degradation, exists, knock_out, moved, named, only, players, shapley, shapley_of,
                               swap_pairs, swap_table, swapped, voiced)
-from mmemo.windows import rows, without
+from mmemo.features.windows import rows, without
 from test_models import NAMES, has_levels, make_batch, make_model, batch_for, padded
 
 torch.set_num_threads(1)
@@ -163,10 +163,10 @@ def test_a_swap_never_gives_a_face_its_own_voice():
 
 
 def test_knock_out_of_a_small_run():
-    from mmemo.evaluation import evaluate, predict
-    from mmemo.modalities import Altered
-    from mmemo.panels import open_source
-    from mmemo.windows import Windows
+    from mmemo.training.evaluation import evaluate, predict
+    from mmemo.explain.modalities import Altered
+    from mmemo.panels.clip import open_source
+    from mmemo.features.windows import Windows
     from small_run import small_run
     source = open_source(small_run())
     windows = Windows(source.corpus, source.store, source.settings, 'test')

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from mmemo.core import UserError
 from mmemo.labels import task_space
-from mmemo.models import MODELS, available, build, from_pretrained, make_config, save_pretrained
-from mmemo.windows import Batch, outputs_of, rows, without
+from mmemo.models.registry import MODELS, available, build, from_pretrained, make_config, save_pretrained
+from mmemo.features.windows import Batch, outputs_of, rows, without
 
 torch.set_num_threads(1)
 DIMS, SIDE = dict(visual=12, audio=10, text=8), 48
@@ -340,7 +340,7 @@ def test_tensor_fusion_without_a_voice_is_that_of_the_face():
     model = make_model('tfn', dims=dict(visual=12, audio=10)).eval()
     for s in model.sums: s.narrow.bias.data.zero_()
     model.parts['audio'].streams['audio'].missing.data.zero_()
-    from mmemo.fusion import tensor_product
+    from mmemo.models.fusion import tensor_product
     h = torch.randn(3, 4)
     z = tensor_product([h, torch.zeros(3, 4)]).reshape(3, 5, 5)
     assert torch.equal(z[:, 1:, 0], h) and not z[:, :, 1:].any()
@@ -372,7 +372,7 @@ def test_mult_keys_reach_the_right_target():
     assert [k for k in first if apart(first[k], now[k]) > 1e-6] == [('audio', 'visual')]
 
 
-@pytest.mark.parametrize('name', [n for n in MODELS if MODELS[n].config.__module__ in ('mmemo.bicross', 'mmemo.baselines') and n != 'linear'])
+@pytest.mark.parametrize('name', [n for n in MODELS if MODELS[n].config.__module__ in ('mmemo.models.bicross', 'mmemo.models.baselines') and n != 'linear'])
 @pytest.mark.parametrize('changes', [dict(norm='post'), dict(norm='pre'), dict(sequential=True), dict(causal=True), dict(pool='mean'), dict(deviation=False),
                                      dict(product=False), dict(residual=False), dict(kernel=5)], ids=str)
 def test_switches(name, changes):
@@ -401,7 +401,7 @@ def test_sequential_is_not_symmetric():
 
 
 def test_causal_tcn_never_looks_ahead():
-    from mmemo.tcn import TCN
+    from mmemo.models.tcn import TCN
     tcn, x = TCN(5, 8, causal=True).eval(), torch.randn(2, 50, 5)
     mask = torch.ones(2, 50).bool()
     later = x.clone(); later[:, 30:] += 1

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from damage import damaged
-from mmemo.acted import read_ravdess
-from mmemo.affwild2 import find_tree
+from mmemo.corpora.acted import read_ravdess
+from mmemo.corpora.affwild2 import find_tree
 from mmemo.core import UserError, rng_for
-from mmemo.corpora import find_clips, open_corpus, read_corpus
-from mmemo.manifest import Report, save_corpus
-from mmemo.media import FILMS, SOUNDS, walk
+from mmemo.corpora.readers import find_clips, open_corpus, read_corpus
+from mmemo.corpora.manifest import Report, save_corpus
+from mmemo.media.files import FILMS, SOUNDS, walk
 
 
 def put(root, *names, content=b'x'):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError
-from mmemo.panels import ClipPanel, Evidence, NoPanel, chosen_map, clip_panel, find_run, open_source
-from mmemo.predict import look_at
+from mmemo.panels.clip import ClipPanel, Evidence, NoPanel, chosen_map, clip_panel, find_run, open_source
+from mmemo.commands.predict import look_at
 from small_run import small_run
 
 
@@ -89,7 +89,7 @@ def test_the_largest_head_and_the_rollout(panel, source):
 
 
 def test_the_lag_figure_is_the_curve_of_both_maps(panel, source):
-    from mmemo.attention import lag_curve
+    from mmemo.models.attention import lag_curve
     maps = source.evidence(panel.state.clip_id, 0.).maps
     lines = {d['name']: d for d in panel.view.lag.figure['data'] if d.get('name')}
     for m, name in zip(maps, ('face asks voice', 'voice asks face')):
@@ -106,9 +106,9 @@ def values(x): # plotly's JSON holds arrays as bytes
 def test_maps_of_every_system_are_shown(name):
     "RCMA's joint asks; the released one correlates features, and says so."
     import torch
-    from mmemo.models import build
-    from mmemo.panels import ClipState, clip_lag, map_figure
-    from mmemo.windows import Batch
+    from mmemo.models.registry import build
+    from mmemo.panels.clip import ClipState, clip_lag, map_figure
+    from mmemo.features.windows import Batch
     torch.manual_seed(0)
     own = {} if name == 'avtca-paper' else dict(length=12)
     model = build(name, dims=dict(visual=128, audio=128), **own).eval()
@@ -166,8 +166,8 @@ def test_a_longer_clip_is_judged_by_overlapping_windows():
     from types import SimpleNamespace
     import pandas as pd, torch
     from pathlib import Path
-    from mmemo.manifest import Corpus
-    from mmemo.windows import Output, WindowSettings
+    from mmemo.corpora.manifest import Corpus
+    from mmemo.features.windows import Output, WindowSettings
     n = 400
     class Counts(torch.nn.Module):
         modalities = ('visual',); seen = []

@@ -4,12 +4,12 @@ from importlib.resources import files
 
 import numpy as np, pytest, torch
 
-import mmemo.player as player_module
-from mmemo.attention import AttentionMap
+import mmemo.panels.player as player_module
+from mmemo.models.attention import AttentionMap
 from mmemo.core import UserError
-from mmemo.media import VideoReader, read_audio, write_clip
-from mmemo.player import PIECE, Player, attention_row, band_row, map_row, media_for, player_for
-from mmemo.predict import Evidence
+from mmemo.media.files import VideoReader, read_audio, write_clip
+from mmemo.panels.player import PIECE, Player, attention_row, band_row, map_row, media_for, player_for
+from mmemo.commands.predict import Evidence
 from small_run import small_run
 
 torch.set_num_threads(1)
@@ -236,7 +236,7 @@ def test_the_page_holds_its_film_or_says_why_not(clip, monkeypatch):
 
 
 def test_a_source_gives_a_player_of_its_clips():
-    from mmemo.panels import attention_panel, open_source
+    from mmemo.panels.clip import attention_panel, open_source
     source = open_source(small_run())
     player = source.player(head=1)
     ids = [c for _, c in player.clips]

@@ -8,7 +8,7 @@ import pytest
 
 from mmemo.core import UserError, rng_for
 from mmemo.labels import COLOURS, EXPRESSION8, RAVDESS8
-from mmemo.plots import (DASHES, attention_map, confusion_matrix, describe_map, film_strip, history_curves, loudness, nuisance_curve,
+from mmemo.pages.plots import (DASHES, attention_map, confusion_matrix, describe_map, film_strip, history_curves, loudness, nuisance_curve,
                          probability_timeline, scores_figure, spans, spectrogram, spread, strip_times, themed, waveform)
 
 rng = rng_for('test-plots')

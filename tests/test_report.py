@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError
-from mmemo.plots import confusion_matrix
-from mmemo.report import figure_block, markdown, page, table, with_interval, words, write_report
+from mmemo.pages.plots import confusion_matrix
+from mmemo.pages.report import figure_block, markdown, page, table, with_interval, words, write_report
 from small_run import small_run
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmemo.encoders import write_random_speech, write_random_visual
-from mmemo.media import write_clip
+from mmemo.features.encoders import write_random_speech, write_random_visual
+from mmemo.media.files import write_clip
 
 CLIPS, KILLS = 24, 5
 CHILD = '''
 import os, sys, time
 import torch; torch.set_num_threads(1)
 from pathlib import Path
-from mmemo.manifest import Corpus, read_manifest
-from mmemo.features import extract
+from mmemo.corpora.manifest import Corpus, read_manifest
+from mmemo.features.extract import extract
 root, cache, log = map(Path, sys.argv[1:4])
 out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 def watch(event, modality, key):

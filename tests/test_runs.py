@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
-from mmemo import evaluation as E
+from mmemo.training import evaluation as E
 from mmemo.core import UserError, read_json
-from mmemo.faces import FaceSettings
-from mmemo.features import ExtractSettings
-from mmemo.manifest import Corpus
-from mmemo.models import MODELS, available
-from mmemo.runs import FILES, RunConfig, command_for, config_from, load_run, own_settings, run_experiment
-from mmemo.training import TrainConfig
-from mmemo.windows import Output, Windows, WindowSettings
+from mmemo.media.faces import FaceSettings
+from mmemo.features.extract import ExtractSettings
+from mmemo.corpora.manifest import Corpus
+from mmemo.models.registry import MODELS, available
+from mmemo.training.runs import FILES, RunConfig, command_for, config_from, load_run, own_settings, run_experiment
+from mmemo.training.loop import TrainConfig
+from mmemo.features.windows import Output, Windows, WindowSettings
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent
@@ -260,7 +260,7 @@ def test_the_guide_uses_the_run_s_prompts(tmp_path):
 CODE = """
 import sys, torch; sys.path.insert(0, 'tests'); torch.set_num_threads(1)
 import test_runs as t
-from mmemo.runs import run_experiment
+from mmemo.training.runs import run_experiment
 corpus, store = t.stand_in()
 run_experiment(t.quick(train=dict(lambda_text=.2, epochs={epochs})), corpus, store, {folder!r}, text_tower=t.tower)
 """

@@ -5,13 +5,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmemo.features import FeatureStore, Track, pack_tracks
+from mmemo.features.extract import FeatureStore, Track, pack_tracks
 from mmemo.labels import CREMA6
-from mmemo.manifest import Corpus, check_manifest
-from mmemo.models import build
-from mmemo.objectives import Objective
-from mmemo.training import TrainConfig, train
-from mmemo.windows import Windows, WindowSettings
+from mmemo.corpora.manifest import Corpus, check_manifest
+from mmemo.models.registry import build
+from mmemo.training.objectives import Objective
+from mmemo.training.loop import TrainConfig, train
+from mmemo.features.windows import Windows, WindowSettings
 
 N = 60
 

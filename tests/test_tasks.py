@@ -8,21 +8,21 @@ import numpy as np
 import pytest
 import torch
 
-from mmemo import evaluation as E
+from mmemo.training import evaluation as E
 from mmemo.core import UserError
-from mmemo.features import FeatureStore, extract, pack_tracks
+from mmemo.features.extract import FeatureStore, extract, pack_tracks
 from mmemo.labels import MOSEI_EMOTIONS, task_space
-from mmemo.manifest import load_corpus
-from mmemo.metrics import HEADLINES, SHOWN
-from mmemo.mosei import load_mosei
-from mmemo.plots import pretty
-from mmemo.predict import Prediction, frames_table, look_at
-from mmemo.report import write_report
-from mmemo.runs import RunConfig, build_for, load_run, run_experiment
-from mmemo.training import TrainConfig
-from mmemo.corpora import twin_facts
-from mmemo.twins import write_twin
-from mmemo.windows import Windows, WindowSettings
+from mmemo.corpora.manifest import load_corpus
+from mmemo.training.metrics import HEADLINES, SHOWN
+from mmemo.corpora.mosei import load_mosei
+from mmemo.pages.plots import pretty
+from mmemo.commands.predict import Prediction, frames_table, look_at
+from mmemo.pages.report import write_report
+from mmemo.training.runs import RunConfig, build_for, load_run, run_experiment
+from mmemo.training.loop import TrainConfig
+from mmemo.corpora.readers import twin_facts
+from mmemo.planted.twins import write_twin
+from mmemo.features.windows import Windows, WindowSettings
 from small_run import small_run
 
 torch.set_num_threads(1)
@@ -131,7 +131,7 @@ def test_one_value_alone(task, level, tmp_path):
 
 def test_a_learnable_emotion_is_learned(twin):
     "Planted sentiment and emotions are in the features: training beats the constant answer, which has CCC 0 and weighted accuracy 0.5."
-    from mmemo.training import train
+    from mmemo.training.loop import train
     for task in ('sentiment', 'emotions'):
         corpus, store = mosei(twin, task)
         config = RunConfig('bicross', window=WindowSettings(length=24, stride=24, task=task), train=replace(TRAIN, epochs=12, patience=0), options=dict(dim=16, heads=2, tcn_levels=2))

@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from mmemo import text as T
+from mmemo.features import text as T
 from mmemo.core import UserError, read_json
-from mmemo.features import FeatureStore, Track, cache_list, load_track, pack_tracks
-from mmemo.manifest import Corpus, Report, check_manifest, load_corpus, save_corpus
-from mmemo.media import write_clip
-from mmemo.text import (Listener, Words, add_text, clip_words, load_text_encoder, quiet_pieces, read_words, spread_words, text_jobs, text_track,
+from mmemo.features.extract import FeatureStore, Track, cache_list, load_track, pack_tracks
+from mmemo.corpora.manifest import Corpus, Report, check_manifest, load_corpus, save_corpus
+from mmemo.media.files import write_clip
+from mmemo.features.text import (Listener, Words, add_text, clip_words, load_text_encoder, quiet_pieces, read_words, spread_words, text_jobs, text_track,
                         tighten, token_words, transcribe, with_words, word_tokens, write_random_text)
-from mmemo.windows import Windows, WindowSettings
+from mmemo.features.windows import Windows, WindowSettings
 
 RATE, LETTER = 16000, .2 # the planted Whisper takes 0.2 s a letter
 

@@ -4,12 +4,12 @@ import json
 import numpy as np
 import pytest
 
-from mmemo import tiny
+from mmemo.features import tiny
 from mmemo.core import UserError, data_dir, read_json, rng_for
-from mmemo.encoders import is_synthetic_only, load_speech, load_text, load_visual
+from mmemo.features.encoders import is_synthetic_only, load_speech, load_text, load_visual
 from mmemo.labels import EXPRESSION8, PROMPTS
-from mmemo.planted_face import FACE_VERSION, sample_face
-from mmemo.planted_voice import VOICE_VERSION
+from mmemo.planted.face import FACE_VERSION, sample_face
+from mmemo.planted.voice import VOICE_VERSION
 
 NAMES = ('tiny-clip', 'tiny-wav2vec2')
 
@@ -63,7 +63,7 @@ def test_bf16_says_the_same(visual, speech):
 def test_speech_has_the_published_hop():
     config = json.loads((data_dir()/'tiny-wav2vec2/config.json').read_text())
     assert np.prod(config['conv_stride']) == tiny.HOP == 320
-    from mmemo.encoders import receptive_field
+    from mmemo.features.encoders import receptive_field
     assert receptive_field(config['conv_kernel'], config['conv_stride']) == (tiny.WIDTH, tiny.HOP)
     assert 'head' not in str(config.get('architectures')).lower()
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmemo import train_panel as T
+from mmemo.panels import train as T
 from mmemo.core import UserError
-from mmemo.panels import NoPanel, clip_panel
-from mmemo.runs import load_run, run_experiment
+from mmemo.panels.clip import NoPanel, clip_panel
+from mmemo.training.runs import load_run, run_experiment
 from small_run import small_run
 
 
@@ -66,7 +66,7 @@ def test_stop_keeps_the_best_so_far(panel):
     x = panel.session.trainings[0]
     assert x.status == 'stopped' and len(x.history) < 400 and time.monotonic() - pressed < 30
     kept = load_run(x.run.folder)
-    from mmemo.training import Trainer
+    from mmemo.training.loop import Trainer
     windows = kept.windows(panel.session.corpus, panel.session.store, 'val')
     trainer = Trainer(kept.model, windows, windows, x.config.train); trainer.model = kept.model
     assert trainer.validate()['val_score'] == pytest.approx(x.best['val_score'], abs=1e-6) # the weights in the folder are the best ones
@@ -154,7 +154,7 @@ def test_a_kernel_that_dies_leaves_no_half_run(tmp_path):
     import os, signal, subprocess, sys
     code = f"""
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
-from mmemo.train_panel import train_panel
+from mmemo.panels.train import train_panel
 panel = train_panel({str(small_run())!r}, out={str(tmp_path/'live')!r}, model='audio', epochs=500)
 panel.view.train.click()
 while not len(panel.selection): time.sleep(.02)

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmemo import objectives as O
-from mmemo.bicross import BiCross, BiCrossConfig
+from mmemo.training import objectives as O
+from mmemo.models.bicross import BiCross, BiCrossConfig
 from mmemo.core import UserError
 from mmemo.labels import MOSEI_EMOTIONS
-from mmemo.manifest import Corpus
-from mmemo.metrics import ccc
-from mmemo.training import (RECIPES, KeepBest, ModalityDropout, NoiseInstead, SoftHard, TrainConfig, Trainer, label_counts, lr_factor, make_objective,
+from mmemo.corpora.manifest import Corpus
+from mmemo.training.metrics import ccc
+from mmemo.training.loop import (RECIPES, KeepBest, ModalityDropout, NoiseInstead, SoftHard, TrainConfig, Trainer, label_counts, lr_factor, make_objective,
                             make_optimiser, recipe, train, warm_cosine)
-from mmemo.windows import Output, Windows, WindowSettings
+from mmemo.features.windows import Output, Windows, WindowSettings
 
 torch.set_num_threads(1) # models this small only wait for a second thread
 
@@ -204,7 +204,7 @@ def test_schedule_warms_up_and_ends_at_zero():
 
 def test_decay_touches_matrices_only():
     w = stand_in(); m = model_for(w['train'])
-    from mmemo.training import make_optimiser
+    from mmemo.training.loop import make_optimiser
     decayed = {id(p) for p in make_optimiser([m], quick(weight_decay=.1)).param_groups[0]['params']}
     names = {k for k, p in m.named_parameters() if id(p) in decayed}
     assert names and all(dict(m.named_parameters())[k].squeeze().ndim > 1 for k in names)
@@ -250,7 +250,7 @@ def rates(config, epochs, scores):
     "The learning rate before each step of a training whose validation scores are given, two steps an epoch."
     w, seen = stand_in(80)['train'], []
     t = Trainer(model_for(w), w, None, config, O.Objective()); t.prepare(); t.steps = 2*config.epochs
-    from mmemo.training import own_callbacks
+    from mmemo.training.loop import own_callbacks
     slow = [c for c in own_callbacks(config) if type(c).__name__ == 'Plateau']
     for t.epoch, score in zip(range(epochs), scores):
         for _ in range(2): seen.append(t.optimiser.param_groups[0]['lr']); t.optimiser.step(); t.schedule.step()

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmemo.attribution import interval_auc
+from mmemo.explain.attribution import interval_auc
 from mmemo.core import UserError
-from mmemo.panels import NoPanel, open_source
-from mmemo.truth import RANDOM, Judged, judge_maps, judged, verdict_table
-from mmemo.truth_panel import TruthPanel, truth_panel
+from mmemo.panels.clip import NoPanel, open_source
+from mmemo.explain.truth import RANDOM, Judged, judge_maps, judged, verdict_table
+from mmemo.panels.truth import TruthPanel, truth_panel
 from small_run import small_run
 
 
@@ -55,8 +55,8 @@ def test_a_map_of_the_truth_scores_one_and_its_opposite_nought(source):
 
 def test_energy_follows_the_film(source):
     "Motion in pixels is that of the clip's own frames, loudness that of its own sound."
-    from mmemo.attribution import loudness_at, motion
-    from mmemo.media import VideoReader, read_audio
+    from mmemo.explain.attribution import loudness_at, motion
+    from mmemo.media.files import VideoReader, read_audio
     j = judged(source, 2)
     for i, clip in enumerate(j.clips.clip_id):
         reader, n = VideoReader(source.corpus.path(clip)), int(j.batch.mask['visual'][i].sum())
@@ -128,7 +128,7 @@ def test_without_planted_truth_the_rest_stands(source):
     v = judge_maps(Judged(j.model, j.batch, j.clips), ('integrated_gradients', 'occlusion'))
     rows = verdict_table(v).set_index('map')
     assert rows.auc.isna().all() and rows.loc['integrated_gradients', 'deletion'].notna().all() and len(v.agree('visual')) == 3
-    from mmemo.truth_panel import auc_figure, clip_figure
+    from mmemo.panels.truth import auc_figure, clip_figure
     assert 'no planted intervals' in str(auc_figure(rows.reset_index()).layout.annotations[0].text).replace('<br>', ' ')
     assert clip_figure(v, 'occlusion', 'visual').layout.xaxis.title.text == 'area under deletion'
 
@@ -153,7 +153,7 @@ def test_a_missing_run_is_one_sentence(tmp_path):
 @pytest.mark.parametrize('name', ['visual', 'linear', 'rcma-v1'])
 def test_other_models_can_be_judged(source, name):
     "One stream, no attention, or the joint that asks."
-    from mmemo.models import build
+    from mmemo.models.registry import build
     j = judged(source, 3)
     model = build(name, dims={m: x.shape[-1] for m, x in j.batch.x.items()}).eval()
     v = judge_maps(replace(j, model=model), ('integrated_gradients',))

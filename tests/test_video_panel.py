@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmemo.media import write_clip
-from mmemo.panels import NoPanel
-from mmemo.predict import predict_file
-from mmemo.video_panel import VideoDesk, VideoPanel, video_panel
+from mmemo.media.files import write_clip
+from mmemo.panels.clip import NoPanel
+from mmemo.commands.predict import predict_file
+from mmemo.panels.video import VideoDesk, VideoPanel, video_panel
 from small_run import small_run
 
 
@@ -158,7 +158,7 @@ def test_nothing_stays_behind(tmp_path, clip):
     code = f"""
 import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from mmemo.video_panel import video_panel
+from mmemo.panels.video import video_panel
 panel = video_panel({str(small_run())!r}, example=False)
 content = Path({str(clip)!r}).read_bytes()
 button = panel.view.upload

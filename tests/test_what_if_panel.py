@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.modalities import changed, coalition_answers, degradation, shapley_table, swap_table, swaps
-from mmemo.panels import ClipSource, NoPanel, open_source
-from mmemo.what_if_panel import LEVELS, WhatIfPanel, what_if_panel
-from mmemo.windows import Windows
+from mmemo.explain.modalities import changed, coalition_answers, degradation, shapley_table, swap_table, swaps
+from mmemo.panels.clip import ClipSource, NoPanel, open_source
+from mmemo.panels.what_if import LEVELS, WhatIfPanel, what_if_panel
+from mmemo.features.windows import Windows
 from small_run import small_run
 
 torch.set_num_threads(1)
@@ -110,7 +110,7 @@ def test_what_cannot_be_is_a_sentence_and_changes_nothing(panel, name, value, sa
 
 
 def test_curves_come_in_the_background(panel, source, monkeypatch):
-    monkeypatch.setattr('mmemo.what_if_panel.LEVELS', dict(noise=(0., 2.), blackout=(0., 1.)))
+    monkeypatch.setattr('mmemo.panels.what_if.LEVELS', dict(noise=(0., 2.), blackout=(0., 1.)))
     panel.state.part = 'curves'
     assert panel.selection.empty and 'Nothing is computed yet' in str(panel.view.figures['curves'].figure)
     job = panel.view.curve_work
@@ -220,5 +220,5 @@ def test_a_missing_run_is_one_sentence(tmp_path):
 
 
 def test_all_changes_have_levels_and_a_level_that_changes_nothing():
-    from mmemo.modalities import CHANGES
+    from mmemo.explain.modalities import CHANGES
     assert set(LEVELS) == set(CHANGES) and 1. in LEVELS['gain'] and all(0. in LEVELS[k] for k in ('noise', 'blackout', 'shift'))

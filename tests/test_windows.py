@@ -10,8 +10,8 @@ import torch
 
 from mmemo.core import UserError
 from mmemo.labels import MOSEI_EMOTIONS, task_space
-from mmemo.manifest import Corpus
-from mmemo.windows import Windows, WindowSettings, rows, without
+from mmemo.corpora.manifest import Corpus
+from mmemo.features.windows import Windows, WindowSettings, rows, without
 
 torch.set_num_threads(1)
 

@@ -47,12 +47,12 @@ def changed(before, after): return {n for n in before if any(before[n][k] != aft
 
 @pytest.fixture(scope='module')
 def python(): # the same panel, without a browser
-    from mmemo.attribution_panel import attribution_panel
+    from mmemo.panels.attribution import attribution_panel
     return attribution_panel(small_run())
 
 
 def densities(python, clip, target):
-    from mmemo.attribution_panel import read_bands
+    from mmemo.panels.attribution import read_bands
     return [v for v, _ in read_bands(python.source.attribution(clip, 'integrated_gradients', target)).values()]
 
 
@@ -95,7 +95,7 @@ def test_a_click_on_a_moment_shows_its_pixels(page, python):
     assert changed(before, now) == {'rows', 'pixels'} and len(now['pixels']['images']) == 2
     moment = float(now['pixels']['title'].split(' at ')[1].split(' s')[0])
     assert abs(moment - 1.2) < .1, 'the middle of the clip was clicked'
-    from mmemo.workbench_plots import tiles
+    from mmemo.pages.workbench_plots import tiles
     said = python.controller.pixels.map(clip, next(x for x in now['rows']['lines'] if abs(x - moment) < .006), 'Surprise')
     worked_out = tiles(said.values)
     assert np.allclose(now['pixels']['values'][0], worked_out, atol=.002*np.abs(worked_out).max())

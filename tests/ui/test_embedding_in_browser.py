@@ -48,7 +48,7 @@ def wait_for(page, condition, what, seconds=30):
 def expected(**state):
     "What the library makes of the same run and state."
     from concurrent.futures import ThreadPoolExecutor
-    from mmemo.embedding_panel import embedding_panel
+    from mmemo.panels.embedding import embedding_panel
     def make(): panel = embedding_panel(guided_run(), **state); panel.wait(180); return panel
     with ThreadPoolExecutor(1) as apart: return apart.submit(make).result() # the browser's driver runs a loop on this thread
 

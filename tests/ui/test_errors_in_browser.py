@@ -61,7 +61,7 @@ def page(browser, errors_lab):
 @pytest.fixture(scope='module')
 def twin(demo):
     "The same panel in Python."
-    from mmemo.errors_panel import errors_panel
+    from mmemo.panels.errors import errors_panel
     return errors_panel(demo)
 
 
@@ -87,7 +87,7 @@ def test_it_is_drawn_and_fits(page, twin):
 
 
 def test_a_cell_shows_its_clips(page, twin):
-    from mmemo.errors import confusion_table
+    from mmemo.explain.errors import confusion_table
     table = confusion_table(twin.source.pred)
     cell = table[table.label != table.predicted].sort_values('n').iloc[-1]
     before, names = figures(page), twin.source.classes

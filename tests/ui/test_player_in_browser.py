@@ -24,16 +24,16 @@ def numbered(frames): # (t, h, w, 3) -> the same with the frame's number in its 
 
 def mark_clip(path):
     "Write the numbers into a film that is there."
-    from mmemo.media import VideoReader, read_audio, write_clip
+    from mmemo.media.files import VideoReader, read_audio, write_clip
     reader = VideoReader(path)
     frames, sound, fps = reader.frames(range(len(reader))), read_audio(path), reader.fps
     write_clip(path, numbered(frames), fps, sound)
 
 
 TOY = """import numpy as np, torch, sys
-from mmemo.player import media_for, player_for
-from mmemo.predict import Evidence
-from mmemo.attention import AttentionMap
+from mmemo.panels.player import media_for, player_for
+from mmemo.commands.predict import Evidence
+from mmemo.models.attention import AttentionMap
 EIGHT = ('Neutral', 'Anger', 'Disgust', 'Fear', 'Happiness', 'Sadness', 'Surprise', 'Other')
 def toy(name, end, **state):
     time = (np.arange(120) + .5)*end/120
@@ -51,7 +51,7 @@ def toy(name, end, **state):
 @pytest.fixture(scope='module')
 def lab(tmp_path_factory):
     "A JupyterLab with the attention notebook on marked clips, and a notebook of odd clips."
-    from mmemo.media import write_clip
+    from mmemo.media.files import write_clip
     folder, home = tmp_path_factory.mktemp('lab'), tmp_path_factory.mktemp('home')
     shutil.copytree(small_run()/'corpus', folder/'corpus'); shutil.copytree(small_run()/'bicross', folder/'bicross')
     config = json.loads((folder/'bicross'/'config.json').read_text())
@@ -292,7 +292,7 @@ def test_missing_sound_missing_picture_missing_film(odd):
 def test_a_page_without_a_kernel(browser, tmp_path):
     scope = {}
     exec(TOY, scope)
-    from mmemo.media import write_clip
+    from mmemo.media.files import write_clip
     write_clip(tmp_path/'clip.mp4', numbered(np.full((75, 96, 192, 3), 120, np.uint8)), 25, .2*np.sin(np.arange(48_000)/12))
     html = scope['toy'](str(tmp_path/'clip.mp4'), 3.).to_html()
     assert len(html) <= 10e6

@@ -44,7 +44,7 @@ def page(browser, what_if_lab):
 @pytest.fixture(scope='module')
 def twin():
     "The same panel in Python."
-    from mmemo.what_if_panel import what_if_panel
+    from mmemo.panels.what_if import what_if_panel
     return what_if_panel(small_run())
 
 

@@ -31,9 +31,9 @@ def page(browser, tmp_path_factory):
 @pytest.fixture(scope='module')
 def chosen(tmp_path_factory):
     "A clip with several stretches, and the lines that the library makes of them."
-    from mmemo.predict import predict_file
-    from mmemo.runs import load_run
-    from mmemo.video_panel import segment_texts, segments
+    from mmemo.commands.predict import predict_file
+    from mmemo.training.runs import load_run
+    from mmemo.panels.video import segment_texts, segments
     run, place = load_run(small_run()/'bicross'), tmp_path_factory.mktemp('expected')
     for clip in sorted((small_run()/'corpus'/'clips').glob('test-*.mp4')):
         lines = [' '.join(x.split()) for x in segment_texts(segments(predict_file(clip, run, place, cache=place/'cache').evidence))]
