@@ -16,7 +16,8 @@ import pandas as pd
 import tyro
 
 from mmemo.core import write_json
-from mmemo.commands.demo import as_text, printed, state_probes
+from mmemo.commands.demo import as_text, printed
+from mmemo.training.floors import state_probes
 from mmemo.training.evaluation import evaluate
 from mmemo.features.extract import extract
 from mmemo.training.floors import nuisance_curve

@@ -22,7 +22,8 @@ import tyro
 
 from mmemo.core import real_data, seed_everything, stable_hash, to_jsonable, write_json
 from mmemo.training.evaluation import figures, paired_bootstrap, predict, score
-from mmemo.features.extract import ExtractSettings, Packed, extract, tracks_from_table
+from mmemo.features.extract import ExtractSettings, extract, tracks_from_table
+from mmemo.features.tracks import Packed
 from mmemo.labels import RAVDESS8
 from mmemo.corpora.manifest import Corpus, check_disjoint, check_manifest, write_table
 from mmemo.models.registry import build

@@ -10,13 +10,15 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from mmemo.core import UserError, rng_for
-from mmemo.features.extract import FeatureStore, extract, pack_tracks
+from mmemo.features.extract import extract
+from mmemo.features.tracks import FeatureStore, pack_tracks
 from mmemo.labels import MOSEI_EMOTIONS
 from mmemo.corpora.manifest import Report, check_disjoint, folds_by_subject
 from mmemo.corpora.mosei import convert_pickle, csd_words, load_mosei, mend, read_folds, read_mosei
 from mmemo.corpora.plainpickle import load_plain_pickle, unwrapped
-from mmemo.training.sentiment import (acc2, acc7, emotion_scores, mae, pearson_r, sentiment_f1, sentiment_scores, seven_classes,
-                             weighted_accuracy)
+from mmemo.training.metrics import seven_classes
+from mmemo.training.sentiment import (acc2, acc7, emotion_scores, mae, pearson_r, sentiment_f1, sentiment_scores,
+                                      weighted_accuracy)
 
 h5py = pytest.importorskip('h5py')
 VIDEOS = ('-3g5yACwYnA', '0_8zVV8U$N0', '100178', 'Vbv_x-y', 'last')

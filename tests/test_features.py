@@ -11,8 +11,10 @@ from mmemo.core import UserError, file_hash, stable_hash
 from mmemo.corpora.readers import read_corpus
 from mmemo.features.encoders import load_speech, load_visual, write_random_speech, write_random_visual
 from mmemo.media.faces import FaceSettings
-from mmemo.features.extract import (ExtractSettings, Extraction, Track, cache_list, cache_prune, compact, extract, find_missing,
-                            jobs_of, load_track, pack_tracks, read_ahead, save_track, track_bytes, tracks_from_table)
+from mmemo.features.extract import (ExtractSettings, Extraction, cache_list, cache_prune, extract, find_missing,
+                                    jobs_of, tracks_from_table)
+from mmemo.features.tracks import Track, compact, load_track, pack_tracks, save_track, track_bytes
+from mmemo.media.prefetch import read_ahead
 from mmemo.corpora.manifest import Corpus, load_corpus, save_corpus
 from mmemo.media.files import SILENCE_DB, VideoReader, decoder_version, read_audio, write_clip
 from mmemo.planted.twins import victims, write_affwild2, plant

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError
-from mmemo.panels.clip import ClipPanel, Evidence, NoPanel, chosen_map, clip_panel, find_run, open_source
+from mmemo.commands.predict import Evidence
+from mmemo.panels.clip import ClipPanel, NoPanel, chosen_map, clip_panel, find_run, open_source
 from mmemo.commands.predict import look_at
 from small_run import small_run
 

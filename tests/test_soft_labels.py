@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from mmemo.features.extract import FeatureStore, Track, pack_tracks
+from mmemo.features.tracks import FeatureStore, Track, pack_tracks
 from mmemo.labels import CREMA6
 from mmemo.corpora.manifest import Corpus, check_manifest
 from mmemo.models.registry import build

@@ -10,7 +10,8 @@ import torch
 
 from mmemo.training import evaluation as E
 from mmemo.core import UserError
-from mmemo.features.extract import FeatureStore, extract, pack_tracks
+from mmemo.features.extract import extract
+from mmemo.features.tracks import FeatureStore, pack_tracks
 from mmemo.labels import MOSEI_EMOTIONS, task_space
 from mmemo.corpora.manifest import load_corpus
 from mmemo.training.metrics import HEADLINES, SHOWN

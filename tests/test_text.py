@@ -9,7 +9,8 @@ import torch
 
 from mmemo.features import text as T
 from mmemo.core import UserError, read_json
-from mmemo.features.extract import FeatureStore, Track, cache_list, load_track, pack_tracks
+from mmemo.features.extract import cache_list
+from mmemo.features.tracks import FeatureStore, Track, load_track, pack_tracks
 from mmemo.corpora.manifest import Corpus, Report, check_manifest, load_corpus, save_corpus
 from mmemo.media.files import write_clip
 from mmemo.features.text import (Listener, Words, add_text, clip_words, load_text_encoder, quiet_pieces, read_words, spread_words, text_jobs, text_track,

@@ -428,7 +428,9 @@ def tell_scores(scores:dict, task:str='expression'):
 @command('compare', 'train models times seeds on one corpus: one table with intervals, differences and costs', 'mmemo compare --models bicross visual audio linear --seeds 3',
          'mmemo compare --corpus corpora/mine --models bicross late --against late --options bicross.dim 32 late.train.lr 3e-4')
 def _compare():
-    from mmemo.training.runs import ExtractSettings, TrainConfig, WindowSettings
+    from mmemo.features.extract import ExtractSettings
+    from mmemo.features.windows import WindowSettings
+    from mmemo.training.loop import TrainConfig
     @dataclass
     class Compare:
         models: tuple[str, ...] = ('bicross', 'visual', 'audio', 'linear') # names of models; `all` for all of them

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from ..core import write_json
-from ..features.extract import extract
-from ..training.floors import state_probes
 from ..corpora.manifest import Corpus, check_disjoint
+from ..features.extract import extract
 from ..planted.corpus import PlantedConfig, make_planted
-from ..training.runs import RunConfig, run_experiment
+from ..training.floors import state_probes
 from ..training.loop import TrainConfig
+from ..training.runs import RunConfig, run_experiment
 
 # %% ../../nbs/85_commands/02_demo.ipynb #fc3118ca
 DEMO_SEED = 7

@@ -17,14 +17,14 @@ import pandas as pd
 import torch
 
 from ..core import UserError, atomic_path, read_json
-from ..labels import task_space
 from ..corpora.manifest import Corpus, write_table
-from ..media.files import SILENCE_DB, VideoReader, loudness_db, probe, read_audio
 from ..features.encoders import VisualEncoder, is_synthetic_only, resolve_encoders
-from ..features.windows import Windows, WindowSettings, without
+from ..features.sources import GIVEN
+from ..features.windows import WindowSettings, Windows, without
+from ..labels import task_space
+from ..media.files import SILENCE_DB, VideoReader, loudness_db, probe, read_audio
 from ..pages.plots import film_strip, loudness, probability_timeline, strip_times, va_timeline
 from ..pages.report import figure_block, page, table, warning, words
-from ..features.sources import GIVEN
 
 # %% ../../nbs/85_commands/01_predict.ipynb #c8a1f9cf
 def spread_over_frames(probs, # (b, c) one answer a window, or (b, t, c) one a frame

@@ -17,22 +17,24 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..core import Registry, UserError, atomic_path, default_cache, pick_device, to_jsonable, write_json
 from ..corpora.acted import ravdess_split
 from ..corpora.affwild2 import affwild2_folds
-from ..training.compare import (brief, check_options, how_many, measure_step, noise_batch, plan_runs, pooled_over_seeds, surroundings, tables_of, train_all)
-from ..core import Registry, UserError, atomic_path, default_cache, pick_device, to_jsonable, write_json
-from ..corpora.readers import read_corpus
-from ..features.encoders import resolve_encoders
-from ..training.evaluation import evaluate
-from ..media.faces import FaceSettings
-from ..features.extract import Estimate, ExtractSettings, Extraction, estimate, extract, jobs_of, lengths, open_encoders
 from ..corpora.leaks import check_leaks, deal_clips, group_twins, guard
 from ..corpora.manifest import Corpus, folds_by_subject, load_corpus
-from ..models.registry import MODELS, build
-from ..training.runs import RunConfig, differing, options_of
+from ..corpora.readers import read_corpus
+from ..features.encoders import resolve_encoders
+from ..features.extract import (Estimate, ExtractSettings, Extraction, estimate, extract, jobs_of, lengths,
+                                    open_encoders)
 from ..features.sources import with_text
-from ..training.loop import RECIPES, TrainConfig
 from ..features.windows import WindowSettings
+from ..media.faces import FaceSettings
+from ..models.registry import MODELS, build
+from ..training.compare import (brief, check_options, how_many, measure_step, noise_batch, plan_runs,
+                                    pooled_over_seeds, surroundings, tables_of, train_all)
+from ..training.evaluation import evaluate
+from ..training.loop import RECIPES, TrainConfig
+from ..training.runs import RunConfig, differing, options_of
 
 # %% ../../nbs/85_commands/03_reproduce.ipynb #22305b05
 def set_aside(clips:pd.DataFrame, share:float=.1, rule:str='subject', seed:int=0) -> pd.DataFrame: # rule: 'subject' or 'random'

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from ..labels import CREMA6, RAVDESS8
 from .manifest import Corpus, Report, check_manifest, folds_by_subject
+from ..labels import CREMA6, RAVDESS8
 from ..media.files import FILMS, SOUNDS, probe, walk
 
 # %% ../../nbs/20_corpora/05_acted.ipynb #642f8471

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, atomic_path
-from ..labels import EXPRESSION8
 from .manifest import Corpus, Report, check_manifest
+from ..labels import EXPRESSION8
 from ..media.files import FILMS, SOUNDS, MediaError, frame_table, probe, walk
 
 # %% ../../nbs/20_corpora/04_affwild2.ipynb #ee256705

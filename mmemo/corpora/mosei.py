@@ -22,9 +22,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, file_hash, read_json, write_json
-from ..labels import MOSEI_EMOTIONS, label_space
 from .manifest import Corpus, Report, check_manifest, read_table, write_table
 from .plainpickle import BROKEN, load_plain_pickle, unwrapped, why
+from ..labels import MOSEI_EMOTIONS, label_space
 
 # %% ../../nbs/20_corpora/06_mosei.ipynb #0b10909f
 MODALITIES = ('visual', 'audio', 'text')

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..core import Registry, UserError, read_json
 from .acted import read_cremad, read_ravdess
 from .affwild2 import read_affwild2
-from ..core import Registry, UserError, read_json
-from ..labels import ADJECTIVES, CREMA6, EXPRESSION8, RAVDESS8
 from .manifest import Corpus, Report, check_manifest, load_corpus, write_table
-from ..media.files import FILMS, SOUNDS, walk
 from .mosei import read_mosei
+from ..labels import ADJECTIVES, CREMA6, EXPRESSION8, RAVDESS8
+from ..media.files import FILMS, SOUNDS, walk
 
 # %% ../../nbs/20_corpora/07_readers.ipynb #a1bf4f80
 def find_clips(root, report:Report) -> pd.DataFrame: # path, audio_path, transcript_path, all relative; folder, stem

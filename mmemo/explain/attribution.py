@@ -15,16 +15,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange, reduce, repeat
+from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ..models.bicross import Scale
 from ..core import UserError, rng_for
 from ..features.encoders import VisualEncoder
-from ..labels import task_space
-from ..training.metrics import bootstrap_ci
 from ..features.plain import fit_frames
-from ..features.windows import Batch, Output, rows
+from ..features.windows import Batch, rows
+from ..labels import task_space
+from ..models.bicross import Scale
+from ..training.metrics import bootstrap_ci
 
 # %% ../../nbs/70_explain/02_attribution.ipynb #c4a6e84e
 def baseline_of(model, batch:Batch, m:str, # a modality

@@ -18,10 +18,10 @@ import pandas as pd
 import torch
 
 from ..core import UserError, rng_for, stable_hash
+from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
 from ..training.metrics import accuracy, bootstrap_ci, group_confusions, uar
 from ..training.objectives import text_class_embeddings
-from ..features.windows import Windows, WindowSettings
 
 # %% ../../nbs/70_explain/03_embedding.ipynb #e395485d
 @torch.no_grad()

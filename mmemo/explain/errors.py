@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, rng_for
-from ..training.evaluation import ABOUT, classes_of, label_codes, paired_bootstrap, pooled_sums, predict, probabilities, score_function, task_of
 from ..corpora.manifest import Corpus, folds_by_subject
-from ..training.metrics import FEW_GROUPS, HEADLINES, bootstrap_ci, resampled
+from ..features.windows import WindowSettings, Windows
 from ..models.registry import build
+from ..training.evaluation import (ABOUT, classes_of, label_codes, paired_bootstrap, pooled_sums, predict,
+                                       probabilities, score_function, task_of)
 from ..training.loop import TrainConfig, train
-from ..features.windows import Windows, WindowSettings
+from ..training.metrics import FEW_GROUPS, HEADLINES, bootstrap_ci, resampled
 
 # %% ../../nbs/70_explain/05_errors.ipynb #e6564f12
 def need_classes(pred:pd.DataFrame):

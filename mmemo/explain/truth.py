@@ -14,14 +14,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..models.attention import AttentionMap, lag_curve
-from .attribution import (METHODS, Attribution, agreement, area, attention_steps, attribute, from_middle, interval_auc, loudness_at, mean_over_subjects,
-                               motion, randomised, reading, step_curve)
 from ..core import UserError, rng_for
-from ..labels import task_space
-from ..media.files import VideoReader, read_audio
+from .attribution import (METHODS, Attribution, agreement, area, attention_steps, attribute, from_middle,
+                                       interval_auc, loudness_at, mean_over_subjects, motion, randomised, reading,
+                                       step_curve)
 from .modalities import middle_windows
 from ..features.windows import Batch, Windows
+from ..labels import task_space
+from ..media.files import VideoReader, read_audio
+from ..models.attention import AttentionMap, lag_curve
 
 # %% ../../nbs/70_explain/07_truth.ipynb #tru00006
 PLANTED = dict(visual='face', audio='voice') # modality -> how the table of truth calls it

@@ -25,14 +25,15 @@ import pandas as pd
 import torch
 
 from ..core import UserError, default_cache, file_hash, read_json, stable_hash
-from ..media.prefetch import read_ahead
-from .tracks import (FeatureStore, Packed, Track, build_pack, compact, load_track, open_pack, pack_tracks, place_bytes, save_track,
-                          split_source, track_bytes)
-from ..media.pictures import numbered_pictures, picture_chunks, pictures_hash, pictures_version
 from ..corpora.manifest import Corpus, read_table
-from ..media.files import CHUNK_BYTES, SILENCE_DB, VideoReader, decoder_version, frame_table, loudness_db, probe, read_audio
-from ..media.faces import FaceSettings, FaceTracker, face_chunks
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
+from .tracks import (FeatureStore, Track, build_pack, compact, open_pack, pack_tracks, place_bytes,
+                                   track_bytes)
+from ..media.faces import FaceSettings, FaceTracker, face_chunks
+from ..media.files import (CHUNK_BYTES, SILENCE_DB, VideoReader, decoder_version, frame_table, loudness_db, probe,
+                               read_audio)
+from ..media.pictures import numbered_pictures, picture_chunks, pictures_hash, pictures_version
+from ..media.prefetch import read_ahead
 
 # %% ../../nbs/40_features/04_extract.ipynb #17b19fdc
 @dataclass

@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 
 from ..core import UserError
-from ..corpora.readers import open_corpus
-from .encoders import resolve_encoders
-from .extract import FeatureStore, extract, pack_tracks
 from ..corpora.manifest import Corpus
 from ..corpora.mosei import load_mosei
+from ..corpora.readers import open_corpus
+from .encoders import resolve_encoders
+from .extract import extract
 from .text import add_text, has_text
+from .tracks import FeatureStore, pack_tracks
 
 # %% ../../nbs/40_features/07_sources.ipynb #c72a7966
 def store_of(tracks:dict, # modality -> clip id -> track (values, time, valid, source); emptied as it is packed

@@ -23,11 +23,11 @@ import pandas as pd
 import torch
 
 from ..core import Registry, UserError, default_cache, file_hash, pick_device, read_json, stable_hash
-from .encoders import (DTYPES, VISUAL, EncoderFiles, Frozen, TextTower, load_text, local_folder, pick_precision, pieces,
-                            quiet, speech_files, transformers_files)
-from .extract import (FeatureStore, Track, build_pack, compact, content_hash, jobs_of, open_pack, place_bytes,
-                            read_sound, track_bytes, write_quarantine)
 from ..corpora.manifest import Corpus, Report
+from .encoders import (DTYPES, VISUAL, EncoderFiles, Frozen, TextTower, load_text, local_folder,
+                                     pick_precision, pieces, quiet, speech_files, transformers_files)
+from .extract import content_hash, jobs_of, read_sound, write_quarantine
+from .tracks import FeatureStore, Track, build_pack, compact, open_pack, place_bytes, track_bytes
 from ..media.files import SILENCE_DB, decoder_version, loudness_db, probe
 
 # %% ../../nbs/40_features/06_text.ipynb #57428286

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
-from ..core import UserError, atomic_path, data_dir, rng_for, to_jsonable, write_json
+from ..core import UserError, atomic_path, rng_for, to_jsonable, write_json
 from .encoders import load_speech, load_text, load_visual, quiet
 from ..labels import EXPRESSION8, PROMPTS, TEMPLATES
 from ..planted.face import (ACTION_UNITS, BEARDS, FACE_CUES, FACE_VERSION, GLASSES, STYLES, envelope, idle_motion,

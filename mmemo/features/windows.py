@@ -20,8 +20,8 @@ from einops import rearrange
 from torch import Tensor
 
 from ..core import UserError
-from ..labels import TASKS, LabelSpace, label_space, task_space
 from ..corpora.manifest import Corpus
+from ..labels import TASKS, LabelSpace, task_space
 
 # %% ../../nbs/40_features/05_windows.ipynb #34e8f90d
 @dataclass

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core import UserError
+from ..features.windows import Batch, Output, as_output, outputs_of
+from ..labels import TASKS
 from .attention import AttentionMap, time_code
 from .bicross import EmotionModel, Scale, to_frames
-from ..core import UserError
-from ..labels import TASKS
 from .norm import StepNorm
 from .pixels import FACES, EachFrame
-from ..features.windows import Batch, Output, as_output, outputs_of
 
 # %% ../../nbs/50_models/07_avtca.ipynb #a30e28f2
 @dataclass

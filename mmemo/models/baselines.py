@@ -16,14 +16,14 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..core import UserError
+from ..features.windows import Batch, Output, as_output, outputs_of
+from ..labels import TASKS, task_space
 from .attention import AttentionMap, time_code
 from .bicross import Direction, EmotionModel, Pool, Readout, Stream, embed, to_frames
-from .linear import fit_classes, fit_ridge, fit_several
-from ..core import UserError
 from .fusion import CrossTransformer, Keys, Layer, LowRank, tensor_product
-from ..labels import TASKS, task_space
+from .linear import fit_classes, fit_ridge, fit_several
 from .tcn import TCN
-from ..features.windows import Batch, Output, as_output, outputs_of
 
 # %% ../../nbs/50_models/11_baselines.ipynb #cb7059db
 NAMES = dict(visual='face', audio='voice', text='words')

@@ -7,18 +7,18 @@ __all__ = ['CHOICES', 'BiCrossConfig', 'Scale', 'Stream', 'Direction', 'BiLayer'
            'own_answers', 'Gates', 'BiCross', 'embed']
 
 # %% ../../nbs/50_models/04_bicross.ipynb #7013bba3
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange, repeat
+from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import AttentionMap, CrossAttention, time_code
 from ..core import UserError
-from ..labels import TASKS, task_space
-from .tcn import TCN
 from ..features.windows import Batch, Output, as_output, outputs_of
+from ..labels import TASKS, task_space
+from .attention import AttentionMap, CrossAttention, time_code
+from .tcn import TCN
 
 # %% ../../nbs/50_models/04_bicross.ipynb #693dd7e1
 @dataclass

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..core import UserError
+from ..features.windows import Batch, Output, as_output, outputs_of
+from ..labels import TASKS
 from .attention import AttentionMap
 from .bicross import EmotionModel, Pool, Stream, embed, to_frames
-from ..core import UserError
-from ..labels import TASKS
 from .norm import StepNorm
 from .tcn import TCN
-from ..features.windows import Batch, Output, as_output, outputs_of
 
 # %% ../../nbs/50_models/08_rcma.ipynb #e8e3019b
 @dataclass

@@ -7,20 +7,18 @@ __all__ = ['MODELS', 'Entry', 'entries', 'reads', 'named', 'make_config', 'build
            'plain_card', 'from_pretrained']
 
 # %% ../../nbs/50_models/12_registry.ipynb #673b8b26
-import dataclasses
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from .avtca import AVTCA, AVTCAConfig
-from .avtca import PRESETS as AVTCA_PRESETS
-from .baselines import Early, JoinConfig, Late, Linear, LinearConfig, MulT, MulTConfig, Single, SingleConfig, TensorConfig, TensorFusion
-from .bicross import BiCross, BiCrossConfig
 from ..core import Registry, UserError, atomic_path, read_json, to_jsonable, write_json
-from .rcma import PRESETS as RCMA_PRESETS
-from .rcma import RCMA, RCMAConfig
+from .avtca import AVTCA, PRESETS as AVTCA_PRESETS, AVTCAConfig
+from .baselines import (Early, JoinConfig, Late, Linear, LinearConfig, MulT, MulTConfig, Single,
+                                    SingleConfig, TensorConfig, TensorFusion)
+from .bicross import BiCross, BiCrossConfig
+from .rcma import PRESETS as RCMA_PRESETS, RCMA, RCMAConfig
 
 # %% ../../nbs/50_models/12_registry.ipynb #62b181cc
 @dataclass

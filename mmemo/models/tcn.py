@@ -6,7 +6,6 @@
 __all__ = ['MaskedConv', 'Block', 'TCN', 'receptive_field']
 
 # %% ../../nbs/50_models/02_tcn.ipynb #79580201
-import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn

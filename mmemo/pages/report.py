@@ -12,12 +12,11 @@ import html, json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from ..core import atomic_path, read_json
 from ..labels import TASKS
-from ..training.metrics import EACH_EMOTION, HEADLINES, SHOWN
 from .plots import confusion_matrix, history_curves, pretty, scores_figure, untitled, value_scatter
+from ..training.metrics import EACH_EMOTION, HEADLINES, SHOWN
 
 # %% ../../nbs/80_pages/04_report.ipynb #374db5fe
 STYLE = """:root{--paper:#fff;--ink:#212121;--soft:#616161;--line:#e0e0e0;--warn:#fff4dc;--edge:#e69f00}

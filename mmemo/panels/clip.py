@@ -24,19 +24,19 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.offline import get_plotlyjs
 
-from ..models.attention import asked_of, lag_curve, one_map
-from ..explain.attribution import METHODS, Attribution, attribute, density, joined
-from .jobs import Background
+from ..commands.predict import Evidence, clip_windows, look_at, model_device
 from ..core import UserError
+from ..explain.attribution import METHODS, Attribution, attribute, density, joined
+from ..features.windows import WindowSettings
 from ..labels import MODALITY_COLOURS
 from ..media.files import MediaError, VideoReader, read_audio
-from .player import ClipFilm, Player, map_options, media_for
-from ..pages.plots import (SPEAKER, at_night, attention_map, empty_figure, film_strip, loudness, probability_timeline, spectrogram, strip_times, subtitled, themed,
-                         untitled, waveform)
-from ..commands.predict import Evidence, clip_windows, look_at, model_device
+from ..models.attention import asked_of, lag_curve, one_map
+from ..pages.plots import (SPEAKER, at_night, attention_map, empty_figure, film_strip, loudness,
+                               probability_timeline, spectrogram, strip_times, subtitled, themed, untitled, waveform)
 from ..pages.report import figure_block, page, warning, words
-from ..features.windows import WindowSettings
 from ..pages.workbench_plots import lag_figure
+from .jobs import Background
+from .player import ClipFilm, Player, map_options, media_for
 
 # %% ../../nbs/90_panels/05_clip.ipynb #b00d02f6
 class ClipSource:

@@ -22,14 +22,15 @@ import pandas as pd
 import plotly.graph_objects as go
 import traitlets as t
 
-from .jobs import Background
 from ..core import UserError
-from ..explain.embedding import MAPS, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips, lay_out, map_key, similarities
-from .clip import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw, row
-from .player import Player
+from ..explain.embedding import (MAPS, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips,
+                                     lay_out, map_key, similarities)
 from ..pages.plots import INK, colour_of, titled
 from ..pages.report import figure_block, page, table, words
 from ..pages.workbench_plots import embedding_map
+from .clip import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw, row
+from .jobs import Background
+from .player import Player
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00007
 @lru_cache(maxsize=4)

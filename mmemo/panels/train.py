@@ -22,15 +22,15 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.subplots import make_subplots
 
-from .jobs import Background
 from ..core import UserError
 from ..features.extract import is_alive
-from ..training.metrics import HEADLINES
-from .clip import Canvas, NoPanel, PageWatch, find_corpus, find_run, notice, open_source, prose, redraw, row
 from ..pages.plots import HISTORY_INK, empty_figure, pretty, spread, titled
 from ..pages.report import figure_block, page, table, with_interval, words, write_report
-from ..training.runs import RunConfig, bare_model, load_run, run_experiment, takes_text
+from .clip import Canvas, NoPanel, PageWatch, find_corpus, find_run, notice, open_source, prose, redraw, row
+from .jobs import Background
 from ..training.loop import StopSwitch, TrainConfig
+from ..training.metrics import HEADLINES
+from ..training.runs import RunConfig, bare_model, load_run, run_experiment, takes_text
 
 # %% ../../nbs/90_panels/11_train.ipynb #train006
 def fitting(store, # features of the corpus

@@ -17,17 +17,17 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from .jobs import Background
+from ..commands.predict import TINY_WARNING, Evidence, Prediction, check_reader, check_video, predict_file
 from ..core import UserError
 from ..corpora.readers import open_corpus
 from ..features.encoders import is_synthetic_only, resolve_encoders
-from .clip import NoPanel, find_corpus, find_run, notice, prose, row, static
-from .player import PIECE, Player, media_for
 from ..pages.plots import spans
-from ..commands.predict import TINY_WARNING, Evidence, Prediction, check_reader, check_video, predict_file
 from ..pages.report import page, table, warning, words
-from ..training.runs import load_run
+from .clip import NoPanel, find_corpus, find_run, notice, prose, row, static
+from .jobs import Background
+from .player import PIECE, Player, media_for
 from .train import duration
+from ..training.runs import load_run
 
 # %% ../../nbs/90_panels/12_video.ipynb #video006
 def segments(seen:Evidence) -> pd.DataFrame: # start, end, label, p; or start, end and one column a value

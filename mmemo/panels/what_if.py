@@ -18,16 +18,18 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..core import UserError
-from ..labels import task_space
-from ..training.metrics import HEADLINES
-from ..explain.modalities import CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only, players, shapley_of, swap_table, swaps, voiced
-from .clip import GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line, open_source, pick, prose, redraw_each, row
-from ..pages.plots import SPEAKER, empty_figure, film_strip, subtitled
 from ..commands.predict import model_device
-from ..pages.report import figure_block, page, words
+from ..core import UserError
+from ..explain.modalities import (CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only,
+                                      players, shapley_of, swap_table, swaps, voiced)
 from ..features.windows import WindowSettings, Windows
+from ..labels import task_space
+from ..pages.plots import SPEAKER, empty_figure, film_strip, subtitled
+from ..pages.report import figure_block, page, words
 from ..pages.workbench_plots import change_curves, class_bars, contribution_bars, winner_map
+from .clip import (GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line,
+                               open_source, pick, prose, redraw_each, row)
+from ..training.metrics import HEADLINES
 
 # %% ../../nbs/90_panels/08_what_if.ipynb #wi740011
 NEUTRAL = dict(gain=1., noise=0., shift=0., blackout=None) # what changes nothing

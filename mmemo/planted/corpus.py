@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, read_json, rng_for, stable_hash
+from ..corpora.manifest import Corpus, check_manifest, load_corpus, save_corpus
 from ..labels import COLOURS, EXPRESSION8
-from ..corpora.manifest import Corpus, load_corpus, save_corpus, check_manifest
 from ..media.files import write_clip
-from .face import (FACE_CUES, FACE_VERSION, FaceMotion, Scene, envelope, idle_motion, prototype, render_face,
-                                sample_face, sample_scene)
+from .face import (FACE_CUES, FACE_VERSION, FaceMotion, Scene, envelope, idle_motion, prototype,
+                                render_face, sample_face, sample_scene)
 from .voice import (VOICE_CUES, VOICE_STYLES, VOICE_VERSION, disturb, sample_acoustics, sample_sentence,
                                  sample_voice, speak)
 

@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..core import Registry, UserError, atomic_path, read_json, rng_for, write_json
 from ..corpora.acted import CREMAD_ACTORS, CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_PEOPLE, CREMAD_SENTENCES, LETTERS
 from ..corpora.affwild2 import HEADERS
-from ..core import Registry, UserError, atomic_path, read_json, rng_for, write_json
-from ..labels import CREMA6, MOSEI_EMOTIONS, RAVDESS8
 from ..corpora.manifest import Corpus
+from ..labels import CREMA6, MOSEI_EMOTIONS, RAVDESS8
 from ..media.files import VideoReader, open_media, read_audio
 
 # %% ../../nbs/30_planted/04_twins.ipynb #1c980458

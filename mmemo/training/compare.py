@@ -22,15 +22,15 @@ import pandas as pd
 import torch
 
 from ..core import UserError, atomic_path, keep_memory, pick_device, read_json, to_jsonable, write_json
-from .evaluation import classes_of, evaluate, paired_bootstrap, subsets_of
-from ..features.extract import FeatureStore
 from ..corpora.leaks import guard
-from ..labels import task_space
-from ..models.registry import MODELS, build
-from .objectives import Objective, loss_for
-from .runs import RunConfig, build_for, describe, run_experiment, shown, split_windows, warnings_for
-from .loop import TrainConfig, make_optimiser
+from ..features.tracks import FeatureStore
 from ..features.windows import Batch
+from ..labels import task_space
+from ..models.registry import MODELS
+from .evaluation import classes_of, evaluate, paired_bootstrap, subsets_of
+from .loop import TrainConfig, make_optimiser
+from .objectives import Objective, loss_for
+from .runs import RunConfig, build_for, describe, run_experiment, split_windows, warnings_for
 
 # %% ../../nbs/60_training/10_compare.ipynb #4a88113f
 RECIPE_FOR = {} # model -> training settings of its own

@@ -14,15 +14,14 @@ import math, threading, time
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
-from torch import nn, Tensor
+from torch import Tensor
 
 from ..core import Registry, UserError, keep_memory, pick_device, seed_everything
+from ..features.windows import Batch, rows
 from ..labels import task_space
 from .metrics import HEADLINES, SCORES, SHOWN, task_sums
 from .objectives import Objective, TextGuide, class_weights, count_labels, loss_for, presence_weights
-from ..features.windows import Batch, rows
 
 # %% ../../nbs/60_training/05_loop.ipynb #1a47e2d4
 @dataclass

@@ -18,17 +18,17 @@ from pathlib import Path
 import pandas as pd
 
 from ..core import UserError, atomic_path, read_json, seed_everything, stable_hash, to_jsonable, write_json
-from ..features.encoders import load_text, resolve_encoders
-from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
-from ..features.extract import ExtractSettings
-from ..labels import prompts_for, task_space
 from ..corpora.leaks import guard
 from ..corpora.manifest import Corpus, write_table
-from .metrics import HEADLINES, SHOWN
+from ..features.encoders import load_text, resolve_encoders
+from ..features.extract import ExtractSettings
+from ..features.windows import WindowSettings, Windows, outputs_of
+from ..labels import prompts_for, task_space
 from ..models.registry import MODELS, build, make_config, reads
-from .objectives import text_class_embeddings
+from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import TrainConfig, make_objective, train
-from ..features.windows import Windows, WindowSettings, outputs_of
+from .metrics import HEADLINES, SHOWN
+from .objectives import text_class_embeddings
 
 # %% ../../nbs/60_training/08_runs.ipynb #1211108d
 @dataclass

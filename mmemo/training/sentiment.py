@@ -9,8 +9,8 @@ __all__ = ['acc2', 'sentiment_f1', 'acc7', 'mae', 'pearson_r', 'sentiment_scores
 import numpy as np
 
 from ..core import UserError
-from .metrics import (CONVENTIONS2, CONVENTIONS7, SENTIMENT_SCORES, accuracy, both_recalls, checked_values, confusion, per_class_f1,
-                           present, sentiment_sums, seven_classes, two_classes, weighted_f1)
+from .metrics import (SENTIMENT_SCORES, accuracy, both_recalls, checked_values, confusion, per_class_f1,
+                                    present, sentiment_sums, seven_classes, two_classes, weighted_f1)
 
 # %% ../../nbs/60_training/03_sentiment.ipynb #27baf6b6
 def acc2(y, p, convention:str='has0') -> float: # labels, predictions; 'has0' or 'non0'
