@@ -25,6 +25,7 @@ class Command:
     examples: tuple # as they would be typed
     build: object # () -> a dataclass whose instances can be called
 
+# %% ../../nbs/85_commands/05_cli.ipynb #4ba698ebb
 COMMANDS = Registry('command')
 OK, MISTAKE, SET_ASIDE = 0, 2, 3 # exit statuses: done; the user's mistake; done, but some clips could not be used
 
@@ -45,6 +46,7 @@ def overview() -> str:
     return '\n'.join(lines + ['', '`mmemo COMMAND --help` tells a command\'s options. Exit status: 0 done, 2 a mistake in what was asked,',
                               '3 done, but some clips could not be used (see quarantine.csv).'])
 
+# %% ../../nbs/85_commands/05_cli.ipynb #4e908035b
 def call(argv) -> int: # the words after `mmemo`
     "Find the command, read its options, do it."
     if not argv or argv[0] in ('-h', '--help', 'help'): return print(overview()) or OK
@@ -80,6 +82,7 @@ class Check:
     found: str = ''
     hint: str = '' # what to do, where it does not work
 
+# %% ../../nbs/85_commands/05_cli.ipynb #d69c0587b
 CHECKS = Registry('check') # area -> function that gives Checks
 
 def attempt(area:str, name:str, do, # () -> what was found
@@ -95,6 +98,7 @@ def version_of(package:str) -> str:
     from importlib.metadata import version
     return version(package)
 
+# %% ../../nbs/85_commands/05_cli.ipynb #bc3574ceb
 def _machine():
     "Cores and memory that this process may use."
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -102,12 +106,14 @@ def _machine():
     except (ValueError, AttributeError, OSError): memory = ''
     return f'{platform.system()} {platform.machine()}, {cores} cores{memory}'
 
+# %% ../../nbs/85_commands/05_cli.ipynb #bc3574cec
 def _gpu():
     import torch
     if torch.cuda.is_available(): return ', '.join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     if torch.backends.mps.is_available(): return 'Apple GPU'
     raise UserError('none; everything runs on the processor')
 
+# %% ../../nbs/85_commands/05_cli.ipynb #bc3574ced
 def _precision():
     from mmemo.core import pick_device
     from mmemo.features.encoders import pick_precision
@@ -136,12 +142,14 @@ def _round_trip(folder, backend:str) -> str:
     sound = read_audio(path)
     return f"{version_of({'pyav': 'av'}.get(backend, backend))}: {n} frames and {len(sound)/16000:.1f} s of sound read back"
 
+# %% ../../nbs/85_commands/05_cli.ipynb #7c546060b
 def _codecs() -> str:
     import av
     lacks = [c for c in ('h264', 'hevc', 'vp9', 'av1', 'mpeg1video', 'mpeg4', 'aac', 'mp3', 'opus', 'flac') if c not in av.codecs_available]
     if lacks: raise UserError(f"PyAV cannot read {', '.join(lacks)}")
     return 'H.264, H.265, VP9, AV1, MPEG-1, MPEG-4; AAC, MP3, Opus, FLAC'
 
+# %% ../../nbs/85_commands/05_cli.ipynb #7c546060c
 @CHECKS.register('decoders')
 def check_decoders() -> list:
     "Both decoders on a real file, and the codecs."
@@ -170,11 +178,13 @@ def _haar() -> str:
     if not path.is_file() or cv2.CascadeClassifier(str(path)).empty(): raise UserError('the cascade file is not there')
     return f'OpenCV {cv2.__version__}, cascade found'
 
+# %% ../../nbs/85_commands/05_cli.ipynb #ccc4926cb
 def _yunet() -> str:
     import cv2
     if not hasattr(cv2, 'FaceDetectorYN'): raise UserError('this OpenCV has no FaceDetectorYN')
     return 'ready; needs a model file (--settings.faces.model-file)'
 
+# %% ../../nbs/85_commands/05_cli.ipynb #ccc4926cc
 @CHECKS.register('faces')
 def check_faces() -> list:
     "Face detectors."
@@ -188,11 +198,13 @@ def _lab(name:str) -> str:
     if not any((Path(p)/name).is_dir() for p in jupyter_path('labextensions')): raise UserError('Lab does not find its browser side')
     return 'found by Lab'
 
+# %% ../../nbs/85_commands/05_cli.ipynb #647e464db
 def _chromium() -> str:
     found = next((shutil.which(c) for c in ('chromium', 'chromium-browser', 'google-chrome') if shutil.which(c)), None)
     if not found: raise UserError('no browser found')
     return found
 
+# %% ../../nbs/85_commands/05_cli.ipynb #647e464dc
 @CHECKS.register('notebooks')
 def check_notebooks() -> list:
     "What notebooks and their widgets need, on both sides of the wire."
@@ -209,10 +221,12 @@ def _cache() -> str:
     with tempfile.NamedTemporaryFile(dir=folder): pass
     return f'{folder}, {shutil.disk_usage(folder).free/2**30:.0f} GiB free'
 
+# %% ../../nbs/85_commands/05_cli.ipynb #7f55cb32b
 def _real() -> str:
     if not (found := real_data()): raise UserError('MMEMO_REAL_DATA is not set')
     return str(found)
 
+# %% ../../nbs/85_commands/05_cli.ipynb #7f55cb32c
 @CHECKS.register('places')
 def check_places() -> list:
     "Folders that are written to and read from."
@@ -231,6 +245,7 @@ def examine(areas=None) -> list: # Checks
         except (ImportError, OSError) as e: found.append(Check(area, 'all of it', 'no', str(e), 'install the requirements again: make install'))
     return found
 
+# %% ../../nbs/85_commands/05_cli.ipynb #f667ce66b
 def diagnosis(checks:list) -> str: # as printed by `mmemo doctor`
     "The checks as a table, and a verdict."
     lines, wide = [], max((len(c.name) for c in checks), default=0) + 2
@@ -319,6 +334,7 @@ def _transcribe():
         def __call__(self): return transcribe_here(self)
     return Transcribe
 
+# %% ../../nbs/85_commands/05_cli.ipynb #19464fcfb
 def transcribe_here(asked) -> int:
     "Listen, and keep the words beside the clips."
     from mmemo.corpora.readers import open_corpus
@@ -354,6 +370,7 @@ def features(place, encoders:str, cache=None, settings=None, text:str='') -> tup
     from mmemo.features.sources import open_features
     return open_features(place, encoders, cache, settings, text)
 
+# %% ../../nbs/85_commands/05_cli.ipynb #050e27c6b
 def tell_store(store) -> int: # exit status
     "What was encoded, what was there, and what was set aside."
     n = store.facts['counts']
@@ -410,6 +427,7 @@ def check_words(config, store=None): # a RunConfig; the features, once they are 
     if store is not None and 'text' in read and 'text' not in store:
         raise UserError(f"model '{config.model}' reads words: name a text encoder, such as --text tiny (planted speech) or --text minilm.")
 
+# %% ../../nbs/85_commands/05_cli.ipynb #fd3e4ae9b
 def on_given(config, store): # the RunConfig of a run on features that were brought along
     from dataclasses import replace
     from mmemo.features.sources import GIVEN
@@ -468,6 +486,7 @@ def compare_here(asked) -> int: # a Compare
     failed = [r['model'] for r in told['rows'] if r.get('failed')]
     return SET_ASIDE if failed or len(store.quarantine) else OK
 
+# %% ../../nbs/85_commands/05_cli.ipynb #3240ea66b
 def planted_here(folder:str='runs/demo/corpus') -> str: # where it stands
     "The demo's corpus; rendered now where nobody has yet."
     from mmemo.commands.demo import DemoConfig
@@ -490,6 +509,7 @@ def _reproduce():
     usual = {name: Reproduce(**vars(asked_for(name, tyro.MISSING))) for name in PAPERS}
     return tyro.extras.subcommand_type_from_defaults(usual, {name: p.title for name, p in PAPERS.items()})
 
+# %% ../../nbs/85_commands/05_cli.ipynb #8b82a512b
 def reproduce_here(asked) -> int: # a Reproduce
     "Cost, then everything."
     from mmemo.commands.reproduce import as_text, checked, cost_of, dealt, read_data, reproduce, write_page
@@ -534,6 +554,7 @@ def evaluate_here(asked) -> int:
     if asked.out: keep_scores(asked.out, predictions, scores)
     return SET_ASIDE if len(store.quarantine) else OK
 
+# %% ../../nbs/85_commands/05_cli.ipynb #52519c9cb
 def as_dealt(corpus, folder): # the corpus of a run, whose splits were perhaps dealt when it was trained
     "Each clip on the side on which it was in training; the table may have none, or have changed."
     from dataclasses import replace
@@ -541,6 +562,7 @@ def as_dealt(corpus, folder): # the corpus of a run, whose splits were perhaps d
     side = {c: s for s, part in read_json(Path(folder)/'split.json').items() for c in part['clips']}
     return replace(corpus, clips=corpus.clips.assign(split=corpus.clips.clip_id.map(side)))
 
+# %% ../../nbs/85_commands/05_cli.ipynb #52519c9cc
 def keep_scores(out, predictions, scores:dict):
     from mmemo.core import write_json
     from mmemo.corpora.manifest import write_table
@@ -593,6 +615,7 @@ def _cache_command():
         def __call__(self): return tell_cache(self)
     return Cache
 
+# %% ../../nbs/85_commands/05_cli.ipynb #2ac2c158b
 def tell_cache(asked):
     from mmemo.features.extract import cache_list, cache_prune
     place = Path(asked.cache or default_cache())

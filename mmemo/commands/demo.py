@@ -47,10 +47,12 @@ def table_rows(runs:dict) -> list: # model -> run; rows for demo.json
                              n_clips=scores['n_clips'], n_subjects=scores['accuracy']['n_groups']))
     return rows
 
+# %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084b
 def as_text(figure:dict) -> str: # '0.93 [0.90, 0.95]'
     low, high = figure['ci95'] or (float('nan'),) * 2
     return f"{figure['value']:.2f} [{low:.2f}, {high:.2f}]"
 
+# %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084c
 def printed(rows:list, score:str) -> str: # a text table: models down, subsets across
     "One score as a table for the terminal."
     table = pd.DataFrame([dict(model=r['model'], subset=r['subset'], text=as_text(r[score])) for r in rows])
@@ -77,6 +79,7 @@ def stage(seconds:dict, name:str, says:str):
     yield
     seconds[name] = round(time.perf_counter() - start, 1)
 
+# %% ../../nbs/85_commands/02_demo.ipynb #ba5ae00ab
 def train_models(config:DemoConfig, corpus:Corpus, store, out:Path, seconds:dict) -> dict: # model -> run
     "Train each model of the demo on the same features and split."
     runs = {}
@@ -116,6 +119,7 @@ WARNING = ('Synthetic: planted faces and voices, read by tiny encoders that know
 def subjects_of(corpus:Corpus) -> dict: # split -> number of subjects
     return corpus.clips.groupby('split').subject.nunique().to_dict()
 
+# %% ../../nbs/85_commands/02_demo.ipynb #c8e6af94b
 def summary(told:dict, out) -> str: # what stands in demo.json, and its folder
     "The demo's result as text."
     c, s = told['xor_controls'], told['subjects']
@@ -138,6 +142,7 @@ def sample_strip(corpus:Corpus, n:int=10): # -> film strip of test clips, one a 
     strip = film_strip(frames, np.arange(len(frames)) + .5, len(frames), title='Planted faces at the middle of their evidence')
     return strip.update_xaxes(tickvals=np.arange(len(frames)) + .5, ticktext=list(clips.face_state))
 
+# %% ../../nbs/85_commands/02_demo.ipynb #c5a51878b
 def write_pages(out:Path, runs:dict, told:dict, corpus:Corpus):
     "Each run's report, and the demo's own page that leads to them."
     from mmemo.core import atomic_path

@@ -68,6 +68,7 @@ def model_device(model) -> torch.device:
     found = next(model.parameters(), None)
     return found.device if found is not None else torch.device('cpu')
 
+# %% ../../nbs/85_commands/01_predict.ipynb #ea03f6b0b
 @torch.inference_mode()
 def judge(model, windows:Windows, # all windows of one clip
           mute:str|None=None, # a modality to leave out, as if it were not there
@@ -92,6 +93,7 @@ def maps_of(model, windows:Windows, # the windows of one clip
     batch = windows.gather(torch.tensor([len(windows)//2])).to(model_device(model))
     return model(without(batch, mute) if mute else batch, maps=True).maps
 
+# %% ../../nbs/85_commands/01_predict.ipynb #799ed0b9b
 def clip_windows(corpus:Corpus, store, clip_id:str, length:int, stride:int, task:str='expression', modalities=('visual', 'audio')) -> Windows:
     "Windows over one clip, without its label: nothing that judges may see it."
     clips = corpus.clips[corpus.clips.clip_id == clip_id][['clip_id', 'path']].reset_index(drop=True)
@@ -145,11 +147,13 @@ def check_video(path): # -> MediaInfo
         raise UserError(f'{path}: there is no video track in it, so there is no face to look at; expected a video with a face.')
     return info
 
+# %% ../../nbs/85_commands/01_predict.ipynb #4da9d863b
 def check_reader(run): # a loaded Run
     "A `UserError` for a model that needs more than a video to judge it."
     if run.config.encoders == GIVEN: raise UserError(f'{run.folder}: trained on features that were brought along, and no encoder here makes such features from a video.')
     if 'text' in run.model.modalities: raise UserError(f"{run.folder}: '{run.config.model}' reads words, and a video alone has none; make a corpus of it, `mmemo transcribe` it, and use `mmemo evaluate`.")
 
+# %% ../../nbs/85_commands/01_predict.ipynb #4da9d863c
 def planted_home(path) -> Corpus|None: # the planted corpus that a file belongs to
     "The corpus around a file, if it is a planted one and the file is one of its clips."
     path = Path(path).resolve()
@@ -158,6 +162,7 @@ def planted_home(path) -> Corpus|None: # the planted corpus that a file belongs 
         if about.is_file() and read_json(about).get('facts', {}).get('synthetic'): return Corpus(read_json(about).get('name', 'planted'), folder, pd.DataFrame(dict(clip_id=[path.stem])))
     return None
 
+# %% ../../nbs/85_commands/01_predict.ipynb #4da9d863d
 def detector_for(path, info, asked:str='auto', trained:str='none') -> str: # 'none', 'haar' or 'yunet'
     "How faces will be found in a file: as asked, else as in training, else by the look of the file."
     if asked != 'auto': return asked
@@ -242,6 +247,7 @@ def still_frames(path, end:float, valid, # (t,) bool: was a face seen in each fr
     seen = np.asarray(valid, bool)[np.minimum(np.round(at*len(valid)/len(reader)).astype(int), len(valid) - 1)]
     return [reader.frames([i])[0] for i in at], reader.times[at], seen
 
+# %% ../../nbs/85_commands/01_predict.ipynb #fd3618f5b
 def file_page(p:Prediction) -> str:
     "A prediction as one self-contained page."
     seen, name = p.evidence, p.file.name
@@ -293,6 +299,7 @@ def shorter_window(time, # (t,) seconds of the frames
     if own.level == 'frame' or len(time) >= 1.5*own.length: return None
     return float(np.median(np.diff(time)))*own.length/3 if len(time) > 1 else None
 
+# %% ../../nbs/85_commands/01_predict.ipynb #64a1cb11b
 def frames_told(n:int, tell): # frames of a file; -> what `extract` calls with (event, modality, key)
     "Batches of an encoder as a share of the work."
     done = 0

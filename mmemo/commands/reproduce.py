@@ -43,6 +43,7 @@ def set_aside(clips:pd.DataFrame, share:float=.1, rule:str='subject', seed:int=0
     dealt = deal_clips(own, rule, dict(train=1 - share, val=share), seed)
     return clips.assign(split=dealt.split.reindex(clips.index).fillna(clips.split))
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #22305b05b
 def official(corpus:Corpus) -> Corpus:
     "Reported: the official validation clips, since the test labels are nobody's."
     clips = corpus.clips[corpus.clips.split.isin(['train', 'val'])]
@@ -50,6 +51,7 @@ def official(corpus:Corpus) -> Corpus:
     clips = set_aside(clips.assign(split=clips.split.replace('val', 'test')))
     return replace(corpus, clips=clips.reset_index(drop=True))
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #22305b05c
 def one_fold(corpus:Corpus, fold:int, lists=None) -> Corpus: # fold 1 to 5; lists: folder or file of the folds' videos
     "Reported: the clips of one fold, as listed, or a fifth of the official training videos."
     clips = corpus.clips[corpus.clips.split.isin(['train', 'val'])].reset_index(drop=True)
@@ -152,6 +154,7 @@ class Asked:
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut
     train: TrainConfig = field(default_factory=TrainConfig) # how models are trained; what is changed holds for all
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #c323609eb
 def asked_for(name:str, root, **changes) -> Asked: # name: bicross, avtca, rcma
     "The recipe of a paper, with changes."
     p = PAPERS.get_or_explain(name)
@@ -169,6 +172,7 @@ def checked(asked:Asked) -> Paper:
     check_options({k: v for k, v in asked.options.items() if '.' in k}, asked.models)
     return p
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #10baf099b
 def base_for(asked:Asked, model:str, task:str) -> tuple: # RunConfig, and options 'MODEL.setting' -> value
     "The settings of one model for one task."
     p = PAPERS[asked.paper]
@@ -191,6 +195,7 @@ def read_data(asked:Asked) -> Corpus:
     if root.is_dir() and any((root/f'manifest.{e}').exists() for e in ('csv', 'parquet')): return load_corpus(root)
     return read_corpus(asked.data, root)[0]
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #38f31c8fb
 SAYS = dict(official='official training videos, a tenth of them set aside to stop by; official validation videos reported', speakers='nobody is in two of training, the clips to stop by, and those reported',
             random='80 % of the clips for training (a tenth of them to stop by) and 20 % reported, dealt at random: speakers on both sides, as in the paper')
 
@@ -199,6 +204,7 @@ def twins_together(corpus:Corpus, cache=None, progress:bool=True) -> Corpus:
     found = check_leaks(replace(corpus, clips=corpus.clips.drop(columns='split', errors='ignore')), refuse=False, cache=cache, progress=progress)
     return group_twins(corpus, found)
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #38f31c8fc
 def dealt(asked:Asked, corpus:Corpus) -> dict: # protocol -> corpus with its split
     "The corpus under each protocol."
     deal = dict(official=official, random=at_random, speakers=speakers_apart)
@@ -206,6 +212,7 @@ def dealt(asked:Asked, corpus:Corpus) -> dict: # protocol -> corpus with its spl
     if names != ('folds',): return {n: deal[n](corpus) for n in names}
     return {f'fold {k}': official(corpus) if k == 0 else one_fold(corpus, k, asked.fold_lists) for k in asked.folds}
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #38f31c8fd
 def says(protocol:str, lists=None) -> str:
     "A protocol in words."
     if not protocol.startswith('fold'): return SAYS[protocol]
@@ -230,10 +237,12 @@ class Cost:
         return (f'Encoding: {e.clips} clips, about {spell(e.seconds)} and {e.megabytes:,.0f} MB of disk ({self.free_gb:.0f} GB are free); what is in the cache already is not done again.\n'
                 f'Training: {self.runs} runs, {self.at_once} at once, at most {self.epochs} epochs of about {self.steps} steps (measured here: {ms} a step): at most {spell(self.seconds/self.at_once)}.')
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #471ef712b
 def spell(seconds:float) -> str: # '2 h 10 min'
     m = round(seconds/60)
     return f'{m//60} h {m % 60} min' if m >= 60 else f'{m} min' if m else f'{max(round(seconds), 1)} s'
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #471ef712c
 def n_windows(frames, window:WindowSettings) -> int: # (n,) frames of each clip
     "How many training windows clips are cut into."
     return int(np.maximum(np.ceil((np.asarray(frames, float) - window.length)/window.stride), 0).sum() + len(np.atleast_1d(frames)))
@@ -248,6 +257,7 @@ def shapes_of(encoders:dict, window:WindowSettings, rate:float) -> tuple: # load
         shapes[m] = (t, *((shape[-1], *shape[:-1]) if len(shape) == 3 else shape)) # pixels: channels first
     return shapes, {m: e.dim for m, e in encoders.items()}, seconds
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #351a298db
 def time_step(asked:Asked, model:str, task:str, encoders:dict, rate:float, n_classes:int) -> float: # ms; nan for a model that is fitted in one go
     "A training step of one model, measured on noise."
     config, options = base_for(asked, model, task)
@@ -296,6 +306,7 @@ def joined_tasks(tables:list) -> dict: # one {seed: predictions} a task -> {seed
         out[seed] = table
     return out
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #6ba38a38b
 def result_of(plans:dict, corpus:Corpus) -> dict: # task -> plans of one model under one protocol
     "Figures over all seeds, and each seed's own."
     tables = joined_tasks([tables_of(p) for p in plans.values()])
@@ -310,6 +321,7 @@ def beside(paper:str, protocol:str, data:str, score:str) -> list: # Landmarks
     "Published figures of a score that stand on this protocol."
     return [l for l in LANDMARKS[paper] if l.beside == protocol and l.data in ('', data) and score in l.scores]
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #604f1f4ab
 def lines_of(rows:list, paper:str, data:str) -> list: # of dictionaries: one a protocol, model and score, the published figure in its own column
     "What the table shows."
     lines = []
@@ -322,6 +334,7 @@ def lines_of(rows:list, paper:str, data:str) -> list: # of dictionaries: one a p
                               published='; '.join(f'{l.scores[s]:.4g}' for l in known), stands_on='; '.join(f'{l.who}: {l.on}' for l in known)))
     return lines
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #604f1f4ac
 def notes_of(told:dict) -> list: # sentences
     "What the table stands on."
     elsewhere = [f"{l.who}, {l.on}: {', '.join(f'{k} {v:.4g}' for k, v in l.scores.items())}; nothing here may be compared with it." for l in LANDMARKS[told['paper']] if not l.beside]
@@ -381,6 +394,7 @@ def as_text(told:dict) -> str: # what `reproduce` gave
     marks = [f'({k}) {w}.' for w, k in whats.items()]
     return '\n\n'.join([told['title'], *told['warnings'], pd.DataFrame(rows).to_string(index=False), '\n'.join([*marks, *notes_of(told)])])
 
+# %% ../../nbs/85_commands/03_reproduce.ipynb #20fa8d7eb
 def write_page(told:dict, out) -> Path: # out/reproduce.html
     "The table as a page."
     from mmemo.pages.plots import pretty

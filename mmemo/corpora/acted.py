@@ -34,9 +34,11 @@ def _walk(root:Path) -> pd.DataFrame: # path (relative, with slashes), name, ste
     found = pd.DataFrame(rows, columns=['path', 'name', 'stem', 'suffix', 'size']).astype(object)
     return found.assign(depth=found.path.str.count('/')).sort_values(['depth', 'path'], ignore_index=True)
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #642f8471b
 def _one_of(what:str, value:str, *known): # a parameter's name, its value, the values it may have
     if value not in known: raise UserError(f"{what}='{value}': expected one of {', '.join(known)}.")
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #642f8471c
 def _few(names, n:int=3) -> str: # 'a, b, c and 4 more'
     names = list(names)
     return ', '.join(names[:n]) + (f' and {len(names) - n} more' if len(names) > n else '')
@@ -57,12 +59,14 @@ def ravdess_fault(stem:str) -> str|None: # a file's name without its ending
     if code['vocal'] == 2 and code['emotion'] > 6: return f"song has no {RAVDESS8.classes[code['emotion'] - 1].lower()}"
     if code['vocal'] == 2 and code['actor'] == 18: return 'actor 18 recorded no songs'
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #764944fdb
 def _form_fault(stem:str, suffix:str, size:int) -> str|None:
     "Why a RAVDESS file of this name cannot have this ending or size, or None."
     if stem[:2] == '03' and suffix in FILMS: return f'named audio-only (03), but it is a {suffix}'
     if stem[:2] == '02' and suffix in SOUNDS: return f'named video-only (02), but it is a {suffix}'
     return _size_fault(size)
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #764944fdc
 def _size_fault(size:int) -> str|None:
     return 'the file is empty (0 bytes)' if size == 0 else 'a link to nothing' if size < 0 else None
 
@@ -142,6 +146,7 @@ def _ravdess_kind(files:pd.DataFrame, kind:str) -> str:
     share = {k: len(_recordings(files, k, 'join')) for k in ('av', 'audio', 'video')}
     return next((k for k, n in share.items() if 2*n >= files.group.nunique()), max(share, key=share.get))
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #9fa4b60bb
 def _note_rest(files:pd.DataFrame, clips:pd.DataFrame, kind:str, report:Report):
     "Files that became no clip: twins of one that did, or recordings that lack what this kind needs."
     left = files[~files.path.isin(set(clips.path) | set(clips.audio_path.dropna()))]
@@ -176,6 +181,7 @@ def _ravdess_clips(files:pd.DataFrame, rows:pd.DataFrame) -> pd.DataFrame:
         intensity=np.where(c.intensity == 2, 'strong', 'normal'), vocal=np.where(c.vocal == 2, 'song', 'speech'),
         statement=c.statement, repetition=c.repetition, recording=c.recording, actor=c.actor))
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #e24186a6b
 def _asked(files:pd.DataFrame, vocal:str, report:Report) -> tuple: # (files of this vocal channel, the channels)
     "Speech, song or both; what was not asked for is counted."
     asked = ['speech', 'song'] if vocal == 'both' else [vocal]
@@ -289,6 +295,7 @@ def _is_pointer(path, size:int) -> bool:
     if not 0 < size < 1024: return False
     with open(path, 'rb') as f: return f.read(len(LFS_HEAD)) == LFS_HEAD
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #df0acfd7b
 def _cremad_files(root:Path, found:pd.DataFrame, report:Report) -> pd.DataFrame: # a file a row: clip_id, form, path
     "Media with possible names, each once a form; pointers, empty files and the like go to the report."
     media = found[found.suffix.isin(list(CREMAD_FORMS))]
@@ -342,6 +349,7 @@ def _refuse(table:pd.DataFrame, bad, fault, report:Report) -> pd.DataFrame: # fa
     for row in table[bad].itertuples(): report.add('skipped', row.table, f'line {row.line}: {fault(row)}')
     return table[~bad]
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #af86efecb
 def _once(table:pd.DataFrame, key:str, report:Report) -> pd.DataFrame:
     "Each key once: repeated rows that agree are merged, those that do not are all left out."
     if not table[key].duplicated().any(): return table
@@ -386,6 +394,7 @@ def _named(t:pd.DataFrame, column:str, report:Report) -> pd.DataFrame:
     bad = t.clip_id.map(cremad_fault).notna()
     return _refuse(t, bad, lambda r: f"'{r.clip_id}': {cremad_fault(r.clip_id)}", report)
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #08226b2fb
 def _votes(root:Path, found:pd.DataFrame, target:str, report:Report) -> pd.Series: # clip -> 'A' or 'A:D'
     "The majority vote of each clip, from the summary."
     column = CREMAD_TARGETS[target][0]
@@ -419,6 +428,7 @@ def _from_counts(counts:pd.DataFrame) -> pd.Series: # clip -> 'A' or 'A:D'
     top = counts.eq(counts.max(axis=1), axis=0).to_numpy(bool).reshape(-1, 6)
     return pd.Series([':'.join(np.array(list(LETTERS))[row]) for row in top], counts.index, dtype=object)
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #dd737167b
 def _perceived(root:Path, found:pd.DataFrame, target:str, report:Report) -> pd.DataFrame: # vote, raters, p_<Class>
     "Vote and shares of the answers, from either table."
     votes, counts = _votes(root, found, target, report), _counts(root, found, target, report)
@@ -476,6 +486,7 @@ def _cremad_labels(clips:pd.DataFrame, votes:pd.DataFrame, target:str, ties:str,
     clips = clips.assign(label=clips.vote.map(word))
     return clips[~tie] if ties == 'drop' else clips
 
+# %% ../../nbs/20_corpora/05_acted.ipynb #c4a59b7fb
 def _cremad_clips(rows:pd.DataFrame, people:pd.DataFrame, report:Report) -> pd.DataFrame:
     "The manifest: what each name says, in words, and who speaks."
     actor, sentence, emotion, level = rows.clip_id.str.split('_', expand=True).T.values

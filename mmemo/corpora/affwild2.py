@@ -31,10 +31,12 @@ def plain_name(name:str) -> str: # of a video or a folder
     "A name in one spelling: underscores for blanks."
     return re.sub(r'\s+', '_', name.strip())
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #ee256705b
 def video_of(name:str) -> str: # of a label file, without its ending
     "The video that a label file speaks of: `_left` and `_right` are two people in one."
     return re.sub(r'_(left|right)$', '', plain_name(name))
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #ee256705c
 @dataclass
 class Tree:
     "Where things are in an Aff-Wild2 folder; keys are plain names."
@@ -52,12 +54,14 @@ DEEPEST = 4 # folders below the root that are entered
 def _enter(root:Path): # -> may this folder be entered? Those of pictures are not
     return lambda here, name: len(here.relative_to(root).parts) < DEEPEST and not name.lower().startswith('cropped')
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #cf45fe77b
 def _add_crops(tree:Tree, folder:Path, kind:str):
     "Note the folders of pictures in `cropped...`, also where an archive was unpacked one level deeper."
     for child in sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith('.')):
         if re.fullmatch(r'cropped\w*|batch_?\d+|new\w*vids', child.name, re.I): _add_crops(tree, child, kind)
         else: tree.crops[kind].setdefault(plain_name(child.name), child)
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #cf45fe77c
 def _add_file(tree:Tree, file:Path):
     "Note a video or a sound file."
     kind = {**dict.fromkeys(FILMS, tree.videos), **dict.fromkeys(SOUNDS, tree.sounds)}.get(file.suffix.lower())
@@ -120,6 +124,7 @@ class Labels:
     example: str = '' # what stands in the first of them
     half: int = 0 # lines in which one value is -5 and the other is not
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #4a1021b4b
 def _body(data:bytes, task:str) -> bytes:
     "What stands below the header; `UserError` for another file than expected."
     if not data.strip(): raise UserError(f'the file is empty ({len(data)} bytes)')
@@ -179,6 +184,7 @@ class Film:
     varies: bool = False # is the frame rate variable?
     error: str = '' # why it cannot be used
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #ff9ec298b
 def look_at(path:Path) -> Film:
     "Frame times and sound of a video; what is wrong with it is told, not raised."
     try: info, table = probe(path), frame_table(path)
@@ -188,6 +194,7 @@ def look_at(path:Path) -> Film:
     return Film(times.astype(np.float32), float(len(times)/max(table.end[-1] - table.start[0], 1e-6)), info.has_audio,
                 bool(len(gap) > 1 and np.ptp(gap) > .1*np.median(gap)))
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #ff9ec298c
 def look_at_all(paths, # video files
                 progress:bool=True) -> dict: # path -> `Film`
     "The same for many videos, in threads: most of it is waiting for the disk."
@@ -224,6 +231,7 @@ class Source:
     n: int = 0 # frames
     clip_id: str = '' # the name, or `name@split` where the name stands in two lists
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #21d046bdb
 def link(tree:Tree, source:Source, kind:str) -> Source:
     "Find a clip's video, sound and pictures: under its own name, or under that of the video it shares."
     own, shared = plain_name(source.name), video_of(source.name)
@@ -237,6 +245,7 @@ def bare_name(line:str) -> str: # 'x.mp4' and 'x.txt' are both x
     "A video's name without the ending of a file."
     return re.sub(r'\.(txt|mp4|avi|mov|mkv|webm)$', '', line.strip(), flags=re.I)
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #d783ef60b
 def read_names(path, # a text file, one video a line; lines that begin with # are passed over
                report:Report, # gets the lines that are no names
               ) -> list:
@@ -253,6 +262,7 @@ def read_names(path, # a text file, one video a line; lines that begin with # ar
     if bad: report.add('skipped', Path(path), f'line {bad[0]}: expected a name, found a path; lines refused', len(bad))
     return list(dict.fromkeys(names))
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #d783ef60c
 def _test_names(tree:Tree, test_list, report:Report): # -> iterator of (list, name)
     "Names of test videos: from the list that was given, or from the ones beside the label folders."
     if test_list is None: lists = sorted(p for p in tree.challenge.glob('*.txt') if 'test' in p.name.lower())
@@ -273,6 +283,7 @@ def count_frames(source:Source, report:Report) -> int:
     if (numbers == 0).any(): report.add('skipped', where, 'picture 00000.jpg: the first frame is number 1')
     return n
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #7cb22762b
 def note_crops(source:Source, tree:Tree, kind:str, report:Report):
     "Report the frames that have no picture."
     if source.crops is None:
@@ -295,6 +306,7 @@ def note_films(films:dict, # path -> `Film`
         elif not film.has_audio and plain_name(path.stem) not in sounds: report.add('missing', path, 'no sound track')
         if film.varies: report.add('note', path, f'variable frame rate, {film.fps:.3g} in the mean; times from stamps')
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #9781bb3ab
 def note_groups(clips:pd.DataFrame, report:Report):
     "Report clips that share a video, and whether the official lists part them."
     for video, part in clips[clips.group.duplicated(keep=False)].groupby('group'):
@@ -508,6 +520,7 @@ def _submitted(path) -> tuple: # (task, lines below the header)
     if not lines: raise UserError(f'{path}: expected one line a picture below the header, found none.')
     return task, lines
 
+# %% ../../nbs/20_corpora/04_affwild2.ipynb #c9253849b
 def read_submission(path) -> pd.DataFrame: # clip_id, frame (0-based), and `predicted` or `p_valence`, `p_arousal`
     "Read a submission file back; lines that the challenge would not take are named."
     task, lines = _submitted(path)

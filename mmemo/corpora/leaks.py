@@ -34,6 +34,7 @@ def split_randomly(clips:pd.DataFrame, # a manifest
     place[rng_for('split-random', seed).permutation(len(clips))] = np.arange(len(clips))
     return clips.assign(split=np.array(list(shares))[np.searchsorted(ends, place, side='right')], split_rule='random')
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #dd0d0773b
 def deal_clips(clips:pd.DataFrame, rule:str='subject', # or 'random', in so many words
                shares:dict|None=None, seed:int=0) -> pd.DataFrame: # the same rows with `split`
     "Split by a rule that is named; by subject unless said otherwise."
@@ -41,6 +42,7 @@ def deal_clips(clips:pd.DataFrame, rule:str='subject', # or 'random', in so many
     if rule != 'subject': raise UserError(f"split '{rule}': expected 'subject' or 'random'.")
     return split_by_subject(clips.drop(columns='split_rule', errors='ignore'), shares, seed)
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #dd0d0773c
 def dealt_at_random(clips:pd.DataFrame) -> bool:
     "Was every clip dealt by the rule 'random'?"
     return 'split_rule' in clips and bool((clips.split_rule == 'random').all())
@@ -58,6 +60,7 @@ def landmarks(samples:np.ndarray) -> tuple: # jumps between samples (n,) int32, 
     largest = maximum_filter1d(size, 2*REACH + 1, mode='constant')
     return jumps, np.flatnonzero(first & (size >= JUMP) & (size == largest))
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #7af919fbb
 def sound_print(path, start=None, end=None) -> str: # hashes, a blank between; '' where there is no sound, or silence
     "What a clip's decoded samples can be recognised by."
     whole = lambda piece: np.clip(np.rint(piece*32768), -32768, 32767).astype(np.int16)
@@ -97,6 +100,7 @@ def small_pictures(path, start=None, end=None) -> np.ndarray|None: # (STEPS, PIX
     shrink = lambda f: cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), (PIXELS, PIXELS), interpolation=cv2.INTER_AREA)
     return np.stack([shrink(f) for part in np.split(at, 4) for f in reader.frames(part)]).astype(np.float32)
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #1edb21fab
 def movement(waves:np.ndarray) -> np.ndarray: # (..., STEPS, waves) -> the same, less the mean and an even drift
     t = np.linspace(-1, 1, STEPS, dtype=np.float32)[:, None]
     return waves - waves.mean(-2, keepdims=True) - t*((t*waves).sum(-2, keepdims=True)/(t**2).sum())
@@ -140,10 +144,12 @@ def in_threads(work, # item -> result; answers for its own errors
     try: return list(tqdm(pool.map(work, items), total=len(items), desc=desc, unit='file', disable=off))
     finally: pool.shutdown(cancel_futures=True)
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #b148f481b
 def kept_json(path): # what was kept, or None where it is not there or damaged
     try: return read_json(path)
     except (UserError, OSError): return None
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #b148f481c
 def hash_files(files:list, # paths, each once
                index:Path, # a JSON file: path -> size, time of change, hash
                **threads) -> dict: # path -> hash, or the error of a file that cannot be read
@@ -169,6 +175,7 @@ def make_print(kind:str, path, start, end) -> dict: # 'sound' or 'video'
     except MediaError as e: return dict(error=str(e))
     except Exception as e: return dict(error=f'{path}: {type(e).__name__}: {e}') # a decoder's own error
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #02cfff2fb
 def kept_prints(jobs:list, # (kind, path, hash of the file, start, end), each once
                 cache:Path, **threads) -> dict: # job -> {'print': ...} or {'error': ...}
     "Prints from the cache where they are, else made now; errors are not kept."
@@ -210,6 +217,7 @@ def media_of(corpus:Corpus, notes:Report) -> pd.DataFrame: # clip by clip: pictu
     if gone: notes.add('missing', gone[0], 'media files of the manifest are not there; this is the first', len(gone))
     return pd.DataFrame({k: pd.Series(v, clips.index, dtype=object) for k, v in table.items()})
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #f21ad8adb
 def sources_of(media:pd.DataFrame) -> np.ndarray: # (n,) a number for each set of clips that share files
     "Clips that are cut from one file, be it the picture's or the sound's."
     both = media[['picture', 'sound']].astype('string') # a name that is missing joins nothing
@@ -235,6 +243,7 @@ def prints_of(corpus:Corpus, media:pd.DataFrame, kinds:tuple, notes:Report, cach
     for w in wanted: prints[w[0]][w[1]] = found[job(*w)].get('print', '')
     return {k: v.to_numpy() for k, v in prints.items()}
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #86e62111b
 def sets_of(kind:str, prints) -> np.ndarray: # (n,) set number; -1 where there is no print
     "Which clips are one sound, or one picture, directly or through others."
     has, out = np.flatnonzero([bool(p) for p in prints]), np.full(len(prints), -1)
@@ -317,12 +326,14 @@ def _one(row) -> str: # one set of clips in words, one clip a side first
     shown = ' and '.join(f"'{row.clips[i]}' ({row.sides[i]}{who(i)})" for i in order)
     return f'{NAMED[row.kind]}: {shown}' + (f' and {more} more' if more else '')
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #eee0b666b
 def _refusal(leaks:pd.DataFrame) -> str:
     text = '; '.join(_one(r) for r in leaks.head(5).itertuples())
     if len(leaks) > 5: text += f'; and {len(leaks) - 5} more'
     return (f'{len(leaks)} set(s) of clips stand on both sides of the split: {text}. Drop the copies, or put them into '
             'one `group` (`group_twins` does) and deal the clips again by subject.')
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #eee0b666c
 def _said(r:LeakReport) -> str:
     said = ', '.join(f'{k} ({n:,} of {r.n:,} clips)' for k, n in r.checked.items()) or 'nothing'
     text = f'{r.corpus}: compared {said}; '
@@ -369,12 +380,14 @@ def _keys_of(corpus, kinds, notes, cache, **threads) -> dict: # kind -> (n,) wha
     prints = prints_of(corpus, media, kinds, notes, cache, **threads)
     return keys | dict(source=np.where(there, sources_of(media), -1)) | {k: sets_of(k, p) for k, p in prints.items()}
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #5bee4cdcb
 def _as_splits(clips, folds): # tables as `check_disjoint` reads them, one a fold
     if folds is None: return [clips] if 'split' in clips else []
     if wrong := [len(f) for f in folds if len(f) != len(clips)]:
         raise UserError(f'expected folds of {len(clips)} clips, got {wrong[0]}.')
     return [clips.assign(split=np.where(f, 'test', 'train')) for f in folds]
 
+# %% ../../nbs/20_corpora/02_leaks.ipynb #5bee4cdcc
 def _mark(clips, found) -> str: # a split that happens to part nobody needs none
     if 'subject' not in clips or clips.subject.isna().all(): return RANDOM['unknown']
     kinds = set(found.kind[found.leak])

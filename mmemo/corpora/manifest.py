@@ -60,11 +60,13 @@ def read_table(path) -> pd.DataFrame: # CSV or Parquet, by its ending
     except Exception as e:
         raise UserError(f'{path}: expected a {"Parquet" if path.suffix == ".parquet" else "CSV"} table ({type(e).__name__}: {str(e).strip()}).') from None
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #d2c8b81bb
 def write_table(table:pd.DataFrame, path):
     "Write CSV or Parquet, by the ending, atomically."
     with atomic_path(path) as tmp:
         table.to_parquet(tmp, index=False) if Path(path).suffix == '.parquet' else table.to_csv(tmp, index=False)
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #d2c8b81bc
 def read_manifest(path) -> pd.DataFrame: # a CSV or Parquet file
     "A checked manifest from disk."
     return check_manifest(read_table(path), str(path))
@@ -126,6 +128,7 @@ def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.p
     away = {} if root == folder.resolve() else dict(root=str(root)) # the tables may stand apart from the clips
     write_json(folder/'corpus.json', dict(name=corpus.name, space=corpus.space, facts=corpus.facts, **away))
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
 def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     "A corpus from a folder (`manifest.csv` or `.parquet`, optional `frames.parquet` and `corpus.json`), or from one table."
     place = Path(place)
@@ -146,6 +149,7 @@ def joined(pairs:np.ndarray, n:int) -> np.ndarray: # pairs: (p, 2); -> (n,) a nu
     from scipy.sparse.csgraph import connected_components
     return connected_components(coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n)), directed=False)[1]
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4eeb
 def units_of(clips:pd.DataFrame) -> np.ndarray: # (n,) smallest clip index that each clip must stay with
     "Clips that share a subject or a group, directly or through others, form one unit."
     keys = [pd.factorize(clips[c])[0] for c in ('subject', 'group') if c in clips]

@@ -51,6 +51,7 @@ def mend(values, # (..., d) numbers of any width
     else: counts = Counter()
     return values, (values != 0).any(-1), +counts
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #73e19073b
 def report_mended(counts:Counter, # (modality, what it was) -> values
                   where, report:Report):
     "One line a modality and kind of value."
@@ -67,6 +68,7 @@ def own(group, key:str): # an h5py group
         raise UserError(f"'{key}' is a link to another place, and is not followed")
     return group[key]
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #1048229fb
 def own_array(group, key:str) -> np.ndarray:
     "A dataset's numbers or texts, if they are in this file and of a believable size."
     import h5py
@@ -97,6 +99,7 @@ def open_csd(path): # yields the sequence's name and the group of its entries
         except BROKEN as e: raise UserError(f'{path.name}: its entries cannot be found ({why(e)}).') from None
         yield name, data
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #441377a6b
 def csd_keys(data) -> list: # in the file's order
     "The names of all entries."
     try: return list(data)
@@ -168,6 +171,7 @@ def check_ranges(clips:pd.DataFrame, report:Report) -> pd.DataFrame:
         clips = clips.assign(**{name: value.where(~bad)})
     return clips
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #9d10c65eb
 def entry_clips(key:str, values:np.ndarray, times:np.ndarray) -> pd.DataFrame:
     "The clips of one entry of a label file."
     if values.ndim != 2 or values.shape[1] != len(RANGES) or values.dtype.kind not in 'fiu':
@@ -199,6 +203,7 @@ def csd_labels(path, report:Report) -> pd.DataFrame: # clip_id, group, start, en
     clips = drop_twice(clips[possible], report)
     return check_ranges(clips, report)
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #55f6a097b
 def drop_twice(clips:pd.DataFrame, report:Report) -> pd.DataFrame:
     "The first of each clip_id."
     twice = clips.clip_id.duplicated()
@@ -242,6 +247,7 @@ def csd_tracks(path, clips:pd.DataFrame, modality:str, report:Report,
     report_mended(counts, path, report)
     return same_width(tracks, path, report)
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #a49a6095b
 def same_width(tracks:dict, path, report:Report) -> dict:
     "The tracks of the usual width."
     widths = Counter(t.values.shape[1] for t in tracks.values())
@@ -265,6 +271,7 @@ def csd_words(path, clips:pd.DataFrame, report:Report) -> pd.DataFrame: # column
     except BROKEN as e: report.add('skipped', path, f'words: {why(e)}')
     return pd.DataFrame(rows, columns=['clip_id', 'word', 'start', 'end'])
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #bbf23414b
 def _text(x) -> str: # bytes, as h5py and old pickles have it, or text
     if isinstance(x, bytes): return x.decode('utf8', 'replace').strip()
     if isinstance(x, str): return x.encode('utf8', 'replace').decode('utf8').strip() # half a character is none
@@ -338,6 +345,7 @@ def as_numbers(x, n:int, what:str) -> np.ndarray:
         raise UserError(f"'{what}': expected {n} rows, found {len(x) if x.ndim else 'one number'}")
     return x
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #0f3b68f9b
 def as_texts(x, n:int|None, what:str) -> list:
     "A field of texts, one a clip."
     x = unwrapped(x)
@@ -403,6 +411,8 @@ def spread_words(tracks:dict, ends:dict): # ends: clip_id -> seconds
     "Word steps have no times of their own in an unaligned file: they share the clip evenly."
     for clip, t in tracks.items():
         if clip in ends: t.time = (np.arange(len(t)) + .5)/len(t)*ends[clip]
+
+# %% ../../nbs/20_corpora/06_mosei.ipynb #68c7cbaab
 def mmsa_part(part:dict, split:str, modalities, report:Report, where, counts:Counter) -> tuple: # clips, tracks, aligned
     "One of train, valid and test."
     clips = drop_twice(mmsa_clips(part, split, report, where), report)
@@ -453,6 +463,7 @@ def present_names(emotions:pd.DataFrame) -> list: # 'Happiness+Fear', 'none', or
     names = np.array(emotions.columns)
     return [None if np.isnan(x).any() else '+'.join(names[x > 0]) or 'none' for x in emotions.to_numpy(np.float64)]
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #a1a1a48bb
 def mosei_corpus(clips:pd.DataFrame, root:Path, path:str, labels:str, facts:dict, report:Report) -> Corpus:
     "Clips of any source as a corpus."
     for c in COLUMNS:
@@ -500,6 +511,7 @@ def save_tracks(path, tracks:dict, clip_ids:list):
     counts = [len(tracks[c]) if c in tracks else 0 for c in clip_ids]
     save_file(flat | dict(offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)), path)
 
+# %% ../../nbs/20_corpora/06_mosei.ipynb #ae28f352b
 def open_tracks(path:Path, clip_ids:list, source:dict) -> dict: # clip_id -> Steps
     "Tracks from such a file."
     from safetensors.numpy import load_file

@@ -60,6 +60,7 @@ def _latin(text, encoding='latin1'): # how the older protocols write bytes
     if encoding != 'latin1' or not isinstance(text, str): raise UserError('bytes in another encoding')
     return text.encode('latin1')
 
+# %% ../../nbs/20_corpora/03_plainpickle.ipynb #83f5687cb
 def _empty(*args): # `bytes()` is how they write none at all; with an argument it could ask for any amount
     if args: raise UserError('bytes of a given size')
     return b''
@@ -76,6 +77,7 @@ REFUSED = (pickle.INST, pickle.OBJ, pickle.NEWOBJ, pickle.NEWOBJ_EX, pickle.EXT1
 # %% ../../nbs/20_corpora/03_plainpickle.ipynb #5cd377b8
 def _refuse(unpickler): raise UserError('an instruction that plain data has no need of')
 
+# %% ../../nbs/20_corpora/03_plainpickle.ipynb #5cd377b8b
 class PlainUnpickler(pickle._Unpickler):
     "Arrays, text, numbers and containers; any other name is refused, and named."
     dispatch = pickle._Unpickler.dispatch | {code[0]: _refuse for code in REFUSED}
@@ -106,6 +108,7 @@ def why(error:Exception) -> str:
     if isinstance(error, UserError): return str(error)
     return f'{type(error).__name__}: {" ".join(str(error).split())[:120]}'
 
+# %% ../../nbs/20_corpora/03_plainpickle.ipynb #9e5440d3b
 class Bounded:
     "A file that is never asked for more than it has."
     def __init__(self, file):

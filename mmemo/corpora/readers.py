@@ -71,6 +71,7 @@ def first_manifest(root, # a folder of clips
                               split=None, label=[class_named(f) for f in top], transcript=said))
     return check_manifest(table.dropna(axis=1, how='all'), str(root))
 
+# %% ../../nbs/20_corpora/07_readers.ipynb #7c460cd5b
 def who(paths:pd.Series, pattern:str|None, report:Report) -> pd.Series: # subject of each path, or None
     if pattern is None: return pd.Series(None, paths.index, dtype=object)
     try: named = paths.str.extract(pattern, expand=True)
@@ -107,6 +108,7 @@ def read_folder(root, # a folder of clips, or a manifest
     space = space or space_for(clips.label.dropna())
     return Corpus(root.resolve().name, root, clips, None, space, dict(target='as the folders are named', synthetic=False)), report
 
+# %% ../../nbs/20_corpora/07_readers.ipynb #a13d13c0b
 def _by_manifest(place:Path, space:str|None) -> tuple:
     corpus = load_corpus(place)
     report = Report('folder', Path(corpus.root))
@@ -135,6 +137,7 @@ def options_of(name:str) -> dict: # option -> its default
     taken = getattr(reader, 'keywords', {}) # what the name settles
     return {k: p.default for k, p in list(inspect.signature(reader).parameters.items())[1:] if k not in taken}
 
+# %% ../../nbs/20_corpora/07_readers.ipynb #be65bf5cb
 def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
                 root, # where the data set lies
                 **options) -> tuple: # (Corpus, Report)
@@ -148,6 +151,7 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     if corpus.facts.get('features_only'): corpus.facts['read'] = how_read(name, root, options)
     return corpus, report
 
+# %% ../../nbs/20_corpora/07_readers.ipynb #be65bf5cc
 def how_read(name:str, root, options:dict) -> dict: # for corpus.json: features are read once more when somebody trains
     whole = lambda v: str(Path(v).resolve()) if isinstance(v, (str, os.PathLike)) and Path(v).exists() else v
     return dict(reader=name, place=whole(root), **{k: whole(v) for k, v in options.items() if k != 'progress'})

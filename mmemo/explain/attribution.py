@@ -37,6 +37,7 @@ def baseline_of(model, batch:Batch, m:str, # a modality
     if kind == 'mean' and scale is not None and scale.fitted: return scale.mean, 'training mean'
     return batch.x[m].new_zeros((), dtype=torch.float32), 'zeros'
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #c4a6e84eb
 def targets_for(logits:Tensor, # (b, c)
                 target, # None: each clip's largest; an index or a name for all; or (b,) indices, one a clip
                 classes:tuple=(),
@@ -79,6 +80,7 @@ class Question:
         found = logits.gather(1, at)[:, 0]
         return found if self.of == 'logit' else found - logits.scatter(1, at, -1e9).logsumexp(1)
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #5ebb2598b
 def wide(mask:Tensor, x:Tensor) -> Tensor: # (b, t), (b, t, ...) -> (b, t, 1, ...)
     return mask.reshape(*mask.shape, *[1] * (x.ndim - 2))
 
@@ -148,6 +150,7 @@ def by_ablation(ask:Question, i:Tensor, width:float, group:str, internal_batch:i
     found = FeatureAblation(ask).attribute(given, additional_forward_args=i, feature_mask=tuple(masks), perturbations_per_eval=max(1, internal_batch // len(i)))
     return tuple(dealt(v.flatten(2)[..., 0], s.flatten(2)[0, :, 0], ask.batch.mask[m][i]) for v, s, m in zip(found, masks, ask.modalities))
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #56058badb
 def dealt(effect:Tensor, span:Tensor, mask:Tensor) -> Tensor: # (n, t) the effect of each step's span, (t,) its number, (n, t) -> (n, t)
     "Each span's effect in equal parts to its present steps."
     own = F.one_hot(span - span.min()).to(effect.dtype) # (t, spans)
@@ -209,6 +212,7 @@ def joined(found:Attribution) -> Attribution: # of all windows of one clip -> on
     return replace(found, target=found.target[:1], values=values, time=time, mask={m: torch.ones_like(t, dtype=torch.bool) for m, t in time.items()}, output=mean(found.output),
                    reference=mean(found.reference), delta=mean(found.delta), names=first(found.names), clip_id=first(found.clip_id))
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #joi00002b
 def density(values, seconds) -> np.ndarray: # (t,), (t,) middles of the steps -> (t,) a second
     "What was added, for each second."
     gaps = np.diff(np.asarray(seconds, float))
@@ -225,6 +229,7 @@ def look(encoder:VisualEncoder, frames:Tensor, # (n, 3, h, w), 0..255
     found = encoder.model.forward_intermediates(x, indices=[i - 1 for i in encoder.chosen], stop_early=True, output_fmt='NLC', intermediates_only=True, output_extra_tokens=True)
     return torch.stack([h[:, 0].float() for h in found['image_intermediates_prefix']]).mean(0)
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #bc13ad29b
 @dataclass
 class PixelMap:
     "What each pixel of a frame added to one number of a model's answer."
@@ -271,6 +276,7 @@ def last_map(model) -> nn.Module: # the layer that gives (n, d, h, w)
     if eyes is None: raise UserError(f"Grad-CAM needs a model that reads pixels, such as 'avtca-paper' with frontend='pixels'; '{getattr(model, 'name', type(model).__name__)}' reads features.")
     return eyes.face.blocks if hasattr(eyes.face, 'blocks') else eyes.face.rest
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #b7926208b
 def grad_cam(model, # AVT-CA with frontend='pixels'
              batch:Batch, # pixels (b, t, 3, h, w)
              target=None, of:str='logit', span:tuple|None=None, classes:tuple=(),
@@ -300,6 +306,7 @@ def interval_auc(values, time, mask, # (b, t) scores of the steps, their seconds
         return roc_auc_score(inside[there], v[there]) if len(set(inside[there].tolist())) == 2 else np.nan
     return np.array([one(*row) for row in zip(values, time, mask.astype(bool), np.asarray(interval, float))])
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #af5c09fbb
 def mean_over_subjects(figures, # (n,) one a clip, NaN where there is none
                        subjects, # (n,)
                       ) -> dict: # value, ci95, n_groups, few_groups, n
@@ -333,6 +340,7 @@ def motion(values, mask=None, # (b, t, ...) features or pixels, (b, t)
     sides = [np.pad(v, ((0, 0), side)) for v in (gap*known, known.astype(float)) for side in ((1, 0), (0, 1))]
     return (sides[0] + sides[1]) / np.maximum(sides[2] + sides[3], 1)
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #cbf79917b
 def loudness_at(samples, # (n,) of one clip, or None
                 time, # (t,) seconds
                 rate:int=16000, seconds:float=.04) -> np.ndarray: # (t,) dB
@@ -343,6 +351,7 @@ def loudness_at(samples, # (n,) of one clip, or None
     lo, hi = (np.clip(((time + s*seconds/2)*rate).astype(int), 0, len(power) - 1) for s in (-1, 1))
     return 10*np.log10((power[hi] - power[lo])/np.maximum(hi - lo, 1) + 1e-10)
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #cbf79917c
 def from_middle(time, mask) -> np.ndarray: # (b, t): higher in the middle of the present steps
     "Position alone."
     time, mask = (np.asarray(torch.as_tensor(v).cpu()) for v in (time, mask))
@@ -361,6 +370,7 @@ def randomised(model, seed:int=0): # a new model of the same configuration
     for a, b in zip(scales(new), scales(model), strict=True): a.load_state_dict(b.state_dict())
     return new.eval().to(next(model.parameters()).device)
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #14e584e7b
 def attention_steps(maps:list, # AttentionMaps of a forward pass
                     m:str, # the modality that is looked at
                    ) -> Tensor|None: # (b, k); None where nothing attends to it over time
@@ -390,6 +400,7 @@ def step_curve(model, batch:Batch, found:Attribution,
         every.append(p.gather(1, found.target[:, None])[:, 0])
     return torch.stack(every, 1).float().cpu().numpy()
 
+# %% ../../nbs/70_explain/02_attribution.ipynb #5f7674d6b
 def area(curve) -> np.ndarray: # (b, points) -> (b,)
     "Area under a curve over shares from 0 to 1."
     return np.trapezoid(curve, dx=1/(np.shape(curve)[1] - 1), axis=1)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NO_VECTORS', 'HIDDEN', 'UMAP_LOCK', 'MAPS', 'KEEP', 'window_vectors', 'Embedded', 'clip_table', 'embed_clips',
-           'MapSettings', 'map_key', 'trust', 'epochs_told', 'turn_to_place', 'Plane', 'line', 'lay_out',
-           'similarities', 'zero_shot', 'PromptBook', 'Reading', 'edit_prompts']
+           'MapSettings', 'map_key', 'trust', 'epochs_told', 'turn_to_place', 'Plane', 'lay_out', 'similarities',
+           'zero_shot', 'PromptBook', 'Reading', 'edit_prompts']
 
 # %% ../../nbs/70_explain/03_embedding.ipynb #586d3d90
 import hashlib, re, threading, time, warnings
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import UserError, rng_for, stable_hash
+from ..core import UserError, patch, rng_for, stable_hash
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
 from ..training.metrics import accuracy, bootstrap_ci, group_confusions, uar
@@ -112,6 +112,7 @@ class MapSettings:
         if self.neighbours < 2: raise UserError(f"map setting 'neighbours' is {self.neighbours}; expected 2 or more.")
         if not 0 <= self.min_dist <= 1: raise UserError(f"map setting 'min_dist' is {self.min_dist}; expected 0 to 1.")
 
+# %% ../../nbs/70_explain/03_embedding.ipynb #cf546cd6b
 def map_key(vectors, settings:MapSettings) -> str:
     "Of all that a map depends on."
     x = np.ascontiguousarray(vectors, np.float32)
@@ -145,10 +146,12 @@ def epochs_told(progress): # while UMAP runs
     try: yield
     finally: layouts.tqdm = own
 
+# %% ../../nbs/70_explain/03_embedding.ipynb #78dd5ff1b
 def turn_to_place(): # a lock where numba cannot serve two threads, else none
     import numba
     return nullcontext() if numba.threading_layer() in ('omp', 'tbb') else UMAP_LOCK
 
+# %% ../../nbs/70_explain/03_embedding.ipynb #78dd5ff1c
 def _umap(x, s:MapSettings, progress) -> tuple: # (n, 2), and what places new points
     with UMAP_LOCK, warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -168,6 +171,7 @@ def _pca(x, s:MapSettings, progress) -> tuple:
     model = PCA(2, svd_solver='covariance_eigh').fit(x.astype(np.float64))
     return model.transform(x), lambda new: model.transform(np.asarray(new, np.float64))
 
+# %% ../../nbs/70_explain/03_embedding.ipynb #9e5875bdb
 @dataclass
 class Plane:
     "A map of clips: their places, how far to trust them, and where new points go."
@@ -187,6 +191,7 @@ class Plane:
         return np.array([self.known[r.tobytes()] for r in rows]).reshape(-1, 2)
 
 # %% ../../nbs/70_explain/03_embedding.ipynb #e6179b95
+@patch
 def line(self:Plane) -> str:
     "The grey line under a map."
     s, (k, n) = self.settings, self.judged
@@ -195,7 +200,7 @@ def line(self:Plane) -> str:
     part = f', {n:,} of {len(self.points):,} clips' if n < len(self.points) else ''
     return f'{how}; trustworthiness {self.trust:.2f} ({k} neighbours{part}; best 1, chance 0.5)'
 
-Plane.line = line
+# %% ../../nbs/70_explain/03_embedding.ipynb #e6179b95b
 MAPS, KEEP = OrderedDict(), 12 # key -> Plane, the last few
 
 def lay_out(vectors, # (n, e) unit vectors
@@ -219,6 +224,7 @@ def lay_out(vectors, # (n, e) unit vectors
 def similarities(vectors, anchors) -> np.ndarray: # (n, e), (c, e) unit vectors -> (n, c) cosines
     return np.asarray(vectors, np.float32) @ np.asarray(anchors, np.float32).T
 
+# %% ../../nbs/70_explain/03_embedding.ipynb #115c78c4b
 def zero_shot(similar, # (n, c) from `similarities`
               labels, # (n,) names or indices; missing where there is none
               space:LabelSpace, who=None, # (n,) whom the intervals resample; each clip alone where absent
@@ -270,6 +276,7 @@ class Reading:
     @property
     def score(self) -> float: return float('nan') if self.table is None else float(self.table.value.iloc[-1]) # of all clips
 
+# %% ../../nbs/70_explain/03_embedding.ipynb #fd4677b8b
 def edit_prompts(space:LabelSpace, prompts:dict, # class -> sentence or sentences; the other classes keep theirs
                  embedded:Embedded, tower, # a PromptBook, so that known sentences cost nothing
                  plane:Plane|None=None, # where the stars are wanted

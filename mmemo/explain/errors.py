@@ -30,6 +30,7 @@ def need_classes(pred:pd.DataFrame):
     "A `UserError` for predictions that are not of one class each."
     if 'predicted' not in pred or 'label' not in pred: raise UserError(f"errors are looked at clip by clip where there is one class each; these predictions are of task '{task_of(pred)}'.")
 
+# %% ../../nbs/70_explain/05_errors.ipynb #e6564f12b
 def confusion_table(pred:pd.DataFrame, by:str='subject', draws:int=1000) -> pd.DataFrame: # label, predicted, n, share, low, high: one row a cell
     "How often each label was taken for each class."
     need_classes(pred)
@@ -69,6 +70,7 @@ def slice_values(values:pd.Series, ranges:int=4) -> pd.Series: # of text; 'none'
     else: text = values.astype(object).map(str)
     return text.where(~missing, 'none')
 
+# %% ../../nbs/70_explain/05_errors.ipynb #741d29c8b
 def slice_columns(clips:pd.DataFrame, most:int=30) -> list: # most: different values, of a column that is no number
     "The columns of a clip table that can be sliced by: more than one value, and not a name for each clip."
     out = []
@@ -89,6 +91,7 @@ def slice_table(pred:pd.DataFrame, corpus:Corpus, columns=None) -> pd.DataFrame:
     if (at < 0).any(): raise UserError(f"{corpus.name}: clip '{pred.clip_id.iloc[int((at < 0).argmax())]}' was predicted, but it is not in the corpus.")
     return pd.DataFrame({c: slice_values(clips[c]).to_numpy()[at] for c in columns})
 
+# %% ../../nbs/70_explain/05_errors.ipynb #fe698b18b
 def all_slices(table:pd.DataFrame, pairs:bool=True) -> list: # of (where: column -> value, rows (n,) bool)
     "Every value of every column and, after them, of every two; what holds the same rows as one before is left out."
     found, known = [], set()
@@ -120,8 +123,10 @@ def slices(pred:pd.DataFrame, corpus:Corpus, columns=None, # None: all that `sli
     table.attrs |= dict(metric=metric, looked_at=len(out))
     return table
 
+# %% ../../nbs/70_explain/05_errors.ipynb #9f5f0252b
 def said(where:dict) -> str: return ', '.join(f'{c}: {v}' for c, v in where.items()) # 'label: Fear, light: dark'
 
+# %% ../../nbs/70_explain/05_errors.ipynb #9f5f0252c
 def in_slice(pred:pd.DataFrame, corpus:Corpus, where:dict) -> pd.DataFrame: # column -> value, as in `slices`
     "The rows of the predictions that a slice is made of."
     return pred[(slice_table(pred, corpus, list(where)) == pd.Series(where)).all(axis=1).to_numpy()]
@@ -134,6 +139,7 @@ def halves(groups, seed:int=0) -> np.ndarray: # (n,) who each row belongs to -> 
     first[rng_for('halves', seed).permutation(len(names))[:len(names)//2]] = True
     return first[code]
 
+# %% ../../nbs/70_explain/05_errors.ipynb #fc0cfe28b
 def gap_to_all(f, part, every, draws:int=1000) -> dict: # sums (g, ...) of a slice and of all rows of the same people -> value, ci95
     "A slice's score minus the score of everything, over the same draws of people; by Student's t, for the slice may have few of them."
     from scipy.stats import t
@@ -143,6 +149,7 @@ def gap_to_all(f, part, every, draws:int=1000) -> dict: # sums (g, ...) of a sli
     reach = t.ppf(.975, n - 1)*np.nanstd(drawn)*(n/(n - 1))**.5 if n > 1 else np.inf
     return dict(value=value, ci95=[value - reach, value + reach])
 
+# %% ../../nbs/70_explain/05_errors.ipynb #fc0cfe28c
 def group_sums(pred, rows, by) -> np.ndarray: # (g, ...) of some rows, for every group of the table; 0 where it has none of them
     names, sums = pooled_sums(pred[rows], by)
     every = np.unique(pred[by].astype(str)[label_codes(pred) >= 0 if 'label' in pred else slice(None)])
@@ -177,6 +184,7 @@ def _in_bins(pred, bins:int) -> tuple: # (n,) bin, (n,) confidence, (n,) bool ri
     top = p.max(1)
     return np.minimum(np.searchsorted(np.linspace(0, 1, bins + 1), top, 'right') - 1, bins - 1), top, p.argmax(1) == y, y >= 0
 
+# %% ../../nbs/70_explain/05_errors.ipynb #86c5080cb
 def calibration_sums(pred, bins:int=15, by:str='subject') -> np.ndarray: # (g, bins, 3): rows, their confidence, how many of them right
     "What calibration needs to know of each group."
     place, top, right, known = _in_bins(pred, bins)
@@ -184,6 +192,7 @@ def calibration_sums(pred, bins:int=15, by:str='subject') -> np.ndarray: # (g, b
     cell = g*bins + place[known]
     return np.stack([np.bincount(cell, w, len(names)*bins) for w in (np.ones(known.sum()), top[known], right[known])], -1).reshape(len(names), bins, 3)
 
+# %% ../../nbs/70_explain/05_errors.ipynb #86c5080cc
 def ece_from_sums(s) -> np.ndarray: # (...) from (..., bins, 3)
     "The mean distance of confidence and accuracy over the bins, each weighing as many rows as it has."
     return np.abs(s[..., 1] - s[..., 2]).sum(-1)/np.maximum(s[..., 0].sum(-1), 1)
@@ -200,6 +209,7 @@ def reliability(pred:pd.DataFrame, bins:int=15, by:str='subject', draws:int=1000
         out.append(dict(start=edges[k], end=edges[k + 1], n=int(n), n_groups=len(own), confidence=said_sum/n, accuracy=right/n, low=ci[0], high=ci[1]))
     return pd.DataFrame(out)
 
+# %% ../../nbs/70_explain/05_errors.ipynb #2311cf86b
 def calibration(pred:pd.DataFrame, bins:int=15, by:str='subject', draws:int=1000, seed:int=0) -> dict: # value (ECE), ci95, honest, confidence, accuracy, n_groups ...
     "The expected calibration error with its interval, and what luck alone would make it."
     sums, (place, top, _, known) = calibration_sums(pred, bins, by), _in_bins(pred, bins)
@@ -227,6 +237,7 @@ def side_by_side(pred_a:pd.DataFrame, pred_b:pd.DataFrame, # of two runs, on the
     about = a[[c for c in (*on, *ABOUT) if c in a]]
     return about.assign(label=a.label.astype(object), a=a.predicted.astype(object), b=b.predicted.astype(object), p_a=of(a), p_b=of(b), outcome=outcome)
 
+# %% ../../nbs/70_explain/05_errors.ipynb #1038783db
 def outcome_shares(found:pd.DataFrame, by:str='subject', draws:int=1000) -> pd.DataFrame: # from `side_by_side`; outcome, n, share, low, high
     "How many of each outcome, with intervals over subjects."
     counts = pd.crosstab(found[by].astype(str), found.outcome).reindex(columns=OUTCOMES, fill_value=0).to_numpy(float)
@@ -253,6 +264,7 @@ def _held_out(own:Corpus, store, model:str, folds:int, s:WindowSettings, config:
         out.append(predict(net, unseen).assign(fold=k))
     return pd.concat(out, ignore_index=True)
 
+# %% ../../nbs/70_explain/05_errors.ipynb #44f2ef68b
 def out_of_fold(corpus:Corpus, store, # features of the corpus; with subjects and labels
                 model:str='linear', folds:int=5, settings:WindowSettings|None=None, config:TrainConfig|None=None, seed:int=0, # of folds and trainings, whatever the configuration says
                 repeats:int=1, # how often folds are drawn and models trained; probabilities are their mean
@@ -267,6 +279,7 @@ def out_of_fold(corpus:Corpus, store, # features of the corpus; with subjects an
     told = [_held_out(own, store, model, folds, s, replace(plan, seed=seed + r), partial(say, r), options) for r in range(repeats)]
     return averaged(told)
 
+# %% ../../nbs/70_explain/05_errors.ipynb #44f2ef68c
 def averaged(told:list) -> pd.DataFrame: # of predictions for the same clips; everything but the probabilities as in the first
     "The mean of several models' probabilities."
     first = told[0]

@@ -82,6 +82,7 @@ def has(batch:Batch, modality:str):
     "A `UserError` for a stream that is not there."
     if modality not in batch.x: raise UserError(f"there is no modality '{modality}' to change; the features have {', '.join(batch.x)}.")
 
+# %% ../../nbs/70_explain/04_modalities.ipynb #b2ca4594b
 def changed(batch:Batch, modality:str, # 'visual', 'audio', 'text'
             gain:float=1., # factor on the features
             noise:float=0., # in deviations of each feature
@@ -180,6 +181,7 @@ def answers(model, batch:Batch, of:str='probability') -> Tensor: # (b, c)
     here = batch.grid[..., None]
     return (v*here).sum(1)/here.sum(1).clamp(min=1)
 
+# %% ../../nbs/70_explain/04_modalities.ipynb #fd521b7ab
 def coalition_answers(model, batch:Batch, of:str='probability') -> Tensor: # (2^m, b, c)
     "`answers` with each subset of the streams, in the order of `coalitions`."
     streams = players(model, batch)
@@ -214,6 +216,7 @@ def target_of(target, # 'predicted', 'label', a class's number, or (b,) numbers
     if (target >= full.shape[-1]).any(): raise UserError(f'target {int(target.max())}: expected a number below {full.shape[-1]}.')
     return target
 
+# %% ../../nbs/70_explain/04_modalities.ipynb #fb1a36bab
 def shapley(model, batch:Batch, target='predicted', of:str='probability') -> Tensor: # (b, m), in the order of `players`; NaN without a target
     "What each stream contributes to one output of each window."
     every = coalition_answers(model, batch, of)
@@ -221,6 +224,7 @@ def shapley(model, batch:Batch, target='predicted', of:str='probability') -> Ten
     picked = every[:, torch.arange(len(batch)), which.clamp(min=0)].cpu().numpy()
     return torch.from_numpy(np.where((which >= 0).cpu().numpy()[:, None], shapley_of(picked), np.nan))
 
+# %% ../../nbs/70_explain/04_modalities.ipynb #fb1a36bac
 def named(values, modalities) -> list: # (b, m) and (m,) names -> (b,) names; None where there are no values
     "Which stream has the evidence: the one that contributes most."
     return [None if np.isnan(v).any() else modalities[int(v.argmax())] for v in np.asarray(values)]
@@ -260,6 +264,7 @@ def voiced(face:Batch, voice:Batch, # as many rows
         x[m], time[m] = voice.x[m]*mask[m][..., None], torch.where(there & (when <= last + 1e-4), when, 0.)
     return replace(face, x=x, mask=mask, time=time)
 
+# %% ../../nbs/70_explain/04_modalities.ipynb #972cf65db
 def swapped(batch:Batch, order) -> Batch: # order (b,): whose voice each face gets
     "Voices dealt anew within a batch."
     order = torch.as_tensor(order)
@@ -274,6 +279,7 @@ def middle_windows(windows:Windows) -> pd.Series: # clip_id -> window number
     place = pd.Series(np.arange(len(clip))).groupby(windows.names[clip], sort=False)
     return place.apply(lambda i: int(i.iloc[len(i)//2]))
 
+# %% ../../nbs/70_explain/04_modalities.ipynb #aefa60f9b
 def swap_pairs(corpus, clip_ids, each:int=1, seed:int=0) -> pd.DataFrame: # face_clip, voice_clip
     "Each face with voices of every class, other clips' own, drawn by the seed."
     clips = corpus.clips[corpus.clips.clip_id.isin(list(clip_ids)) & corpus.clips.label.notna()]

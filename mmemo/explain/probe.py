@@ -49,6 +49,7 @@ def subject_probe(x, # (n, d) one row a clip: pooled features, or a model's embe
     found = bootstrap_ci(lambda s: s[..., 0]/s[..., 1], sums)
     return dict(found, chance=1/len(names), raised=bool(found['ci95'][0] > 1/len(names)), n=len(y))
 
+# %% ../../nbs/70_explain/06_probe.ipynb #d99260adb
 def _named(x, y, fold, C): # (n,) whom the model takes each clip for
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -87,6 +88,7 @@ def file_properties(path, sound=None, # the file with the sound, where it is ano
     heard = read_audio(sound or path, start=start, end=end)
     return out | dict(loudness=np.nan if heard is None else loudness_db(heard))
 
+# %% ../../nbs/70_explain/06_probe.ipynb #12555a48b
 def background_colour(path, start=None, end=None, # seconds in the file
                       frames:int=4, border:float=.1) -> dict: # border: its share of the picture's width and height
     "Mean colour of the upper and outer edges over a few frames; absent where there is no video."
@@ -130,6 +132,7 @@ def described(table:pd.DataFrame, most:int=8) -> np.ndarray: # (n, d): scaled nu
         parts.append(pd.get_dummies(values.astype(object), dummy_na=bool(values.isna().any())).to_numpy(float)/2)
     return np.concatenate(parts, 1)
 
+# %% ../../nbs/70_explain/06_probe.ipynb #ddb3ba44b
 def held_out(x, # (n, d)
              y, # (n,) label indices, or (lots, n): the same with labels dealt anew, all at once
              folds:list, # (n,) bool each: who is examined
@@ -171,6 +174,7 @@ def shortcut_table(properties:pd.DataFrame, # one row a clip
     table = pd.DataFrame(rows).reindex(columns=['property', 'value', 'low', 'high', 'luck', 'p', 'verdict'])
     return table.assign(raised=table.verdict == 'above chance')
 
+# %% ../../nbs/70_explain/06_probe.ipynb #4fdfd886b
 def _against_luck(table, y, who, folds, c, lots, level) -> dict:
     x, each = described(table), np.repeat(np.arange(len(lots)), len(y))
     found = bootstrap_ci(uar, group_confusions(y, held_out(x, y, folds, c), who, c)[1])

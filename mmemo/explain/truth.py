@@ -54,6 +54,7 @@ class Judged:
     def who(self) -> np.ndarray: # (b,) whom intervals resample: subjects, or clips where nobody is named
         return self.clips.subject.fillna('unknown').astype(str).to_numpy() if 'subject' in self.clips else self.clips.clip_id.to_numpy()
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00009b
 def in_turn(clips:pd.DataFrame, n:int=0, # 0: all of them
             seed:int=0) -> pd.DataFrame:
     "Clips drawn at random, subjects in turn."
@@ -75,6 +76,7 @@ def energies(corpus, clips:pd.DataFrame, batch:Batch) -> dict: # name -> modalit
     return {'pixels move': dict(visual=pixels), **({} if loud is None else {'loudness': dict(audio=loud)}),
             'features change': {m: motion(batch.x[m], batch.mask[m]) for m in batch.x if batch.x[m].ndim == 3}}
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00011b
 def judged(source, # model, corpus, store, settings, offered: as `open_source` gives them
            n:int=48, subset:str='all', # how many clips; 0: all
            seed:int=0) -> Judged:
@@ -144,6 +146,7 @@ def asked_how(model, method:str) -> dict: # settings of `attribute`
     classes = task_space(model.config.task).kind == 'classes'
     return {k: v for k, v in HOW[method].items() if k != 'of' or classes}
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00017b
 def looked_at(maps:list, batch:Batch) -> dict: # modality -> (b, t), of those that are looked at over time
     "How much each step of a stream is looked at, on the stream's own steps."
     out = {}
@@ -205,6 +208,7 @@ def fitted(values, time, # (t,) a curve, its seconds
     k = ((inside/long - (total - inside)/(n - long))*np.sqrt(long*(n - long))).argmax() # the root of what the fit explains, rises only
     return float(t[i[k]] - step/2), float(t[j[k] - 1] + step/2)
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00021b
 WAYS = ('onset', 'centre', 'balance', 'shift', 'shared')
 REACH, STEP = .32, .02 # seconds: how far a lag is looked for, and how finely
 
@@ -225,6 +229,7 @@ def _on_grid(v, t, grid): # z scores at the grid's seconds
     v = np.interp(grid, t, v)
     return (v - v.mean())/(v.std() + 1e-9)
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00022b
 def _shift(face, face_time, voice, voice_time) -> float:
     grid = np.arange(max(face_time[0], voice_time[0]), min(face_time[-1], voice_time[-1]), STEP)
     f, v, most = _on_grid(face, face_time, grid), _on_grid(voice, voice_time, grid), round(REACH/STEP)
@@ -232,6 +237,7 @@ def _shift(face, face_time, voice, voice_time) -> float:
     alike = [(f[:len(f) - k]*v[k:]).sum() if k >= 0 else (f[-k:]*v[:k]).sum() for k in lags] # not their mean: a short overlap is poor evidence
     return float(lags[int(np.argmax(alike))]*STEP)
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00022c
 def _shared(face, face_time, voice, voice_time, least:float=.4) -> float:
     grid = np.arange(max(face_time[0], voice_time[0]), min(face_time[-1], voice_time[-1]), STEP)
     held = [np.r_[0, _on_grid(v, t, grid).cumsum()] for v, t in ((face, face_time), (voice, voice_time))]
@@ -257,6 +263,7 @@ def attention_lags(m:AttentionMap, head:int=-1, # as `one_head` counts them
         return sign*lag_curve(weights, at, keys, reach, signed=m.signed).peak()[0] if min(len(at), len(keys)) > 4 else np.nan
     return np.array([peak(i) for i in range(len(m.weights))])
 
+# %% ../../nbs/70_explain/07_truth.ipynb #tru00025b
 def map_lags(values:dict, time:dict, mask:dict, # modality -> (b, t)
              way:str='centre') -> np.ndarray: # (b,) seconds; above 0 the voice is later
     "Each clip's lag as one way reads it from a map of each modality."

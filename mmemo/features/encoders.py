@@ -108,6 +108,7 @@ def hub_folder(repo:str, # 'owner/name' on the model hub
     if folder and any(folder.glob('*.json')): return folder # an interrupted fetch leaves a folder without files
     raise UserError(f"encoder '{name}' ({repo}) is not on this machine; {why}.")
 
+# %% ../../nbs/40_features/03_encoders.ipynb #c86e0395b
 def local_folder(name:str) -> Path|None: # None: not a folder, so a hub name
     "The folder that `name` means: one of the embedded ones, `local-dir:PATH`, or a path."
     if name.startswith('data:'): return data_dir()/name[5:]
@@ -115,6 +116,7 @@ def local_folder(name:str) -> Path|None: # None: not a folder, so a hub name
     looks_like_path = name.startswith(('.', '/', '~')) or Path(name).is_dir()
     return Path(name).expanduser() if looks_like_path else None
 
+# %% ../../nbs/40_features/03_encoders.ipynb #c86e0395c
 def folder_files(folder:Path, config:str) -> EncoderFiles:
     "An encoder in a local folder, which must hold the named configuration."
     if not folder.is_dir(): raise UserError(f'{folder}: there is no such folder to load an encoder from.')
@@ -241,6 +243,7 @@ def pick_precision(precision:str='auto', device='cpu') -> str: # 'bf16' or 'fp32
     flags = info.read_text() if torch.device(device).type == 'cpu' and info.is_file() else ''
     return 'bf16' if 'avx512_bf16' in flags or 'amx_bf16' in flags else 'fp32'
 
+# %% ../../nbs/40_features/03_encoders.ipynb #2babbbb9b
 def parse_layers(layers:str, # 'last', or block numbers: '2,3'
                  depth:int   # how many blocks there are
                 ) -> list|None: # None: the encoder's own output
@@ -338,10 +341,12 @@ def load_clip(files:EncoderFiles):
         raise UserError(f"encoder '{files.id}': expected resize mode shortest or squash, found '{cfg['resize_mode']}'.")
     return model, {**cfg, 'size': size}
 
+# %% ../../nbs/40_features/03_encoders.ipynb #784a8218b
 def only_last(plain:Untrained, layers:str) -> Untrained:
     if layers == 'last': return plain
     raise UserError(f"encoder '{plain.id}': layers '{layers}' were asked for, but it has none.")
 
+# %% ../../nbs/40_features/03_encoders.ipynb #784a8218c
 def load_visual(name:str='tiny', # a short name, 'ARCH/tag', 'hf-hub:owner/name' or a folder
                 layers:str='last', precision:str='auto', device:str='auto', fetch:bool=False) -> VisualEncoder|Untrained:
     "A frozen image tower, or the pixels themselves."
@@ -367,6 +372,7 @@ class TextTower:
     def __call__(self, sentences:list[str]) -> np.ndarray: # (n, d) float32, each of length 1
         return F.normalize(self.model.encode_text(self.tokenizer(list(sentences))), dim=-1).float().numpy()
 
+# %% ../../nbs/40_features/03_encoders.ipynb #c762f83fb
 def load_text(name:str='tiny', fetch:bool=False) -> TextTower: # the same names as `load_visual`
     "The text tower that belongs to a visual encoder."
     if untrained_visual(name):

@@ -60,14 +60,17 @@ class ExtractSettings:
 @lru_cache(maxsize=4096)
 def _hash_of(path, size, changed): return file_hash(path)
 
+# %% ../../nbs/40_features/04_extract.ipynb #997cdb85b
 def content_hash(path:Path) -> str: # a segment of a long file does not hash it anew
     "The hash of a file's bytes, remembered while the file does not change."
     s = path.stat()
     return _hash_of(path, s.st_size, s.st_mtime_ns)
 
+# %% ../../nbs/40_features/04_extract.ipynb #997cdb85c
 def is_plain(faces:FaceSettings) -> bool: # whole frames go to the encoder
     return faces.detector == 'none' and not faces.size
 
+# %% ../../nbs/40_features/04_extract.ipynb #997cdb85d
 def reading_facts(settings:ExtractSettings, modality:str) -> dict:
     "All but the file and the encoder that changes a track's bytes."
     pyav = decoder_version('pyav')
@@ -136,6 +139,7 @@ def open_frames(job:Job, settings:ExtractSettings, sound:bool) -> VideoReader|No
     if sound and info.has_audio and not info.has_video and not info.is_image: return None
     return VideoReader(job.path, job.start, job.end, backend=settings.backend)
 
+# %% ../../nbs/40_features/04_extract.ipynb #9b193918b
 def frame_chunks(reader:VideoReader, settings:ExtractSettings, size:int): # -> iterator of (indices, crops, valid)
     "The frames that are taken, or the faces in them, at most `size` at a time."
     if settings.frames:
@@ -167,6 +171,7 @@ def times_in_table(frames:pd.DataFrame|None) -> dict: # clip id -> (n,) seconds
     parts = ((c, g.frame.to_numpy(), g.time.to_numpy(np.float64)) for c, g in frames.groupby('clip_id', sort=False, observed=True))
     return {c: time for c, number, time in parts if np.array_equal(number, np.arange(len(number)))}
 
+# %% ../../nbs/40_features/04_extract.ipynb #56ba4c11b
 def picture_times(job:Job) -> np.ndarray: # (n,) seconds from the start of the clip; below 0 before it
     "When the frames are shown that a clip's pictures are numbered by."
     if job.times is not None: return job.times
@@ -202,10 +207,12 @@ def take_frames(waiting:deque, # of (job, frames): taken from the left, an overl
         taken.append((job, x[:room])); room -= len(taken[-1][1])
     return taken
 
+# %% ../../nbs/40_features/04_extract.ipynb #af83da96b
 def keep(encoder, values:np.ndarray) -> np.ndarray: # (n, ...) as the encoder gave them
     "Values in the type that their track has."
     return compact(values) if encoder.kept == np.float16 else np.asarray(values, encoder.kept)
 
+# %% ../../nbs/40_features/04_extract.ipynb #af83da96c
 def whole_clip(job:Job, encoder): # values, time, valid
     "Put a clip's parts together and let go of them."
     steps = [(np.zeros(0), np.zeros(0, bool)), *job.steps]
@@ -256,6 +263,7 @@ def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
     except PermissionError: pass
     return True
 
+# %% ../../nbs/40_features/04_extract.ipynb #ffdba663b
 def sweep(cache:Path) -> bool: # is another process at work here?
     "Remove what dead processes left behind, and what is older than a day."
     others = False
@@ -302,6 +310,7 @@ def source_hash(run:Extraction, job:Job, modality:str) -> str:
     times = hashlib.blake2b(np.asarray(job.times, np.float32).tobytes(), digest_size=8).hexdigest()
     return f'{pictures_hash(job.pictures, run.cache)}-{times}'
 
+# %% ../../nbs/40_features/04_extract.ipynb #fdf449eeb
 def give_keys(run:Extraction, job:Job):
     "Name a clip's tracks; a file that is not there is its error."
     for m, encoder in run.encoders.items():
@@ -330,6 +339,7 @@ TRACK_BYTES = 1 << 31 # 2 GiB: of one clip
 def step_bytes(encoder) -> int: # of values, on disk
     return int(np.prod(encoder.shape))*np.dtype(encoder.kept).itemsize
 
+# %% ../../nbs/40_features/04_extract.ipynb #26b4c8b1b
 def open_source(run:Extraction, job:Job): # -> chunks for the encoder, or None where a clip has no picture
     "A clip's frames, or its pictures, ready to be read."
     encoder, s = run.encoders['visual'], run.settings
@@ -341,6 +351,7 @@ def open_source(run:Extraction, job:Job): # -> chunks for the encoder, or None w
                         "(--settings.frames 15 --settings.seconds 3.6, or --settings.every), or smaller ones.")
     return read_pictures(job, encoder, s) if job.pictures else read_frames(reader, encoder, s)
 
+# %% ../../nbs/40_features/04_extract.ipynb #26b4c8b1c
 def hear(job:Job, rate:int) -> tuple: # kind and payload, as `read_job` yields them
     try: return 'audio', read_sound(job, rate)
     except Exception as e:
@@ -359,6 +370,7 @@ def read_job(run:Extraction, job:Job): # in a worker thread; yields (kind, paylo
         for chunk in chunks or (): yield 'visual', chunk
         yield 'end', None
 
+# %% ../../nbs/40_features/04_extract.ipynb #40a0a860b
 def write_track(run:Extraction, job:Job, modality:str, values, time, valid, **about):
     "Put one finished track into the cache."
     e = run.encoders[modality]
@@ -380,6 +392,7 @@ def encode_sound(run:Extraction, job:Job, samples:np.ndarray):
     missing = quiet if n else 'no sound'
     write_track(run, job, 'audio', values, time, valid & (not missing), loudness_db=round(db, 2), missing=missing)
 
+# %% ../../nbs/40_features/04_extract.ipynb #b0d439bab
 def finish_frames(run:Extraction, job:Job, values, time, valid):
     "One clip's frames to its track."
     if job.error: return
@@ -426,6 +439,7 @@ def probe_visual(encoder:VisualEncoder): # frames a second, may clips share a ba
     second = encoder(np.roll(noise, 7, 0))
     return encoder.batch/(time.perf_counter() - begun), np.roll(first, 7, 0).tobytes() == second.tobytes()
 
+# %% ../../nbs/40_features/04_extract.ipynb #b8103a22b
 def probe_speech(encoder:SpeechEncoder) -> float: # seconds of sound a second
     "Time ten seconds of noise."
     noise = np.random.default_rng(0).normal(0, .1, 10*encoder.rate).astype(np.float32)
@@ -511,6 +525,7 @@ def table_track(rows:pd.DataFrame, columns:list, time:str, hz:float, source:dict
     values = rows[columns].to_numpy(np.float32)
     return Track(np.nan_to_num(values, posinf=0., neginf=0.), t, np.isfinite(values).all(1), source)
 
+# %% ../../nbs/40_features/04_extract.ipynb #5a2e3e18b
 def npz_table(path:Path, clip:str, time:str) -> pd.DataFrame:
     "An npz as a table with one row a step."
     try:
@@ -553,6 +568,7 @@ def open_encoders(visual, speech, s:ExtractSettings): # names, encoders, tables 
     if not encoders and not tracks: raise UserError('expected a visual or a speech encoder, got neither.')
     return encoders, tracks
 
+# %% ../../nbs/40_features/04_extract.ipynb #6cf1230fb
 def make_packs(run:Extraction, jobs:list, tracks:dict) -> dict: # modality -> Packed
     "Pack what the cache now holds."
     ids, packs = [j.clip_id for j in jobs], {}

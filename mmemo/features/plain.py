@@ -30,6 +30,7 @@ def resize_frames(x:Tensor,      # (n, 3, h, w) uint8
     if x.device.type == 'cpu': return F.interpolate(x, (h, w), mode=mode, antialias=True)
     return F.interpolate(x.float(), (h, w), mode=mode, antialias=True).round_().clamp_(0, 255).to(torch.uint8)
 
+# %% ../../nbs/40_features/02_plain.ipynb #b857523ab
 def fit_frames(x:Tensor, size:int, mode:str, how:str # 'shortest' (resize, crop the centre) or 'squash'
               ) -> Tensor: # (n, 3, size, size) uint8
     "Bring frames of any shape to the encoder's square."

@@ -7,8 +7,8 @@ __all__ = ['CHARACTERS', 'TEXT', 'RATE', 'Words', 'read_words', 'split_words', '
            'text_files', 'write_random_text', 'word_tokens', 'around_text', 'longest_pass', 'TextEncoder',
            'encode_words', 'read_text_model', 'TowerWords', 'load_text_encoder', 'overlaps', 'text_track',
            'clip_seconds', 'TextJob', 'text_jobs', 'encode_text', 'place_of', 'note_bad', 'add_facts', 'add_text',
-           'levels', 'quiet_pieces', 'token_words', 'tighten', 'Listener', 'known_language', 'read_whisper', 'hear',
-           'listen', 'transcript_key', 'heard', 'has_text', 'transcribe']
+           'levels', 'quiet_pieces', 'token_words', 'tighten', 'Listener', 'read_whisper', 'hear', 'listen',
+           'transcript_key', 'heard', 'has_text', 'transcribe']
 
 # %% ../../nbs/40_features/06_text.ipynb #f639a2fe
 import json, re
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import Registry, UserError, default_cache, file_hash, pick_device, read_json, stable_hash
+from ..core import Registry, UserError, default_cache, file_hash, patch, pick_device, read_json, stable_hash
 from ..corpora.manifest import Corpus, Report
 from .encoders import (DTYPES, VISUAL, EncoderFiles, Frozen, TextTower, load_text, local_folder,
                                      pick_precision, pieces, quiet, speech_files, transformers_files)
@@ -82,6 +82,7 @@ def clip_words(row:dict, seconds:float) -> Words|None: # row: of a manifest
     transcript = row.get('transcript')
     return spread_words(transcript, seconds) if isinstance(transcript, str) and split_words(transcript) else None
 
+# %% ../../nbs/40_features/06_text.ipynb #be2dafc1b
 def with_words(corpus:Corpus, words, # clip id -> list of (word, start, end); a dictionary or a Series
                by:str='') -> Corpus: # who says so, e.g. the name of an aligner
     "The corpus with the columns `words` and `transcript` filled for these clips."
@@ -145,6 +146,7 @@ def word_tokens(tokenizer, words:list) -> tuple: # (n,) token ids without specia
     owner = np.searchsorted(beyond, spans[:, 1] - 1, side='right')
     return np.array(told['input_ids'], np.int64), np.where(spans[:, 0] < spans[:, 1], owner, -1)
 
+# %% ../../nbs/40_features/06_text.ipynb #5e7dba41b
 def around_text(tokenizer) -> tuple: # ids before and ids after
     "The special tokens that stand around a text."
     told = tokenizer('a', return_special_tokens_mask=True)
@@ -276,6 +278,7 @@ def overlaps(start, end, # (n,) seconds of words
     part = np.minimum(hi[word], step + 1) - np.maximum(lo[word], step)
     return csr_matrix((part[part > 0], (step[part > 0], word[part > 0])), shape=(steps, len(lo)))
 
+# %% ../../nbs/40_features/06_text.ipynb #8ae0853eb
 def text_track(words:Words, vectors:np.ndarray, # (n, d), one a word
                seconds:float, # length of the clip
                hz:float=25., source:dict|None=None) -> Track: # source: further facts
@@ -314,6 +317,7 @@ class TextJob:
     key: str = ''
     error: str = ''
 
+# %% ../../nbs/40_features/06_text.ipynb #49a47f66b
 def text_jobs(store, corpus:Corpus, encoder, hz:float) -> list:
     "One job a clip, in the manifest's order; what is wrong with a clip stands in its `error`."
     def job_of(row):
@@ -339,8 +343,10 @@ def encode_text(job:TextJob, encoder, hz:float) -> Track:
                   missing='' if len(words) else 'no words')
     return text_track(words, vectors[keep], job.seconds, hz, source)
 
+# %% ../../nbs/40_features/06_text.ipynb #08078bf2b
 def place_of(cache:Path, key:str) -> Path: return cache/'tracks'/key[:2]/f'{key}.safetensors'
 
+# %% ../../nbs/40_features/06_text.ipynb #08078bf2c
 def note_bad(store:FeatureStore, corpus:Corpus, jobs:list, cache:Path) -> pd.DataFrame: # the corpus's rows
     "The quarantine with the clips whose words cannot be read."
     new = {j.clip_id: j.error for j in jobs if j.error}
@@ -390,6 +396,7 @@ def levels(samples, hop:int=160) -> np.ndarray: # (n,) dB, one each ten millisec
     power = np.square(samples[:n*hop], dtype=np.float64).reshape(n, hop).mean(1)
     return 10*np.log10(power + 1e-12)
 
+# %% ../../nbs/40_features/06_text.ipynb #e734ea9ab
 def quiet_pieces(samples, longest:float=28., search:float=8., # seconds
                 ) -> list: # (first, last + 1) sample of each piece
     "Pieces that Whisper can take, cut at the quietest moment of the last seconds of each."
@@ -458,6 +465,7 @@ class Listener:
                     version=self.version)
 
 # %% ../../nbs/40_features/06_text.ipynb #41488646
+@patch
 def known_language(self:Listener, language:str|None, config:dict) -> str|None: # config: generation_config.json
     "The language's code, if the model can write it."
     from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
@@ -468,8 +476,6 @@ def known_language(self:Listener, language:str|None, config:dict) -> str|None: #
     if code in (known or ['en']): return code
     some = ', '.join(known[:8]) or 'en'
     raise UserError(f"transcribe '{self.name}': language '{language}' is not among those that it writes ({some} ...).")
-
-Listener.known_language = known_language
 
 # %% ../../nbs/40_features/06_text.ipynb #89834b16
 def read_whisper(self:Listener): # (model, tokenizer, feature extractor)
@@ -534,6 +540,7 @@ def transcript_key(job, listener:Listener) -> str: # job: of `jobs_of`
     return stable_hash(dict(kind='transcript', file=content_hash(job.sound), segment=[job.start, job.end],
                             decoder=decoder_version('pyav'), silence=SILENCE_DB, **listener.facts))
 
+# %% ../../nbs/40_features/06_text.ipynb #b2a6e298b
 def heard(job, listener:Listener, cache:Path) -> dict: # words, and why there are none
     "From the cache, or heard now; a bad file is a reason, a bad model is an error."
     try:
@@ -556,6 +563,7 @@ def has_text(row:dict) -> bool: # of a manifest
     try: return clip_words(row, 1.) is not None
     except UserError: return False
 
+# %% ../../nbs/40_features/06_text.ipynb #6b0936feb
 def transcribe(corpus:Corpus, model='whisper-base', # a short name, a hub name, a folder, or a Listener
                cache=None, # folder (default: `default_cache()`)
                language:str|None=None, # None: guessed

@@ -83,6 +83,7 @@ def look_phrases(family:str, value:str) -> tuple: # ways to name a fact of appea
             'turn': {'front': ('a frontal view',)}.get(value, (f'the head turned to the {value}',)),
             'tip': {'level': ('a level head',)}.get(value, (f'the head tipped {value}', f'a look {value}'))}[family]
 
+# %% ../../nbs/40_features/08_tiny.ipynb #570691e1b
 @lru_cache(None)
 def phrases(family:str, value:str) -> tuple: # whole sentences for an emotion, else what follows 'a face with'
     "All ways to say one fact."
@@ -116,6 +117,7 @@ def vocabulary() -> tuple: # the last one ends a caption: open_clip reads its ou
     words = {w for line in lines for w in line.replace('{}', '').replace(',', ' , ').replace('-', ' - ').lower().split()}
     return ('<pad>', '<unk>', '<start>', *sorted(words), '<end>')
 
+# %% ../../nbs/40_features/08_tiny.ipynb #b66bd6cfb
 def new_tokenizer():
     "Words to ids, without capitals, punctuation apart, between <start> and <end>."
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -126,6 +128,7 @@ def new_tokenizer():
     t.post_processor = processors.TemplateProcessing(single='<start> $A <end>', special_tokens=[('<start>', 2), ('<end>', len(words) - 1)])
     return t
 
+# %% ../../nbs/40_features/08_tiny.ipynb #b66bd6cfc
 def write_tokenizer(folder:Path) -> None:
     "A tokenizer that `open_clip.get_tokenizer('local-dir:...')` loads."
     new_tokenizer().save(str(folder/'tokenizer.json'))
@@ -141,12 +144,14 @@ def clip_config(vision:dict=VISION, dim:int=128) -> dict: # what open_clip_confi
     pre = dict(size=vision['image_size'], mode='RGB', mean=[.5]*3, std=[.25]*3, interpolation='bilinear', resize_mode='shortest')
     return dict(model_cfg=dict(embed_dim=dim, vision_cfg=vision, text_cfg=text), preprocess_cfg=pre)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #9869329db
 def new_clip(seed:int=0, vision:dict=VISION):
     "A small CLIP with random weights."
     from open_clip.model import CLIP
     torch.manual_seed(seed)
     return CLIP(**clip_config(vision)['model_cfg'])
 
+# %% ../../nbs/40_features/08_tiny.ipynb #9869329dc
 def write_clip_folder(folder, model, vision:dict=VISION) -> Path:
     "What open_clip's `local-dir:` reads, in fp16."
     from safetensors.torch import save_file
@@ -174,6 +179,7 @@ def blur_rows(x, knots) -> np.ndarray: # (n,) to (n, len(knots)): shares of the 
     x = np.clip(np.asarray(x, np.float32), knots[0], knots[-1])
     return np.stack([np.interp(x, knots, row) for row in np.eye(len(knots))], 1).astype(np.float32)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #37993f42b
 def face_facts(face, motion, moods) -> np.ndarray: # (t, len(VALUES)) shares; a family of zeros is not asked
     "What is true of each frame; `moods` are (emotion or None, strength)."
     facts = np.zeros((len(moods), len(VALUES)), np.float32)
@@ -196,6 +202,7 @@ def through_codec(frames:np.ndarray, rng) -> np.ndarray: # (t, h, w, 3) uint8
     def one(f): return cv2.imdecode(cv2.imencode('.jpg', f, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])[1], cv2.IMREAD_COLOR)
     return np.stack([one(f) if rng.random() < .6 else f for f in frames])
 
+# %% ../../nbs/40_features/08_tiny.ipynb #be595e62b
 def training_faces(subject:int, # its number in the encoders' own name space
                    scene:int, frames:int=12) -> tuple: # pictures (t, 112, 112, 3) uint8, facts (t, values)
     "One scene of one training subject, every frame different."
@@ -219,6 +226,7 @@ def family_loss(logits:Tensor, # (b, values): picture against one caption of eve
         total = total - weight*(facts[:, c]*logits[:, c].log_softmax(1)).sum(1).mean()
     return total
 
+# %% ../../nbs/40_features/08_tiny.ipynb #4df3fffbb
 def multi_positive_loss(logits:Tensor, # (b, k): picture against free captions
                         fits:Tensor    # (b, k) bool: the caption is true of the picture
                        ) -> Tensor:
@@ -301,6 +309,7 @@ class FacePlan:
     batch:int = 128
     seed:int = 0
 
+# %% ../../nbs/40_features/08_tiny.ipynb #431d1e79b
 def render_faces(plan:FacePlan, size:int=VISION['image_size']) -> tuple: # (n, 3, size, size) uint8, (n, values)
     "All training pictures in memory."
     n = plan.subjects*plan.scenes*plan.frames
@@ -320,6 +329,7 @@ def nudge(x:Tensor, rng, most:int=3) -> Tensor: # (b, 3, h, w)
     h, w = x.shape[-2:]
     return x[..., torch.arange(h).add(dy).clamp(0, h - 1), :][..., torch.arange(w).add(dx).clamp(0, w - 1)]
 
+# %% ../../nbs/40_features/08_tiny.ipynb #ee442466b
 def train_clip(pictures:Tensor, facts:Tensor, plan:FacePlan, vision:dict=VISION):
     "A small CLIP, trained on these pictures; and its losses."
     learner, captioner, rng = ClipLearner(plan.seed, vision).train(), Captioner(), rng_for('tiny-clip', plan.seed)
@@ -348,6 +358,7 @@ def step_starts(n:int) -> np.ndarray: # samples in a clip -> first sample of eac
     "Where the steps of the encoder begin."
     return HOP*np.arange((n - WIDTH)//HOP + 1)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #220346fcb
 def spectra(sound) -> tuple: # power (steps, 513) and autocorrelation (steps, 1024), 1 at lag 0, of 64 ms about each step
     "What one window of sound holds."
     window = np.hanning(1024)
@@ -357,6 +368,7 @@ def spectra(sound) -> tuple: # power (steps, 513) and autocorrelation (steps, 10
     lags = np.fft.irfft(power)[:, :1024]/np.maximum(own/own[0], .02)
     return power[:, ::2], lags/np.maximum(lags[:, :1], 1e-9)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #220346fcc
 def spread(x, share, half:int) -> np.ndarray: # (t,)
     "Standard deviation over neighbours up to `half` steps away, weighted by `share`."
     mean = lambda v: np.convolve(v*share, np.ones(2*half + 1), 'same')/np.maximum(np.convolve(share, np.ones(2*half + 1), 'same'), 1)
@@ -386,6 +398,7 @@ def pace_of(words, n:int) -> np.ndarray: # (n,) at 100 Hz: log speed against the
         pace[int(start*100):int(end*100) + 1] = np.log(sum(PHONES[p].ms for p in spell(word))/1000/max(end - start, .05))
     return pace
 
+# %% ../../nbs/40_features/08_tiny.ipynb #7926e39eb
 def voice_targets(sound, truth:dict, base:float) -> dict: # base: the speaker's own pitch, Hz
     "`pitch` (steps,) in Hz, 0 where unvoiced, `word` (steps,), and `measures` (steps, columns), NaN where they mean nothing."
     pitch, energy = truth['pitch'].astype(float), np.maximum(truth['energy'].astype(float), -70)
@@ -416,6 +429,7 @@ def through_holes(sound, rng) -> np.ndarray: # (n,)
     out = np.zeros((len(y) + 1, 512)); out[:-1] += y[:, :512]; out[1:] += y[:, 512:]
     return out.ravel()[:len(sound)].astype(np.float32)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #66f99fe1b
 def training_voice(subject:int, # its number in the encoders' own name space
                    take:int, seconds:float=3.) -> tuple: # heard (n,) float32, targets
     "One take of one training subject: what the microphone hears, and what is true of the clean voice."
@@ -477,11 +491,13 @@ def level(x:Tensor) -> Tensor: # (b, n)
     "As the feature extractor does: no mean, unit variance."
     return (x - x.mean(1, keepdim=True))/(x.var(1, keepdim=True, correction=0) + 1e-7).sqrt()
 
+# %% ../../nbs/40_features/08_tiny.ipynb #21f3c277b
 def pitch_shares(pitch:Tensor) -> Tensor: # (...) Hz to (..., classes), each row summing to 1
     "Soft classes: a pitch belongs to the centres about it."
     at = torch.log(pitch.clamp(60, 640)/60)/np.log(640/60)*(len(PITCHES) - 1)
     return torch.softmax(-.5*(torch.arange(len(PITCHES)) - at[..., None])**2, -1)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #21f3c277c
 def voice_loss(learner, x:Tensor, # (b, n) samples
                pitch:Tensor, word:Tensor, # (b, t)
                measures:Tensor # (b, t, columns) standardised, NaN where unknown
@@ -507,6 +523,7 @@ class VoicePlan:
     window:int = 119 # steps a training window: 2.4 s
     seed:int = 0
 
+# %% ../../nbs/40_features/08_tiny.ipynb #6f9a153fb
 def speak_all(plan:VoicePlan) -> dict: # sound (n, samples) float16, pitch, word (n, t), measures (n, t, columns) standardised
     "All training voices in memory."
     n, sound, rest = plan.subjects*plan.takes, [], {'pitch': [], 'word': [], 'measures': []}
@@ -544,6 +561,7 @@ def apex_course(rng, n:int, hz:float) -> np.ndarray: # (n,) the strength of the 
     rise = .22*(off - onset)
     return envelope(t, onset, onset + rise, off - rise, off)*rng.uniform(.75, 1.)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #7c2004e6b
 def probe_face(subject:int, state:str, take:int, nuisance:float) -> tuple: # pictures (24, 112, 112, 3), course (24,)
     "A probe clip at ten frames a second."
     face, rng = sample_face(rng_for('tiny-probe-subject', subject)), rng_for('tiny-probe-face', subject, state, take, nuisance)
@@ -552,6 +570,7 @@ def probe_face(subject:int, state:str, take:int, nuisance:float) -> tuple: # pic
     motion = idle_motion(rng, 24, FRAMES_HZ, nuisance).add(units, course)
     return render_face(face, motion, sample_scene(rng, nuisance), rng), course
 
+# %% ../../nbs/40_features/08_tiny.ipynb #7c2004e6c
 def probe_voice(subject:int, state:str, take:int, nuisance:float) -> tuple: # heard (38400,), course (240,) at 100 Hz
     "A probe sound."
     voice, rng = sample_voice(rng_for('tiny-probe-subject', subject, 'voice')), rng_for('tiny-probe-voice', subject, state, take, nuisance)
@@ -568,6 +587,7 @@ def face_features(visual, state:str, subject:int, take:int, nuisance:float, pool
     values = visual(pictures[on])
     return np.r_[values.mean(0), values.std(0)][None]
 
+# %% ../../nbs/40_features/08_tiny.ipynb #8f59a3bab
 def voice_features(speech, state:str, subject:int, take:int, nuisance:float, pooled:bool=True) -> np.ndarray: # (1, 2d)
     "Mean and spread of the steps over the evidence."
     heard, course = probe_voice(subject, state, take, nuisance)
@@ -581,6 +601,7 @@ class Probe:
     "What a linear model reads from an encoder on unseen subjects; confusion rows are the truth."
     accuracy:float; confusion:np.ndarray; features:np.ndarray; labels:np.ndarray # of the test subjects
 
+# %% ../../nbs/40_features/08_tiny.ipynb #f0131627b
 def linear_probe(features, # a function (state, subject, take) -> (rows, d)
                  states, train:int=30, test:int=20, takes:int=2) -> Probe: # subjects, and clips of each state
     "Fit on some subjects, tested on others."
@@ -595,6 +616,7 @@ def linear_probe(features, # a function (state, subject, take) -> (rows, d)
     confusion = np.zeros((len(states),)*2, int); np.add.at(confusion, (yt, guess), 1)
     return Probe(float((guess == yt).mean()), confusion, xt, yt)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #f0131627c
 def zero_shot(text, features, labels) -> float: # (n, d), (n,)
     "Accuracy of the nearest class prompt."
     prompts = np.stack([text(PROMPTS[c]).mean(0) for c in EXPRESSION8.classes])
@@ -614,6 +636,7 @@ def face_figures(folder) -> tuple: # figures, confusion of the emotions
             'zero-shot emotion': zero_shot(text, clean.features, clean.labels),
             'zero-shot emotion, nuisance 1': zero_shot(text, noisy.features, noisy.labels)}, clean.confusion
 
+# %% ../../nbs/40_features/08_tiny.ipynb #34e1bb8ab
 def voice_figures(folder) -> tuple:
     "All probes of a small wav2vec2."
     speech = load_speech(str(folder))
@@ -683,6 +706,7 @@ def put_in_place(made:Path, place:Path) -> None:
     made.rename(place)
     shutil.rmtree(old, ignore_errors=True)
 
+# %% ../../nbs/40_features/08_tiny.ipynb #f083a59eb
 def make_encoder(name:str, # 'tiny-clip' or 'tiny-wav2vec2'
                  out:str, plan=None) -> dict: # the figures
     "Render, train, write, probe, and put in place if the gate lets it pass."

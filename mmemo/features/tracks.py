@@ -32,6 +32,7 @@ class Track:
             raise UserError(f'track: expected one time and one validity for each of {n} steps, '
                             f'got {len(self.time)} and {len(self.valid)}.')
 
+# %% ../../nbs/40_features/01_tracks.ipynb #1da23738b
 def compact(values:np.ndarray # (t, d) float32
            ) -> np.ndarray: # float16, or float32 if a step needs it
     "Features rounded to half precision, step by step, where that is harmless."
@@ -51,6 +52,7 @@ def place_bytes(data:bytes, path:Path, # where the finished file stands
     tmp.write_bytes(data)
     os.replace(tmp, path)
 
+# %% ../../nbs/40_features/01_tracks.ipynb #0e4bf58bb
 def track_bytes(track:Track) -> bytes:
     "A track as the bytes of a safetensors file: equal tracks give equal bytes."
     from safetensors.numpy import save
@@ -91,6 +93,7 @@ class Packed:
         steps = f'{len(self.values)} steps x {steps}, {self.values.dtype}'
         return f"Packed({len(self)} clips, {steps}, {self.source.get('encoder', '')})"
 
+# %% ../../nbs/40_features/01_tracks.ipynb #08e4812fb
 def split_source(sources:list): # what all tracks share
     "The facts that are equal in all sources."
     first = sources[0] if sources else {}
@@ -114,6 +117,7 @@ def fill_pack(folder:Path, tracks:list, # one a clip: None, or a function that r
     np.save(folder/'offsets.npy', offsets)
     return sources
 
+# %% ../../nbs/40_features/01_tracks.ipynb #0ebde375b
 KEPT = {'F16': np.float16, 'F32': np.float32, 'U8': np.uint8} # the types of values, as safetensors names them
 
 def track_shape(path) -> tuple: # steps, dtype; from the header alone
@@ -143,6 +147,7 @@ def build_pack(cache:Path, modality:str, clip_ids:list, paths:list, # of the tra
     except OSError: shutil.rmtree(tmp, ignore_errors=True) # another process was faster; its pack is the same
     return folder
 
+# %% ../../nbs/40_features/01_tracks.ipynb #561942a4b
 def open_pack(folder:Path) -> Packed:
     "A pack from disk, memory-mapped."
     about = read_json(folder/'pack.json')

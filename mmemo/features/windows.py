@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABELS', 'Batch', 'without', 'rows', 'Output', 'outputs_of', 'as_output', 'Flat', 'flatten', 'place_clips',
            'frame_grid', 'usual_period', 'cut', 'spans', 'steps_within', 'space_for', 'targets', 'nearest_rows',
-           'WindowSettings', 'chosen_clips', 'Windows', 'gather', 'batches', 'move', 'moments']
+           'WindowSettings', 'chosen_clips', 'Windows', 'gather', 'batches', 'move']
 
 # %% ../../nbs/40_features/05_windows.ipynb #8d9fdf54
 import warnings
@@ -19,7 +19,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..core import UserError
+from ..core import UserError, patch
 from ..corpora.manifest import Corpus
 from ..labels import TASKS, LabelSpace, task_space
 
@@ -135,6 +135,7 @@ def _shared(array, device='cpu') -> Tensor: # a NumPy array, perhaps memory-mapp
         _SHARED[key] = copy
     return _SHARED[key]
 
+# %% ../../nbs/40_features/05_windows.ipynb #10e83688b
 def flatten(pack) -> Flat: # a `Packed` of the feature store
     "The flat tensors of a packed modality; values and validity share its memory."
     time = torch.from_numpy(np.asarray(pack.time, np.float32))
@@ -164,6 +165,7 @@ def frame_grid(seen:np.ndarray, # (n,) visual steps of each clip
     if not len(time): return offsets, even
     return offsets, np.where(seen[clip] > 0, np.asarray(time)[np.where(seen[clip] > 0, first[clip] + step, 0)], even)
 
+# %% ../../nbs/40_features/05_windows.ipynb #1c9b718bb
 def usual_period(time, offsets) -> float: # seconds
     "The median distance of two steps in one clip; 1/25 where no clip has two."
     gap = np.diff(np.asarray(time, np.float64))
@@ -197,6 +199,7 @@ def spans(time:np.ndarray, # (g,) seconds of the grid
     right = (time[z] + time[np.minimum(z + 1, len(time) - 1)]) / 2
     return np.where(start == 0, -np.inf, left), np.where(z == last, np.inf, right)
 
+# %% ../../nbs/40_features/05_windows.ipynb #dca2f78bb
 def steps_within(time:np.ndarray, # (N,) seconds, ascending within a clip
                  offsets:np.ndarray, # (m + 1,) of the pack
                  first:np.ndarray, count:np.ndarray, # (w,) the steps of each window's clip
@@ -220,6 +223,7 @@ def space_for(task:str, own:LabelSpace|str) -> LabelSpace: # the corpus's space
     fits = ' or '.join(f"'{t}'" for t, s in TASKS.items() if s == space)
     raise UserError(f"task 'expression' needs classes, and the labels of this corpus are {space.name}; use task {fits}.")
 
+# %% ../../nbs/40_features/05_windows.ipynb #b508333cb
 def targets(table:pd.DataFrame, # clips or frames
             task:str, # one of TASKS
             own:LabelSpace|str, # label space of the corpus
@@ -404,6 +408,7 @@ def batches(w:Windows,
     order = torch.randperm(len(w), generator=torch.Generator().manual_seed(seed)) if shuffle else torch.arange(len(w))
     for part in order.split(size): yield gather(w, part)
 
+# %% ../../nbs/40_features/05_windows.ipynb #68bb8723b
 def move(w:Windows, device) -> Windows:
     "Move all features to a device, once; windows made from one store share one copy there."
     for m, f in w.flat.items(): w.flat[m] = Flat(_shared(f.values, device), f.time.to(device), _shared(f.valid, device))
@@ -416,6 +421,7 @@ def move(w:Windows, device) -> Windows:
 Windows.batches, Windows.to = batches, move
 
 # %% ../../nbs/40_features/05_windows.ipynb #2dc90c2e
+@patch
 def moments(w:Windows, size:int=256) -> dict: # modality -> (mean (d,), deviation (d,)); pixels are not among them
     "Mean and deviation of every feature over the unmasked steps of all windows."
     w = copy(w)
@@ -427,5 +433,3 @@ def moments(w:Windows, size:int=256) -> dict: # modality -> (mean (d,), deviatio
             for i, v in enumerate((b.mask[m].sum(), x.sum((0, 1)), x.square().sum((0, 1)))): t[i] = t[i] + v
     mean = {m: s / n.clamp(min=1) for m, (n, s, _) in total.items()}
     return {m: (mean[m].float(), (q / n.clamp(min=1) - mean[m]**2).clamp(min=0).sqrt().float()) for m, (n, _, q) in total.items()}
-
-Windows.moments = moments

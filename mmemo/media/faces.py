@@ -96,6 +96,7 @@ def square(box, margin, height, width): # x, y, w, h -> x0, y0, x1, y1 in whole 
     y0 = int(np.clip(round(y + h/2 - side/2), 0, height - side))
     return x0, y0, x0 + side, y0 + side
 
+# %% ../../nbs/10_media/04_faces.ipynb #7082c72db
 def cut(frame, corners, size): # (h, w, 3), x0 y0 x1 y1 -> (size, size, 3)
     "One crop, resized by area (linearly, when growing)."
     import cv2
@@ -175,12 +176,14 @@ def _track(tracker, frames, times): # -> boxes (n, 4) x0 y0 x1 y1, valid (n,)
         if box is not None: boxes[i] = square(box, settings.margin, h, w)
     return boxes, valid
 
+# %% ../../nbs/10_media/04_faces.ipynb #0b1d3965b
 def _cut_all(frames, boxes, size):
     "All crops of a chunk; one slice where every box is the same and nothing is resized."
     x0, y0, x1, y1 = boxes[0] if len(boxes) else (0, 0, size, size)
     if x1 - x0 == size and (boxes == boxes[:1]).all(): return np.ascontiguousarray(frames[:, y0:y1, x0:x1])
     return np.stack([cut(f, b, size) for f, b in zip(frames, boxes)])
 
+# %% ../../nbs/10_media/04_faces.ipynb #0b1d3965c
 def face_chunks(
     reader, # a `VideoReader`
     settings:FaceSettings=FaceSettings(),

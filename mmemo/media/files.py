@@ -42,6 +42,7 @@ def walk(root, # a folder
 class MediaError(UserError):
     "A file that cannot be used as a clip, and why."
 
+# %% ../../nbs/10_media/03_files.ipynb #f260dc86b
 def open_media(path): # -> av container, to be used in a `with`
     "Open a local media file with PyAV, or say in one sentence why not."
     import av
@@ -124,10 +125,12 @@ def _video_track(container):
     cover = av.stream.Disposition.attached_pic
     return next((s for s in container.streams.video if s.codec_context and not s.disposition & cover), None)
 
+# %% ../../nbs/10_media/03_files.ipynb #1c6bbe96b
 def _sound_track(container):
     "The first sound track that can be decoded, or None."
     return next((s for s in container.streams.audio if s.codec_context), None)
 
+# %% ../../nbs/10_media/03_files.ipynb #1c6bbe96c
 STILL_BRANDS = ('avif', 'avis', 'heic', 'heix', 'heim', 'heis', 'mif1', 'msf1') # pictures in an mp4's structure
 
 def _is_still(container):
@@ -137,6 +140,7 @@ def _is_still(container):
     picture = name.startswith('image2') or name.endswith('_pipe') or name == 'ico'
     return picture or container.metadata.get('major_brand') in STILL_BRANDS
 
+# %% ../../nbs/10_media/03_files.ipynb #1c6bbe96d
 def _zero(container):
     "Where the clip's clock starts, in seconds of the file's own time stamps."
     return max(0, container.start_time or 0)/1e6
@@ -154,6 +158,7 @@ class MediaInfo:
     has_audio:bool
     is_image:bool # one still picture
 
+# %% ../../nbs/10_media/03_files.ipynb #0c588471b
 def probe(path) -> MediaInfo:
     "What is in a file, from its header; raises `MediaError` where it cannot be opened."
     with open_media(path) as c:
@@ -190,6 +195,7 @@ def _demux(container, track):
         why = getattr(e, 'strerror', 'a track that its header does not know')
         raise MediaError(f'{container.name}: the file is damaged and cannot be read to its end ({why}).') from None
 
+# %% ../../nbs/10_media/03_files.ipynb #dbdf67e5b
 def _decode(container, track, lost=None): # lost: a list that gets a True for every packet passed over
     "Frames of a track in order; packets that do not decode are passed over, each codec fails in its own words."
     import av
@@ -198,6 +204,7 @@ def _decode(container, track, lost=None): # lost: a list that gets a True for ev
         except av.FFmpegError:
             if lost is not None: lost.append(True)
 
+# %% ../../nbs/10_media/03_files.ipynb #dbdf67e5c
 def _packets(container, track):
     "Time stamp, duration, key flag and hidden flag of each packet of the track, sorted by time."
     found = {(p.pts, p.duration or 0, p.is_keyframe, p.is_discard)
@@ -218,6 +225,7 @@ def _boxes_end(f, size): # open mp4 or mov -> where its outermost boxes end
         at += n
     return at
 
+# %% ../../nbs/10_media/03_files.ipynb #2b5dd8fbb
 def _vint(f): # Matroska's numbers: leading zeros say how many bytes follow; all ones: unknown
     first = (f.read(1) or b'\0')[0]
     more = 8 - first.bit_length()
@@ -240,6 +248,7 @@ def _check_whole(path):
     if end > size:
         raise MediaError(f'{path}: the file is cut short: its header promises {end} bytes, {size} are there.')
 
+# %% ../../nbs/10_media/03_files.ipynb #ada898b7b
 def _check_clock(path, jump): # seconds
     "Refuse time stamps that no camera writes."
     if jump > 3600:
@@ -288,6 +297,7 @@ def decord_version() -> str|None: # None where decord does not import
     except (ImportError, OSError): return None
     return decord.__version__
 
+# %% ../../nbs/10_media/03_files.ipynb #e7caf84ab
 class DecordFrames:
     "Frames by number through decord; one thread, because clips are decoded side by side."
     name = 'decord'
@@ -336,6 +346,7 @@ def _upright(pixels, matrix): # (h, w, 3), the 36 bytes of a display matrix or N
     if abs(a) + abs(d) < abs(b) + abs(c): pixels, a, d = pixels.swapaxes(0, 1), c, b
     return pixels[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
 
+# %% ../../nbs/10_media/03_files.ipynb #5526e758b
 def _to_rgb(height, width):
     "A function that turns decoded frames into arrays, as a phone was held; one converter for all is 5 times faster."
     from av.video.reformatter import VideoReformatter
@@ -491,6 +502,7 @@ def _frames(reader, wanted):
     reader._shape = got.shape[1:3]
     return got if np.array_equal(order, wanted) else got[back]
 
+# %% ../../nbs/10_media/03_files.ipynb #435d0e70b
 def _chunks(reader, wanted, size, out_size):
     "The work of `VideoReader.chunks`."
     room = max(1, min(size, CHUNK_BYTES//(3*reader.height*reader.width)))
@@ -515,6 +527,7 @@ def _to_mono(layout, rate): # av layout -> av frame or None (the end) to float32
     mix = (lambda x: x.mean(0)) if n <= 2 else (lambda x: x.reshape(-1, n) @ weights/weights.sum())
     return lambda frame: (mix(out.to_ndarray()) for out in resample(frame))
 
+# %% ../../nbs/10_media/03_files.ipynb #27356e67b
 def _resample(frames, rate): # av audio frames that follow each other -> float32 pieces
     "Sound frames to `rate` and to one channel."
     mono = None
@@ -548,11 +561,13 @@ def _heard(container, track):
         why = f'the sound track cannot be decoded ({track.codec_context.name})'
         raise MediaError(f'{container.name}: {why}.')
 
+# %% ../../nbs/10_media/03_files.ipynb #ab42a2dfb
 def _sane(path, piece):
     "Sound within full scale; what is no number cannot be mended."
     if not np.isfinite(piece).all(): raise MediaError(f'{path}: the sound holds values that are no numbers.')
     return piece.clip(-1, 1)
 
+# %% ../../nbs/10_media/03_files.ipynb #ab42a2dfc
 def _silence(path, n, rate): # of samples
     "A hole in the sound, in pieces of ten seconds."
     _check_clock(path, n/rate)
@@ -596,6 +611,7 @@ def read_audio(
         if _sound_track(c) is None: return None
     return np.concatenate([np.zeros(0, np.float32), *audio_chunks(path, rate, start, end)])
 
+# %% ../../nbs/10_media/03_files.ipynb #84cae41bb
 def loudness_db(samples) -> float: # dB full scale, -120 for digital silence
     "Root mean square level; below `SILENCE_DB` a clip counts as silent."
     power = float(np.mean(np.square(samples, dtype=np.float64))) if len(samples) else 0.

@@ -31,6 +31,7 @@ def pictures_stamp(folder, pictures:dict) -> str: # changes whenever a file is w
     rows = [(e.name, s.st_size, s.st_mtime_ns) for e in pictures.values() for s in [e.stat()]]
     return stable_hash([str(Path(folder).resolve()), rows])
 
+# %% ../../nbs/10_media/02_pictures.ipynb #f298bd92b
 def pictures_hash(folder, cache) -> str: # 32 hex digits
     "The hash of the numbers and the bytes of the pictures in a folder."
     pictures = numbered_pictures(folder)

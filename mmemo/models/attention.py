@@ -54,6 +54,7 @@ def one_head(weights:Tensor, # (b, h, q, k)
     if head == -2: return weights.gather(1, weights.abs().argmax(1, keepdim=True))
     return weights[:, [min(head, weights.shape[1] - 1)]]
 
+# %% ../../nbs/50_models/01_attention.ipynb #agg00002b
 def rollout(maps:list, # AttentionMaps of all layers
             query:str, key:str, # from the keys' first states to the queries' last
             head:int=-1) -> Tensor: # (b, q, k), rows of present keys sum to one
@@ -80,6 +81,7 @@ def asked_of(maps:list, m:str) -> tuple: # -> (query, key), or None
         for a in maps:
             if fits(a): return a.query, a.key
 
+# %% ../../nbs/50_models/01_attention.ipynb #agg00006b
 def one_map(maps:list, query:str, key:str,
             layer:int=0, # -1 the mean over layers, -2 their rollout; others count from 0
             head:int=-1, # as in `one_head`
@@ -106,6 +108,7 @@ class LagCurve:
         k = int((np.abs(above) if self.signed else above).argmax())
         return float(self.lag[k]), float(above[k])
 
+# %% ../../nbs/50_models/01_attention.ipynb #lag00002b
 def lag_curve(weights, # (n, q, k): heads, or one map
               query_time, key_time, # (q,) and (k,) seconds
               reach:float=.6, # seconds to either side
@@ -158,6 +161,7 @@ class CrossAttention(nn.Module):
         out = self.out(rearrange(out, 'b h t d -> b t (h d)')) * some[:, None, None]
         return out, None if weights is None else weights * some[:, None, None, None]
 
+# %% ../../nbs/50_models/01_attention.ipynb #e4816a28b
 def _attend(q, k, v, seen, p): # the equation above, in fp32 for the softmax
     score = (q @ k.mT).float() / math.sqrt(q.shape[-1])
     weights = score.masked_fill(~seen, -torch.inf).softmax(-1) if seen is not None else score.softmax(-1)

@@ -72,6 +72,7 @@ def laid_out(x:Tensor, heard:Tensor, time:Tensor, # (b, t, d), (b, t) bool, (b, 
     last = (step * heard).amax(1, keepdim=True)
     return x, heard, torch.where(step > last, time.gather(1, last), time), step <= last.clamp(min=least - 1)
 
+# %% ../../nbs/50_models/07_avtca.ipynb #92948956b
 def shorter(heard:Tensor, time:Tensor, inside:Tensor) -> tuple: # (b, t) each -> (b, t - 2) heard by the convolution, and (b, t - 3) each
     "Masks and clock after a convolution of three and a maximum of two."
     inside, at = inside[:, 2:], time[:, 1:-1]
@@ -85,6 +86,7 @@ def along(conv:nn.Conv1d, h:Tensor) -> Tensor: # (b, t, d) -> (b, t', d')
     h = rearrange(h, 'b t d -> b d 1 t')
     return rearrange(F.conv2d(h, conv.weight[:, :, None], conv.bias, padding=(0, conv.padding[0])), 'b d 1 t -> b t d')
 
+# %% ../../nbs/50_models/07_avtca.ipynb #5e42d85cb
 class VoiceBlock(nn.Module):
     "Convolution of three without padding, batch norm, ReLU, the larger of two neighbours: three steps fewer."
     def __init__(self, dim_in:int, dim:int):
@@ -96,6 +98,7 @@ class VoiceBlock(nn.Module):
         h = self.norm(along(self.conv, h), between) # 0 where nothing is, which is the smallest value and wins no maximum
         return h[:, 1:] + F.relu(h[:, :-1] - h[:, 1:]), clock # max(a, b) = b + relu(a - b), whose gradient is cheaper
 
+# %% ../../nbs/50_models/07_avtca.ipynb #5e42d85cc
 class FaceBlock(nn.Module):
     "Convolution of three over frames, batch norm, ReLU; as many frames as before."
     def __init__(self, dim_in:int, dim:int):
@@ -128,6 +131,7 @@ class Attention(nn.Module):
             weights, found = None, F.scaled_dot_product_attention(q, k, v, attn_mask=all_or_some[:, None, None])
         return self.out(rearrange(found, 'b h t d -> b t (h d)')), weights
 
+# %% ../../nbs/50_models/07_avtca.ipynb #52660cd7b
 def weigh(q:Tensor, k:Tensor, there:Tensor) -> Tensor: # (b, h, q, d), (b, h, k, d), (b, k) -> (b, h, q, k), 0 on what is not there
     "Softmax of the scores over present keys, in fp32."
     there = there[:, None, None]

@@ -187,6 +187,7 @@ def part(c, m:str) -> SingleConfig: # a configuration of several streams, and on
     "One stream's share of a configuration."
     return SingleConfig(**{f.name: getattr(c, f.name) for f in fields(SingleConfig) if hasattr(c, f.name)} | dict(modality=m))
 
+# %% ../../nbs/50_models/11_baselines.ipynb #1f51d9a3b
 class Parts(EmotionModel):
     "Several streams, each with an encoder of its own."
     def __init__(self, config, kind:type): # `Encoder` or `Single`
@@ -197,6 +198,7 @@ class Parts(EmotionModel):
     @property
     def streams(self) -> dict: return {m: p.streams[m] for m, p in self.parts.items()}
 
+# %% ../../nbs/50_models/11_baselines.ipynb #1f51d9a3c
 class Late(Parts):
     "Each stream answers alone; the answers of those that are there are averaged."
     def __init__(self, config:JoinConfig): super().__init__(config, Single)
@@ -368,6 +370,7 @@ def mult_forward(self, batch:Batch, maps:bool=False) -> Output:
     embedding = None if self.to_text is None else embed(self.to_text, parts['visual'][4], parts['visual'][1], c.level)
     return Output(c.task, as_output(c.task, self.answer(z + self.mlp(z))), frames, grid, embedding, drawn)
 
+# %% ../../nbs/50_models/11_baselines.ipynb #58122d94b
 def mult_maps(m:str, others:list, parts:dict, crossed:list, own:list) -> list: # target, sources, what `MulT.stream` gave, weights
     "The maps of one target: each source's layers, then its own."
     _, _, steps, time, _ = parts[m]

@@ -111,6 +111,7 @@ class Direction(nn.Module):
         own = self.norms[0](own + self.drop(found))                 # V1
         return self.norms[1](own + self.drop(self.ffn(own))), weights # V2
 
+# %% ../../nbs/50_models/04_bicross.ipynb #7af57ac0b
 class BiLayer(nn.Module):
     "Both directions; each reads the other stream as it was, unless `sequential`."
     def __init__(self, c:BiCrossConfig):

@@ -88,6 +88,7 @@ class Keys(nn.Module):
         kv = rearrange(self.project(self.norm(source)), 'b k (n l two h d) -> n l two b h k d', two=2, **self.shape)
         return [[pair.unbind(0) for pair in layers.unbind(0)] for layers in kv.unbind(0)]
 
+# %% ../../nbs/50_models/09_fusion.ipynb #bdf6835db
 class CrossTransformer(nn.Module):
     "A target stream that asks one source, layer after layer."
     def __init__(self, dim:int, heads:int, layers:int, ffn:int, dropout:float):

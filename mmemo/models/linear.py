@@ -18,6 +18,7 @@ def span(x:np.ndarray) -> tuple: # (n, d) -> (n, r) coordinates and (d, r) basis
     basis = vt[s > 1e-9 * s[0]].T
     return x @ basis, basis
 
+# %% ../../nbs/50_models/10_linear.ipynb #319e6795b
 def inner_folds(y:np.ndarray, groups:np.ndarray|None, n:int=4) -> list: # (train, held out) index pairs
     "Folds that keep subjects whole where subjects are known, and classes even where they are not."
     from sklearn.model_selection import GroupKFold, StratifiedKFold

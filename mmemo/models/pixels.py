@@ -67,6 +67,7 @@ class Which(nn.Module):
         h = n(h) if len(h) > 1 else F.batch_norm(h, n.running_mean, n.running_var, n.weight, n.bias, eps=n.eps)
         return self.widen(h.relu())[..., None, None]
 
+# %% ../../nbs/50_models/06_pixels.ipynb #8d704a0db
 class Where(nn.Module):
     "One score a place, from a wide surrounding."
     def __init__(self, dim:int, squeeze:int=16):
@@ -121,6 +122,7 @@ def scaled(width:float, *dims) -> list: # widths, multiples of 4 unless left as 
     "Channel numbers times a factor."
     return [d if width == 1 else max(8, 4 * round(d * width / 4)) for d in dims]
 
+# %% ../../nbs/50_models/06_pixels.ipynb #75a1f252b
 class PaperFace(nn.Module):
     "Stem, gates one after the other, quadrants, two inverted residual blocks, mean over places."
     def __init__(self, width:float=1.): # chosen: 16, 32, 64 and 128 channels at width 1
@@ -148,6 +150,7 @@ class Shuffle(nn.Module):
         two = [rearrange(h, 'n c h w -> n h w c') for h in (self.past(past), self.work(work))]
         return rearrange(torch.stack(two, -1), 'n h w c two -> n (c two) h w')
 
+# %% ../../nbs/50_models/06_pixels.ipynb #41c863b0b
 def stage(dim_in:int, dim:int, units:int) -> nn.Sequential:
     "Half the side, then units that keep it."
     return nn.Sequential(Shuffle(dim_in, dim, 2), *(Shuffle(dim, dim) for _ in range(units - 1)))

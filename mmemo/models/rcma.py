@@ -240,6 +240,7 @@ def check_length(model:RCMA, t:int):
         raise UserError(f"{model.name or 'this model'} has layers along time, for windows of {model.fixed_length} frames, and got {t}; "
                         f"build it with length={t}, or use a model with mix='feature'.")
 
+# %% ../../nbs/50_models/08_rcma.ipynb #4cf283b7b
 def _maps(c, found:list, frames, grid, there, layer:int) -> list: # [(b, q, k)]
     maps = zip(c.modalities, found, there)
     if c.block == 'code':

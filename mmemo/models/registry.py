@@ -30,6 +30,7 @@ class Entry:
     about: str # one line
     paper: str = '' # short citation
 
+# %% ../../nbs/50_models/12_registry.ipynb #62b181ccb
 def entries(model:type, config:type, presets:dict, paper:str='') -> dict: # name -> (preset fields, one line)
     "A family for the register."
     return {name: Entry(model, config, preset, about, paper) for name, (preset, about) in presets.items()}
@@ -76,6 +77,7 @@ def make_config(name:str, overrides:dict): # the registered name, and fields
         raise UserError(f"model '{name}' has no setting '{wrong[0]}'; it has {', '.join(sorted(known))}.")
     return entry.config(**{**entry.preset, **overrides})
 
+# %% ../../nbs/50_models/12_registry.ipynb #3cc9dc63b
 def build(name:str, # as in `available()`
           dims:dict|None=None, # modality -> width of its features (of pixels: the side); what the model does not read is left alone
           n_classes:int=8, # of task 'expression'
@@ -120,6 +122,7 @@ def save_pretrained(model:nn.Module, # from `build`
     write_json(folder/'config.json', dict(model=model.name, config=to_jsonable(model.config), format=1))
     with atomic_path(folder/'card.md') as tmp: tmp.write_text(card or plain_card(model), encoding='utf8')
 
+# %% ../../nbs/50_models/12_registry.ipynb #0d6de54eb
 def plain_card(model) -> str:
     "What the model is, in the absence of anything about its training."
     rows = '\n'.join(f'| {k} | {v} |' for k, v in vars(model.config).items())

@@ -40,6 +40,7 @@ class Block(nn.Module):
         for conv in self.convs: h = self.drop(F.relu(conv(h, mask)))
         return F.relu(h + self.across(x))
 
+# %% ../../nbs/50_models/02_tcn.ipynb #6db0aed4b
 class TCN(nn.Module):
     "Residual blocks with dilations 1, 2, 4, ..., over (b, t, d)."
     def __init__(self, dim_in:int, dim:int,

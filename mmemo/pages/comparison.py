@@ -28,10 +28,12 @@ def clear(gap:dict) -> bool: # of zero
     "Does the interval of a difference leave out zero?"
     return bool(gap.get('ci95')) and (gap['ci95'][0] > 0 or gap['ci95'][1] < 0)
 
+# %% ../../nbs/80_pages/06_comparison.ipynb #c7d591bcb
 def listed(names) -> str: # 'a, b and c'
     names = list(names)
     return names[0] if len(names) < 2 else f"{', '.join(names[:-1])} and {names[-1]}"
 
+# %% ../../nbs/80_pages/06_comparison.ipynb #c7d591bcc
 def describe_differences(gaps:dict, reference:str) -> str: # gaps: model -> difference on all clips
     "Which models are above, which below, and of which one cannot say."
     side = lambda sign: [m for m, g in gaps.items() if clear(g) and g['value']*sign > 0]
@@ -78,6 +80,7 @@ def room_for(models) -> int: # pixels
 def prettier(rows:list) -> list: # score names as one writes them
     return [{k.replace('macro_f1', pretty('macro_f1')).replace('ccc', 'CCC') if k.startswith(('macro_f1', 'ccc')) else k: v for k, v in r.items()} for r in rows]
 
+# %% ../../nbs/80_pages/06_comparison.ipynb #c0822654b
 def compare_body(told:dict) -> list: # pieces of HTML
     "A comparison's figures and tables."
     main = main_score(next(r['scores']['all'] for r in told['rows'] if 'scores' in r))

@@ -31,6 +31,7 @@ def label_counts(corpus:Corpus) -> pd.DataFrame: # index: class (or 'no label'),
     sides = [s for s in ('train', 'val', 'test', 'no split') if s in found.columns]
     return found.reindex(index=order, columns=sides, fill_value=0).rename_axis(index=None, columns=None)
 
+# %% ../../nbs/80_pages/05_corpus.ipynb #fb1474d4b
 def kinds_of(table:pd.DataFrame, space) -> list: # of clips or frames, and their label space -> one a row: a class, several, or None
     "What a row is counted as: a class, emotions that are present, a value rounded to a whole number."
     if space.kind == 'multilabel' and set(space.classes) <= set(table):
@@ -44,6 +45,7 @@ def kinds_of(table:pd.DataFrame, space) -> list: # of clips or frames, and their
     codes = pd.api.types.is_integer_dtype(table.label)
     return pd.Categorical.from_codes(table.label, space.classes).astype(object).tolist() if codes else table.label.tolist()
 
+# %% ../../nbs/80_pages/05_corpus.ipynb #fb1474d4c
 def _splits(clips:pd.DataFrame) -> pd.Series:
     return clips.split.astype(object).fillna('no split') if 'split' in clips else pd.Series('no split', clips.index)
 
@@ -80,6 +82,7 @@ def draw_clips(clips:pd.DataFrame, n:int) -> pd.DataFrame:
     order = np.lexsort((lots, turn(by[:1]), turn(by)))
     return clips.iloc[np.sort(order[:n])]
 
+# %% ../../nbs/80_pages/05_corpus.ipynb #5ccc2d9ab
 def middle_picture(corpus:Corpus, row, faces=None): # (h, w, 3) uint8, or None; faces: FaceSettings
     "The picture in the middle of a clip, or of its folder of crops."
     from mmemo.media.faces import FaceTracker
@@ -115,6 +118,7 @@ def people(corpus:Corpus) -> list: # rows: split, clips, subjects, groups
     count = lambda own, c: int(own[c].nunique()) if c in own else None
     return [dict(split=s, clips=len(own), subjects=count(own, 'subject'), groups=count(own, 'group')) for s, own in corpus.clips.groupby(split, sort=False)]
 
+# %% ../../nbs/80_pages/05_corpus.ipynb #af7666d7b
 def told(corpus:Corpus, report:Report, seconds=None) -> str: # seconds: (n,) of `durations`
     "The report as text."
     n = label_counts(corpus)

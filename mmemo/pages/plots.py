@@ -59,6 +59,7 @@ def themed(fig, theme:str='light'): # 'light' or 'dark'; the figure is changed i
     fig.update_layout(template='mmemo_dark' if theme == 'dark' else 'mmemo')
     return fig
 
+# %% ../../nbs/80_pages/01_plots.ipynb #2794f9cdb
 def titled(fig, # changed in place
            text:str, # wrapped so that it fits a page of 900 px
            height:int, # px, of a figure with a title of one line
@@ -72,6 +73,7 @@ def titled(fig, # changed in place
                       margin=dict(room, t=room['t'] + extra), template='mmemo')
     return fig
 
+# %% ../../nbs/80_pages/01_plots.ipynb #2794f9cdc
 def untitled(fig) -> dict: # figure as JSON-able values, `title` and `subtitle` beside it as plain text
     "A figure whose title is left to the page around it, where text wraps at any width."
     f = json.loads(fig.to_json())
@@ -82,6 +84,7 @@ def untitled(fig) -> dict: # figure as JSON-able values, `title` and `subtitle` 
     layout['height'] -= less
     return dict(data=f['data'], layout=layout, title=text.replace('<br>', ' '), subtitle=below)
 
+# %% ../../nbs/80_pages/01_plots.ipynb #2794f9cdd
 def subtitled(fig, text:str) -> go.Figure: # after `titled`
     "A line below the title, and room for it."
     fig.layout.title.subtitle.text = text
@@ -168,6 +171,7 @@ def label_ends(fig, values, # (c,) where the lines end
     for name, place in zip(classes, spread(values, gap)):
         fig.add_annotation(x=1.012, y=place, xref='paper', yref='y', xanchor='left', text=f'<b>{chip(name)}</b>' if name == bold else chip(name))
 
+# %% ../../nbs/80_pages/01_plots.ipynb #86d1c1edb
 def add_spans(fig, rows, # rows: name -> list of (start, end, label)
               axis:str='y2'): # the categorical axis they stand on
     "Labelled intervals as bars, with the name inside where it fits and on hover always."
@@ -230,12 +234,14 @@ def envelope(samples, # (n,) -1..1
     whole = np.asarray(samples[:len(samples)//n*n]).reshape(-1, n)
     return (np.arange(len(whole)) + .5)*n/rate, whole.min(1), whole.max(1)
 
+# %% ../../nbs/80_pages/01_plots.ipynb #46b9d40cb
 def loudness_curve(samples, rate:int=16000, every:float=.04) -> tuple: # (p,) seconds, (p,) dB
     "Root mean square in decibels below full scale, floored at -90."
     n = max(1, round(every*rate))
     whole = np.asarray(samples[:len(samples)//n*n], np.float64).reshape(-1, n)
     return (np.arange(len(whole)) + .5)*n/rate, 10*np.log10((whole**2).mean(1) + 1e-9)
 
+# %% ../../nbs/80_pages/01_plots.ipynb #46b9d40cc
 def time_row(fig, end:float, # seconds
              said:str, height:int, **yaxis) -> go.Figure: # the axis of values, as plotly has it
     "What rows on the time axis have in common."
@@ -257,6 +263,7 @@ def waveform(samples, # (n,) or None
     said = title or (f'Nearly silent: {db:.0f} dB on average' if db < -50 else f'Sound, {db:.0f} dB on average; loudest at {t[np.argmax(high - low)]:.2f} s')
     return time_row(fig, end or len(samples)/rate, said, height, title='amplitude', range=[-top, top], nticks=4)
 
+# %% ../../nbs/80_pages/01_plots.ipynb #1dcd49dfb
 def loudness(samples, rate:int=16000, end:float|None=None, title:str|None=None, height:int=170) -> go.Figure:
     "Loudness over time, with the level below which a sound counts as silence."
     if samples is None or not len(samples): return empty_figure(NO_SOUND, height)
@@ -280,6 +287,7 @@ def spectrum(samples, rate:int=16000, step:float=.012, field:float=.032, top:flo
     power = np.stack([power[:, b].max(1) for b in bands])
     return np.arange(len(frames))*hop/rate, np.array([hz[b].mean() for b in bands]), 10*np.log10(power/(power.max() + 1e-12) + 1e-7).astype(np.float32)
 
+# %% ../../nbs/80_pages/01_plots.ipynb #6184cbaab
 def spectrogram(samples, rate:int=16000, end:float|None=None, title:str|None=None, height:int=230) -> go.Figure:
     "Frequencies over time; the darker the louder."
     if samples is None or not len(samples): return empty_figure(NO_SOUND, height)
@@ -329,6 +337,7 @@ def nearness(weights, query_time, key_time, within:float=.2) -> tuple: # share o
     near = np.abs(np.asarray(key_time)[None] - np.asarray(query_time)[:, None]) <= within
     return (w*near).sum()/len(w), (w.mean(0)[None]*near).sum()/len(w)
 
+# %% ../../nbs/80_pages/01_plots.ipynb #c9852c51b
 def describe_map(weights, key_time, # (q, k) >= 0, (k,) seconds
                  query:str='face', key:str='voice', query_time=None) -> str:
     "Where the weight lies along the keys, that it follows the asking moment, or that it lies nowhere in particular."
@@ -390,6 +399,7 @@ def describe_confusion(counts, classes) -> str: # (c, c) labelled x predicted
     i, j = np.unravel_index(share.argmax(), share.shape)
     return f'{right}; the worst confusion: {classes[i]} taken for {classes[j]}, {off[i, j]:.0f} of {counts[i].sum():.0f}'
 
+# %% ../../nbs/80_pages/01_plots.ipynb #bcda9559b
 def confusion_matrix(counts, # (c, c) labelled x predicted
                      classes, # c names
                      title:str|None=None,
@@ -440,11 +450,13 @@ def pretty(metric:str) -> str: # 'val_macro_f1' -> 'macro-F1'
     name = {'train_loss': 'training', 'val_loss': 'validation'}.get(metric, metric).removeprefix('val_').removeprefix('train_')
     return PRETTY.get(name, name.replace('_', '-'))
 
+# %% ../../nbs/80_pages/01_plots.ipynb #84c077a4b
 def model_colour(name:str) -> str:
     "Single modalities and emotions in their own colour, models of several modalities dark, floors grey."
     if name in MODALITY_COLOURS or name in COLOURS: return MODALITY_COLOURS.get(name) or COLOURS[name]
     return '#808080' if name in ('linear', 'prior', 'pixels', 'pitch') else '#7A3E9D'
 
+# %% ../../nbs/80_pages/01_plots.ipynb #84c077a4c
 def score_rows(rows) -> list: # of {'model', 'subset', metric: {'value', 'ci95'}}
     "The same rows, checked: each needs a model and a subset."
     rows = list(rows)

@@ -41,6 +41,7 @@ draw();dark.addEventListener('change',draw);"""
 def _json(obj) -> str: # safe between <script> tags
     return json.dumps(obj, separators=(',', ':')).replace('</', '<\\/')
 
+# %% ../../nbs/80_pages/04_report.ipynb #105a7622b
 def figure_block(fig, # a plotly figure
                  at:str) -> str: # its id on the page
     "A figure as data, drawn by the page."
@@ -50,6 +51,7 @@ def figure_block(fig, # a plotly figure
     below = f.pop('subtitle')
     return f'{title}{words(below, "p", "title soft") if below else ""}<div class="figure" id="{html.escape(at)}" style="height:{height}px"></div><script type="application/json" class="data" data-at="{html.escape(at)}">{_json(f)}</script>'
 
+# %% ../../nbs/80_pages/04_report.ipynb #105a7622c
 def page(title:str, body:list) -> str: # pieces of HTML
     "A whole page with everything in it."
     import plotly.io as pio
@@ -70,8 +72,10 @@ def words(text:str, kind:str='p', cls:str='') -> str: # kind: an HTML tag
     mark = f' class="{cls}"' if cls else ''
     return f'<{kind}{mark}>{html.escape(str(text))}</{kind}>'
 
+# %% ../../nbs/80_pages/04_report.ipynb #a94220b9b
 def warning(text:str) -> str: return words(text, 'p', 'warning')
 
+# %% ../../nbs/80_pages/04_report.ipynb #a94220b9c
 def table(rows:list, # of dictionaries with the same keys
           caption:str='') -> str:
     "A plain table; numbers stand right, and what is too wide scrolls by itself."
@@ -84,6 +88,7 @@ def table(rows:list, # of dictionaries with the same keys
     body = ''.join('<tr>' + ''.join(cell(r.get(k), 'td') for k in rows[0]) + '</tr>' for r in rows)
     return f'<div class="wide"><table>{f"<caption>{html.escape(caption)}</caption>" if caption else ""}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
+# %% ../../nbs/80_pages/04_report.ipynb #a94220b9d
 def markdown(text:str) -> str:
     "Markdown as HTML; HTML inside it is shown, not run."
     from markdown_it import MarkdownIt
@@ -113,6 +118,7 @@ def result_table(scores:dict, # part -> score -> figure, and n_clips
         rows.append(row)
     return rows
 
+# %% ../../nbs/80_pages/04_report.ipynb #38fe67aab
 def small_print(scores:dict, smoothing:dict, by:str, paper:dict|None=None) -> list: # pieces of HTML
     "What the figures of a table stand on."
     figures, rules = [f for f in scores['all'].values() if isinstance(f, dict) and 'value' in f], {}
@@ -136,11 +142,13 @@ def result_block(run) -> list: # pieces of HTML
     fig = scores_figure(rows, head, title=f'{pretty(head)} on each part of the clips, with 95 % intervals')
     return [words('Results', 'h2'), table(result_table(run.scores, task, paper)), *small_print(run.scores, run.metrics['smoothing'], run.config.by, paper), figure_block(fig, 'scores')]
 
+# %% ../../nbs/80_pages/04_report.ipynb #4b9d00fcb
 def paper_figure(model:str, task:str, metric:str) -> tuple: # (value or None, protocol)
     "What was published for a model, and under which protocol."
     from mmemo.training.runs import published
     return published(model, task, metric)
 
+# %% ../../nbs/80_pages/04_report.ipynb #4b9d00fcc
 def error_block(run) -> list:
     "What was confused, emotion by emotion or value against value, as the task has it."
     found, space = run.scores['all'], TASKS.get(run.config.task)
@@ -159,6 +167,7 @@ def value_block(run, space) -> list: # of a continuous task
     values = pred[[f'p_{c}' for c in space.classes]].to_numpy()
     return [words('Errors', 'h2'), figure_block(value_scatter(pred[space.columns], values, space.classes, space.reach), 'values')]
 
+# %% ../../nbs/80_pages/04_report.ipynb #85c10134b
 def emotion_block(found:dict) -> list: # scores of all clips
     "Each emotion by itself, with its interval."
     each, counts = found['per_emotion'], np.array(found['counts'])
@@ -178,6 +187,7 @@ def data_block(run, split:dict) -> list: # split.json: split -> subjects and cli
     return [words('Data', 'h2'), words(f"Corpus {run.about['data']['corpus']}; features of frozen encoders {run.config.encoders} ({encoders}). No subject is on two sides; this was checked before training."),
             table(rows), f'<details><summary>Subjects of each split</summary>{table(named)}</details>']
 
+# %% ../../nbs/80_pages/04_report.ipynb #58335cf5b
 def run_page(run, # a Run
              split:dict, card:str) -> str: # split.json and card.md
     "A run as one page."

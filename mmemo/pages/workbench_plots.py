@@ -33,6 +33,7 @@ def value_marks(names) -> dict: # value -> (colour, shape)
     own = lambda v, i: (ANSWER_INK[v], {'wrong': 'x'}.get(v, 'circle')) if v in ANSWER_INK else (COLOURS[v], SYMBOLS[v]) if v in SYMBOLS else (inks[i % 8], SHAPES[i % 9])
     return {v: own(v, i) for i, v in enumerate(names)}
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #922336ffb
 def shared_near(points, values, k:int=10, most:int=2000) -> tuple: # share of the k nearest in the plane with the same value, and what chance gives
     "What a map shows of a column, as a number; NaN for fewer than three points."
     from scipy.spatial import cKDTree
@@ -57,6 +58,7 @@ def label_sides(stars, width:float, height:float) -> list: # (c, 2); px the labe
         taken.append((x + sides[side][0], y + sides[side][1])); out.append(side)
     return out
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #5621eb2ab
 def add_stars(fig, stars:dict): # class -> (x, y)
     "Prompts as labelled stars, above everything else."
     names, at = list(stars), np.array([*stars.values()], float).reshape(-1, 2)
@@ -79,6 +81,7 @@ def add_values(fig, points, values, ids, wrong, big): # one trace a value
                       marker=dict(symbol=shape, size=5 if big else 7, color=ink, opacity=.8, line_width=edge)))
     return fig
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #31a69f7cb
 def add_numbers(fig, points, values, ids, name:str, big): # one trace, coloured by value
     "Points of a column of numbers, on a scale of one hue."
     v = np.asarray(values, float)
@@ -146,6 +149,7 @@ def describe_contributions(phi:dict, nothing:float, everything:float, target:str
     none = 'neither' if len(phi) == 2 else 'none of them'
     return f"{target}: {nothing:.2f} with {none if len(phi) > 1 else 'nothing'} {' '.join(parts)} makes {everything:.2f}"
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #wi600005b
 def contribution_bars(phi:dict, # modality -> what it adds
                       nothing:float, everything:float, # the output without and with all of them
                       target:str, # the class that is explained
@@ -171,6 +175,7 @@ def describe_changes(table, metric:str) -> str: # columns modality, change, leve
     how = dict(gain=f'at gain {worst.level:g}', noise=f'in noise of {worst.level:g}', blackout='gone' if worst.level == 1 else f'gone for {worst.level:.0%}', shift=f"{abs(worst.level):g} s {'late' if worst.level > 0 else 'early'}")
     return f"{said} falls most with the {SPEAKER.get(worst.modality, worst.modality)} {how[worst.change]}: {worst.score - worst.gap:.2f} → {worst.score:.2f}"
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #wi600008b
 def add_change(fig, own, place:dict): # own: the rows of one modality and one change, in the order of levels
     "One line with its band."
     ink, name = stream_ink(own.modality.iloc[0]), SPEAKER.get(own.modality.iloc[0], own.modality.iloc[0])
@@ -205,6 +210,7 @@ def cell_text(row) -> str: # of `swap_table`
     face, voice, neither = (round(row[k]*row.n) for k in ('face_wins', 'voice_wins', 'neither'))
     return f'{face} : {voice}' + (f'<br>+ {neither}' if neither else '')
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #wi600011b
 def winner_map(table, # from `swap_table`, a row for each face and voice
                classes, # names, in order
                title:str, height:int|None=None) -> go.Figure:
@@ -231,6 +237,7 @@ def joined(frames, gap:int=40) -> np.ndarray: # pictures of one size; a gap of a
     between = np.full((len(frames[0]), max(2, frames[0].shape[1]//gap), 3), 128, np.uint8)
     return np.concatenate([piece for f in frames for piece in (f, between)][:-1], 1)
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #er600002b
 def film_sheet(clips, # of (clip_id, pictures, lines of text)
                columns:int=2, row:int=146, # px of one row
                title:str='', empty:str='There is no clip to show.') -> go.Figure:
@@ -275,6 +282,7 @@ def describe_calibration(found:dict) -> str: # from `calibration`
     side = 'as sure as it is right' if abs(gap) < .01 else 'surer than it is right' if gap > 0 else 'less sure than it is right'
     return f"{side[0].upper()}{side[1:]}: confidence {found['confidence']:.2f}, accuracy {found['accuracy']:.2f}; calibration error {found['value']:.2f}{between}"
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #er600008b
 def reliability_diagram(table, # from `reliability`
                         found:dict, # from `calibration`
                         chosen:int=-1) -> go.Figure: # row of the table
@@ -296,6 +304,7 @@ def describe_bands(bands:dict, target:str) -> str: # modality -> (densities, sec
         return f'{SPEAKER.get(m, m)} {np.sum(v)*gap:+.3g}, most at {at[np.argmax(np.abs(v))]:.2f} s'
     return f'Added to the score of {target}: ' + '; '.join(one(m, np.asarray(v), at) for m, (v, at) in bands.items() if len(at))
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #atr00002b
 def add_band(fig, row:int, m:str, values, at, said:str): # said: right of the row, below its name
     "One modality's row."
     ink, axis = MODALITY_COLOURS.get(m, '#7A3E9D'), '' if row == 1 else row
@@ -304,6 +313,7 @@ def add_band(fig, row:int, m:str, values, at, said:str): # said: right of the ro
     fig.add_annotation(x=1.012, xref='paper', y=.5, yref=f'y{axis} domain', xanchor='left', align='left', text=f'<span style="color:{ink}">■</span> {SPEAKER.get(m, m)}' + (f'<br>{said}' if said else ''))
     fig.add_hline(y=0, line=dict(width=1, color='#888888'), row=row, col=1)
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #atr00002c
 def add_interval(fig, row:int, edges): # onset and offset in seconds
     "The planted interval of a row, outlined."
     axis = '' if row == 1 else row
@@ -360,6 +370,7 @@ def tiles(values, most:int=28) -> np.ndarray: # (h, w) -> (h', w') with at most 
     v = np.pad(v, [(0, -s % n) for s in v.shape])
     return v.reshape(v.shape[0]//n, n, v.shape[1]//n, n).sum((1, 3))
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #atr00009b
 def pixel_overlay(frame, # (h, w, 3) uint8
                   values=None, # (h, w) what each pixel added; None: not known yet
                   title:str='', height:int=290) -> go.Figure:
@@ -389,6 +400,7 @@ def lag_band(weight, # (n, l) of a LagCurve
     if len(w) < 2: return None
     return (w.min(0), w.max(0)) if over == 'heads' else tuple(np.quantile(resampled(w)/len(w), (.025, .975), 0))
 
+# %% ../../nbs/80_pages/02_workbench_plots.ipynb #lagf0002b
 def describe_lag(found, query:str='face', key:str='voice', over:str='heads', least:float=.1) -> str: # a LagCurve; least: even shares above what a common preference gives
     "The offset at which the weight lies, where one stands out."
     at, above = found.peak()

@@ -51,16 +51,19 @@ def planted(facts:dict) -> dict: # of a clip -> modality -> (onset, offset) in s
     edges = {m: (facts.get(f'{who}_onset'), facts.get(f'{who}_offset')) for m, who in SPEAKER.items()}
     return {m: tuple(map(float, e)) for m, e in edges.items() if all(v is not None and v == v for v in e) and facts.get(f'{SPEAKER[m]}_state') != 'Neutral'}
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00009b
 def wanted(seen:Evidence, target:str) -> str: # 'predicted', 'labelled' or a class -> a class
     "The class that is asked about."
     if target == 'labelled' and seen.facts.get('label') in seen.classes: return seen.facts['label']
     return target if target in seen.classes else seen.predicted
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00009c
 def read_bands(found:Attribution, sign:str='signed', smooth:float=0.) -> dict: # modality -> (densities (t,), seconds (t,))
     "An attribution as it is read."
     shown = {m: reading(v, found.time[m], found.mask[m], sign == 'signed', smooth)[0].cpu().numpy() for m, v in found.values.items()}
     return {m: (density(v, found.clip(0, m)[1]), found.clip(0, m)[1]) for m, v in shown.items()}
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00009d
 def scores_of(bands:dict, truth:dict) -> dict: # as `read_bands` and `planted` give them -> modality -> text
     "How well each row tells the planted interval from the rest of the clip."
     auc = {m: interval_auc(v[None], at[None], np.ones((1, len(at)), bool), [truth[m]])[0] for m, (v, at) in bands.items() if m in truth and len(at)}
@@ -92,6 +95,7 @@ def seen_frame(source:ClipSource, clip_id:str, number:int, # on the grid of the 
         before += len(index)
     raise UserError(f'{clip_id} has {before} frames, and frame {number} was asked for.')
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00015b
 def window_at(source:ClipSource, clip_id:str, seconds:float) -> tuple: # (Batch of one window, step in it, number of the frame, its seconds)
     "The window that holds a moment nearest its middle."
     own = source.settings or WindowSettings()
@@ -168,6 +172,7 @@ def target_options(seen:Evidence) -> list: # of (text, value)
     named = [(f'predicted: {seen.predicted}', 'predicted')] if seen.space.kind != 'continuous' else []
     return named + [(f'labelled: {label}', 'labelled')]*(label in seen.classes) + [(c, c) for c in seen.classes]
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00022b
 class AttributionController(ClipController):
     "Connects a state, a view and a source; redraws what a change touches and nothing else."
     touches = dict(clip_id=('facts', 'strip', 'rows', 'bars', 'pixels'), target=('rows', 'bars', 'pixels'), method=('rows',), sign=('rows',), smooth=('rows',), moment=('rows', 'pixels'))
@@ -200,15 +205,18 @@ def rows_figure(self:AttributionController) -> go.Figure:
     if s.sign == 'size': fig.layout.title.text = f'How much each moment counted for the score of {self.asked}, for or against'
     return fig
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00023b
 def bars_figure(self:AttributionController) -> go.Figure:
     "What the score loses without each modality."
     whole = self.source.attribution(self.state.clip_id, 'ablation', self.asked, 'modality')
     return modality_bars({m: float(v[0]) for m, v in whole.shares().items()}, float(whole.output - whole.reference), self.asked)
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00023c
 def figures(self:AttributionController, names) -> dict: # name -> figure, of those that are ready at once
     make = dict(strip=lambda: film_strip(*self.source.pictures(self.state.clip_id), self.seen.end, height=140), rows=self.rows_figure, bars=self.bars_figure)
     return {n: make[n]() for n in names if n in make}
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00023d
 def draw(self:AttributionController, names):
     "Draw some of the view's parts anew."
     s, view = self.state, self.view
@@ -238,6 +246,7 @@ def draw_pixels(self:AttributionController):
     except (UserError, MediaError) as e: return show(empty_figure(f'No pixels to show: {e}', 150, 40))
     self.work.start(lambda progress: self.pixels.map(*asked), lambda found: show(pixel_figure(found, asked[2], asked[1])), on_error=lambda e: show(empty_figure(f'No map of pixels: {e}', 150, 40)))
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00024b
 def follow(self:AttributionController):
     "Let the player show the clip, the class and the method that the panel shows."
     s = self.state
@@ -246,6 +255,7 @@ def follow(self:AttributionController):
     self.player.show = s.method.replace('_', ' ')
     self.player.redraw_map()
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00024c
 def open_player(self:AttributionController, wished:bool):
     "Bring the playing clip, or take it away."
     if wished and self.player is None: self.player = self.source.player(self.state.clip_id, attributions=self.source.bands); self.follow()
@@ -273,9 +283,11 @@ def listen(self:AttributionController):
     if state.player: self.open_player(True)
     self.show_choice()
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00025b
 def point_at(self:AttributionController, seconds): # what was clicked
     if isinstance(seconds, (int, float)): self.state.moment = float(np.clip(seconds, 0, self.seen.end))
 
+# %% ../../nbs/90_panels/06_attribution.ipynb #atp00025c
 def show_choice(self:AttributionController, change=None):
     "Let the controls say what code asked for."
     self.offering = True

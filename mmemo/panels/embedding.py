@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['HINT', 'GAP', 'NEAREST', 'FIRST', 'book_of', 'VectorSource', 'open_vectors', 'runs_with_words', 'EmbeddingState',
            'control', 'EmbeddingView', 'colour_columns', 'haystack', 'reading_words', 'list_words', 'likeness_figure',
-           'plane_figure', 'Pause', 'EmbeddingController', 'fetch', 'bring', 'offer', 'arrange', 'settle', 'told',
-           'failed', 'below', 'stars', 'figure', 'paint', 'ring', 'like', 'repaint', 'list_chosen', 'selected',
-           'options', 'show', 'find', 'put_prompts', 'apply', 'read', 'say', 'picked', 'lassoed', 'listen',
-           'start_again', 'EmbeddingPanel', 'embedding_panel']
+           'plane_figure', 'Pause', 'EmbeddingController', 'stars', 'figure', 'paint', 'ring', 'like', 'repaint',
+           'list_chosen', 'selected', 'options', 'show', 'find', 'put_prompts', 'apply', 'read', 'say', 'picked',
+           'lassoed', 'listen', 'start_again', 'EmbeddingPanel', 'embedding_panel']
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00004
 import asyncio, json
@@ -22,7 +21,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import traitlets as t
 
-from ..core import UserError
+from ..core import UserError, patch
 from ..explain.embedding import (MAPS, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips,
                                      lay_out, map_key, similarities)
 from ..pages.plots import INK, colour_of, titled
@@ -39,6 +38,7 @@ def book_of(encoder:str) -> PromptBook: # name of a visual encoder
     from mmemo.features.encoders import load_text
     return PromptBook(load_text(encoder))
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00007b
 @dataclass
 class VectorSource:
     "Clips of one split as vectors, with their films."
@@ -48,6 +48,7 @@ class VectorSource:
     model: str = ''
     split: str = ''
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00007c
 def open_vectors(run, # folder of a run, or of a demo
                  split:str='test') -> VectorSource:
     "The vectors of a run's clips."
@@ -58,6 +59,7 @@ def open_vectors(run, # folder of a run, or of a demo
     embedded = embed_clips(own, source.corpus, source.store)
     return VectorSource(embedded, book_of(resolve_encoders(own.config.encoders)[0]), source, folder.name, split)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00007d
 def runs_with_words(folder:Path) -> list: # names of folders, the given one first
     "Runs side by side that were trained with prompts."
     said = lambda f: json.loads((f/'config.json').read_text(encoding='utf8')).get('prompts')
@@ -91,6 +93,7 @@ GAP = ('Stars are prompts. Faces and words keep apart in this space (the modalit
 def control(kind, name:str, width:str, **more): # a widget with its name before it
     return kind(description=name, layout=w.Layout(width=width), style=dict(description_width='initial'), **more)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00011b
 class EmbeddingView:
     "Widgets only: controls, the plane with its grey line, what was clicked, and the editor of prompts."
     def __init__(self):
@@ -220,6 +223,7 @@ class EmbeddingController:
         if not self.quiet: getattr(self, self.touches[change['name']])()
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00027
+@patch
 def fetch(self:EmbeddingController):
     "Bring the clips that the state asks for, reading them beside the main thread where they are not known yet."
     s = self.state
@@ -232,6 +236,8 @@ def fetch(self:EmbeddingController):
     def done(found): self.known.update(zip(want, found)); self.bring(*found)
     self.opening.start(work, done, self.told, self.failed)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00027b
+@patch
 def bring(self:EmbeddingController, source:VectorSource, extra:VectorSource|None=None):
     "Show these clips, and those of `extra` placed among them."
     s, e = self.state, source.embedded
@@ -248,6 +254,7 @@ def bring(self:EmbeddingController, source:VectorSource, extra:VectorSource|None
     self.arrange()
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00028
+@patch
 def offer(self:EmbeddingController):
     "Put the columns and classes that there are into the dropdowns; a choice that is still possible stays."
     s, v = self.state, self.view
@@ -261,6 +268,7 @@ def offer(self:EmbeddingController):
     self.put_prompts()
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00030
+@patch
 def arrange(self:EmbeddingController):
     "Lay the clips out as the state asks."
     s, x = self.state, self.source.embedded.vectors
@@ -277,6 +285,8 @@ def arrange(self:EmbeddingController):
     self.told(0., 'starting')
     self.job.start(work, self.settle, self.told, self.failed)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00030b
+@patch
 def settle(self:EmbeddingController, found): # (Plane, places of all clips)
     "Show a plane that is ready."
     self.plane, self.points = found
@@ -285,10 +295,13 @@ def settle(self:EmbeddingController, found): # (Plane, places of all clips)
     self.paint(); self.view.line.value = self.below()
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00031
+@patch
 def told(self:EmbeddingController, share:float, said:str):
     self.view.progress.value, self.view.progress.layout.visibility = share, 'visible'
     self.view.line.value = self.below(f'{said[:1].upper()}{said[1:]}; the panel answers meanwhile.')
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00031b
+@patch
 def failed(self:EmbeddingController, error):
     "One sentence; what was shown before stays."
     self.view.progress.layout.visibility = 'hidden'
@@ -297,28 +310,29 @@ def failed(self:EmbeddingController, error):
     self.view.line.value = self.below(f'{error} What is shown is as before.')
     if not isinstance(error, UserError): raise error
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00031c
+@patch
 def below(self:EmbeddingController, news:str='') -> str: # HTML
     "The grey line."
     more = f'; {len(self.extra.embedded):,} clips of {self.extra.split} placed into it afterwards' if self.extra else ''
     lines = [news, f'{self.plane.line()}{more}.' if self.plane else '', 'Wrong answers have an outline. ' + GAP]
     return '<div style="font-size:12px;line-height:1.45;opacity:.8">' + ''.join(words(x, 'div') for x in lines if x) + '</div>'
 
-# %% ../../nbs/90_panels/07_embedding.ipynb #emb00032
-EmbeddingController.fetch, EmbeddingController.bring, EmbeddingController.offer = fetch, bring, offer
-EmbeddingController.arrange, EmbeddingController.settle, EmbeddingController.told, EmbeddingController.failed, EmbeddingController.below = arrange, settle, told, failed, below
-
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00034
 def stars(self:EmbeddingController) -> dict: # class -> (x, y)
     return dict(zip(self.source.embedded.space.classes, map(tuple, self.plane.place(self.reading.anchors).tolist())))
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00034b
 def figure(self:EmbeddingController) -> go.Figure: 
     return plane_figure(self.points, self.clips, self.state.by, self.reading.stars, self.state.theme, self.lasso)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00034c
 def paint(self:EmbeddingController):
     "Draw the plane and its rings."
     redraw(self.view.plane, self.figure(), self.state.theme)
     self.ring()
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00034d
 def ring(self:EmbeddingController, most:int=300):
     "Rings round the clicked clip and round what the search found."
     s = self.state
@@ -334,8 +348,10 @@ def like(self:EmbeddingController):
     fig = likeness_figure(similarities(u, self.reading.anchors)[0], similarities(u, self.own.anchors)[0], classes)
     redraw(self.view.likeness, fig, self.state.theme)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00035b
 def repaint(self:EmbeddingController): self.paint(); self.like()
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00035c
 def list_chosen(self:EmbeddingController):
     "The table of what is chosen, and the same clips in the player's own list."
     rows = self.selected()
@@ -349,12 +365,14 @@ def selected(self:EmbeddingController) -> pd.DataFrame:
     s = self.state
     return self.clips[self.clips.clip_id.isin(s.chosen or [s.clip_id])].reset_index(drop=True)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00036b
 def options(self:EmbeddingController, rows) -> list: # [text, clip_id], as a player takes them
     if len(rows) < 2 and self.state.clip_id in set(rows.clip_id): return []
     if self.state.clip_id and self.state.clip_id not in set(rows.clip_id): rows = pd.concat([self.clips[self.clips.clip_id == self.state.clip_id], rows])
     mark = {'right': '✓ ', 'wrong': '✗ '}
     return [[f"{mark.get(getattr(r, 'answer', ''), '')}{r.clip_id} · {getattr(r, 'label', '')}", r.clip_id] for r in rows.head(400).itertuples()]
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00036c
 def show(self:EmbeddingController):
     "The clicked clip: film, evidence, cosines."
     s, v = self.state, self.view
@@ -407,6 +425,7 @@ def read(self:EmbeddingController, draw:bool=True):
     now.stars = self.stars()
     self.paint(); self.like(); self.list_chosen()
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00040b
 def say(self:EmbeddingController, sentences):
     self.view.reading.value = '<div style="line-height:1.5">' + ''.join(words(x, 'div') for x in sentences) + '</div>'
 
@@ -417,6 +436,7 @@ def picked(self:EmbeddingController, change):
     if about[0] is not None: self.state.clip_id = str(about[0])
     elif about[1] in self.source.embedded.space.classes: self.state.edited = about[1]
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00042b
 def lassoed(self:EmbeddingController, change):
     "Points were drawn round."
     got = [p['about'][0] for p in (change['new'] or {}).get('points', []) if p.get('about') and p['about'][0] is not None]
@@ -424,6 +444,7 @@ def lassoed(self:EmbeddingController, change):
     self.drawn, self.state.chosen = bool(got), list(dict.fromkeys(got))
     if not self.state.clip_id: self.view.side.children = (self.view.hint, self.view.list)
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00042c
 def listen(self:EmbeddingController):
     "Connect state and view, both ways."
     s, v = self.state, self.view
@@ -437,6 +458,7 @@ def listen(self:EmbeddingController):
     v.apply.on_click(lambda _: self.apply()); v.reset.on_click(lambda _: self.start_again())
     v.text.observe(lambda _: s.live and not self.quiet and self.typed(self.apply), 'value')
 
+# %% ../../nbs/90_panels/07_embedding.ipynb #emb00042d
 def start_again(self:EmbeddingController):
     "The model's own prompts again."
     self.state.prompts = {}

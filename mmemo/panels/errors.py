@@ -6,8 +6,7 @@
 __all__ = ['PARTS', 'PAGE', 'JUDGES', 'FIGURES', 'FOLDS', 'ErrorSource', 'ErrorState', 'ErrorView', 'interval', 'outline',
            'outlined', 'matrix_figure', 'slices_figure', 'outcomes_figure', 'worst_said', 'labels_said',
            'ErrorController', 'clips', 'sheet_title', 'caption', 'sheet', 'figures', 'draw', 'show_place', 'show_facts',
-           'show_choice', 'altered', 'play', 'find_worst', 'rank_labels', 'listen', 'clicked', 'ErrorsPanel',
-           'runs_beside', 'errors_panel']
+           'show_choice', 'altered', 'play', 'ErrorsPanel', 'runs_beside', 'errors_panel']
 
 # %% ../../nbs/90_panels/09_errors.ipynb #er750004
 import html
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..core import UserError
+from ..core import UserError, patch
 from ..explain.errors import (OUTCOMES, calibration, clips_in, compare_runs, confusion_table, in_slice,
                                   label_issues, mislabelled, need_classes, out_of_fold, precision_at, reliability,
                                   slice_columns, slices, worst_slice)
@@ -106,17 +105,20 @@ def interval(found, digits:str='.2f') -> str: # a figure with `value` and `ci95`
     at = lambda v: format(v, digits)
     return at(found['value']) + (f" [{at(found['ci95'][0])}, {at(found['ci95'][1])}]" if found.get('ci95') else '')
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750016b
 def outline(cell, classes, ink:str) -> list: # (label, predicted), or () -> shapes
     "What shows which cell of the confusion matrix is chosen."
     if not cell: return []
     i, j = classes.index(cell[0]), classes.index(cell[1])
     return [dict(name='chosen', type='rect', x0=j - .5, x1=j + .5, y0=i - .5, y1=i + .5, line=dict(width=4, color=ink))]
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750016c
 def outlined(figure:dict, cell, classes, ink:str) -> dict: # of a canvas; the matrix itself is not made anew
     "The same figure with another cell chosen."
     kept = [s for s in figure['layout'].get('shapes', ()) if s.get('name') != 'chosen']
     return figure | dict(layout=figure['layout'] | dict(shapes=kept + outline(cell, classes, ink)))
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750016d
 def matrix_figure(pred, classes, by:str, cell=(), where=None, ink:str='#212121'):
     "Who is taken for whom, in all clips or in a slice."
     found = confusion_table(pred, by)
@@ -141,6 +143,7 @@ def slices_figure(found, column:str, chosen=None, most:int=14): # found: from `s
     few = 'intervals over few subjects are too narrow; ' if shown.few_groups.any() and shown.low.notna().any() else ''
     return subtitled(fig, few + (f'the worst {most} of {n}; ' if n > most else '') + 'bars: 95 % intervals over subjects')
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750017b
 def outcomes_figure(found:dict, mine:str, other:str, outcome:str): # found: from `compare_runs`
     "What one run mends of another's mistakes, and what it breaks."
     rows, n = found['outcomes'], len(found['clips'])
@@ -162,6 +165,7 @@ def worst_said(found) -> list: # from `worst_slice`; sentences
                    f"{near(r, 'gap', 'gap_low', 'gap_high')} against all clips of the same people: {verdict}.")
     return out + [f'The figure of the half that was searched flatters the search: among {found.looked_at.iloc[0]} slices some look bad by luck. Believe the other half.']
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750020b
 def labels_said(ranked, corpus) -> str: # from `label_issues`
     "How the ranking is to be read."
     said = f'{len(ranked)} labels, the most suspect first; confident learning would look again at {int(ranked.issue.sum())}. A hard clip and a wrong label look alike here: watch before you relabel.'
@@ -209,6 +213,7 @@ def clips(self:ErrorController) -> pd.DataFrame:
         return found[(found.confidence >= r.start) & ((found.confidence < r.end) | (r.end >= 1))].reset_index(drop=True)
     return found if cell else found[found.label != found.predicted].reset_index(drop=True)
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750024b
 def sheet_title(self:ErrorController, n:int) -> str:
     s, many = self.state, f"{n} clip{'s'*(n != 1)}"
     part = (' of ' + ', '.join(f'{c}: {v}' for c, v in s.where.items())) if s.where and s.part == 'mistakes' else ''
@@ -218,6 +223,7 @@ def sheet_title(self:ErrorController, n:int) -> str:
     if s.cell and s.part == 'mistakes': return (f'{s.cell[0]} recognised' if s.cell[0] == s.cell[1] else f'{s.cell[0]} taken for {s.cell[1]}') + f'{part}: {many}, the surest first'
     return f'All mistakes{part}: {many}, the surest first'
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750024c
 def caption(self:ErrorController, r) -> list: # lines above a strip
     "What there is to say of a clip on the open tab."
     who = f"{r.clip_id} · {r.subject}" if hasattr(r, 'subject') else str(r.clip_id)
@@ -235,6 +241,7 @@ def sheet(self:ErrorController):
     empty = 'No label is ranked yet; it takes one press of the button.' if s.part == 'labels' and self.issues is None else 'There is no other run on the same clips to compare with.' if s.part == 'runs' and not s.other else 'No clip is counted here.'
     return film_sheet([(r.clip_id, self.source.source.pictures(r.clip_id, 3)[0], self.caption(r)) for r in rows], title=self.sheet_title(len(found)), empty=empty)
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750025b
 def figures(self:ErrorController, names) -> dict: # name -> figure
     "The figures of the present state."
     s, src = self.state, self.source
@@ -245,12 +252,14 @@ def figures(self:ErrorController, names) -> dict: # name -> figure
                 outcomes=lambda: outcomes_figure(src.compared(s.other), src.name, s.other, s.outcome) if s.other else empty_figure('There is no other run beside this one that answered to the same clips. Train a second one into a folder next to it.'))
     return {n: make[n]() for n in names if n in make}
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750025c
 def draw(self:ErrorController, names):
     "Draw some of the figures anew."
     redraw_each(self.view.figures, self.figures, names, self.state.theme)
     if 'outline' in names: self.view.figures['matrix'].figure = outlined(self.view.figures['matrix'].figure, self.state.cell, self.source.classes, INK[self.state.theme]['text'])
     if 'sheet' in names: self.show_place()
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750025d
 def show_place(self:ErrorController): # which page of the clips
     n, a, view = len(self.clips()), self.state.start, self.view
     view.previous.disabled, view.next.disabled = a <= 0, a + PAGE >= n
@@ -266,6 +275,7 @@ def show_facts(self:ErrorController):
     parts = [f'run <b>{html.escape(src.name)}</b>', f'{n} clips of {src.pred[src.by].nunique()} {over}' if over == 'subjects' else f'{n} clips', f'accuracy <b>{interval(src.accuracy)}</b>', f'95 % intervals over {over}'] + ['synthetic']*bool(src.corpus.synthetic)
     self.view.facts.value = f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750026b
 def show_choice(self:ErrorController):
     "Controls as the state has it."
     s, view = self.state, self.view
@@ -273,6 +283,7 @@ def show_choice(self:ErrorController):
     if s.other: view.other.value = s.other
     view.outcome.value, view.judge.value, view.every.disabled = s.outcome, s.judge, not (s.cell or s.where)
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750026c
 def altered(self:ErrorController, change):
     "The state was set, by hand or by code; what cannot be is taken back."
     try: self.check()
@@ -286,6 +297,7 @@ def altered(self:ErrorController, change):
         self.draw([n for n in names if n != 'sheet']); self.state.start = 0
     else: self.draw(names)
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750026d
 def play(self:ErrorController):
     "The chosen clip, with face, voice and attention on one time axis."
     if not self.state.clip_id: self.view.stage.children = (); return
@@ -298,6 +310,7 @@ def play(self:ErrorController):
 for f in (show_facts, show_choice, altered, play): setattr(ErrorController, f.__name__, f)
 
 # %% ../../nbs/90_panels/09_errors.ipynb #er750028
+@patch
 def find_worst(self:ErrorController):
     "The search for the worst slice, in the background."
     src, job = self.source, self.view.worst_work
@@ -310,6 +323,8 @@ def find_worst(self:ErrorController):
         self.view.worst.value, self.view.show_worst.layout.display = ''.join(prose(s) for s in worst_said(found)), None
     job.run(work, done)
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750028b
+@patch
 def rank_labels(self:ErrorController):
     "Labels ranked by models that saw nobody of the clip, in the background."
     src, job, judge = self.source, self.view.label_work, self.state.judge
@@ -327,9 +342,8 @@ def rank_labels(self:ErrorController):
         if self.state.part == 'labels': self.draw(('sheet',))
     job.run(work, done)
 
-ErrorController.find_worst, ErrorController.rank_labels = find_worst, rank_labels
-
 # %% ../../nbs/90_panels/09_errors.ipynb #er750029
+@patch
 def listen(self:ErrorController):
     "Connect state and view, both ways."
     s, view, order = self.state, self.view, list(PARTS)
@@ -345,6 +359,8 @@ def listen(self:ErrorController):
     view.worst_work.start.on_click(lambda _: self.find_worst()); view.label_work.start.on_click(lambda _: self.rank_labels())
     for name in FIGURES: view.figures[name].observe(lambda change, name=name: self.clicked(name, change['new']), 'picked')
 
+# %% ../../nbs/90_panels/09_errors.ipynb #er750029b
+@patch
 def clicked(self:ErrorController, name:str, point:dict): # figure, and what was clicked in it
     "A click chooses, the same click again takes the choice back."
     s, about = self.state, point.get('about')
@@ -355,8 +371,6 @@ def clicked(self:ErrorController, name:str, point:dict): # figure, and what was 
     elif name == 'confidence': again('bin', int(about), -1)
     elif name == 'outcomes': s.outcome = about
     elif name == 'sheet': s.clip_id = about
-
-ErrorController.listen, ErrorController.clicked = listen, clicked
 
 # %% ../../nbs/90_panels/09_errors.ipynb #er750031
 class ErrorsPanel:

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PIECE', 'SEGMENT', 'LINES', 'SOUND_RATE', 'RECIPE', 'PAGE_FILM', 'BOOT', 'ClipFilm', 'media_for', 'film_file',
            'film_type', 'film_piece', 'raw', 'sound_rows', 'curve_row', 'label_row', 'word_row', 'packed', 'thinned',
-           'map_row', 'directions', 'attention_row', 'band_row', 'bands_of', 'Player', 'answer', 'redraw_map',
-           'map_options', 'offers', 'fact_line', 'missing', 'load', 'player_for', 'player_html']
+           'map_row', 'directions', 'attention_row', 'band_row', 'bands_of', 'Player', 'map_options', 'offers',
+           'fact_line', 'missing', 'player_for', 'player_html']
 
 # %% ../../nbs/90_panels/02_player.ipynb #587ee700
 import base64, json, threading
@@ -21,7 +21,7 @@ import numpy as np
 import traitlets as t
 
 from ..commands.predict import Evidence
-from ..core import UserError, atomic_path, default_cache, file_hash, stable_hash
+from ..core import UserError, atomic_path, default_cache, file_hash, patch, stable_hash
 from ..features.text import clip_words
 from ..labels import COLOURS
 from ..media.files import MediaError, VideoReader, probe, read_audio
@@ -41,10 +41,12 @@ _ONE = threading.Lock() # messages of a widget may come on a thread of their own
 def _hash_at(path:str, size:int, changed:int) -> str: # the file as it was then
     return file_hash(path)
 
+# %% ../../nbs/90_panels/02_player.ipynb #a0e7ac52b
 def _file_key(path) -> str|None:
     s = Path(path).stat()
     return _hash_at(str(path), s.st_size, s.st_mtime_ns)
 
+# %% ../../nbs/90_panels/02_player.ipynb #a0e7ac52c
 @lru_cache(maxsize=2)
 def _reader(path:str, start, end, key:str) -> VideoReader: # neighbouring segments share the table of frames
     return VideoReader(path, start, end)
@@ -113,6 +115,7 @@ def _picture_track(c, film:ClipFilm, a:float, b:float): # the track is made at o
         yield from track.encode(None)
     return packets
 
+# %% ../../nbs/90_panels/02_player.ipynb #720d3d3db
 def _sound_track(c, film:ClipFilm, a:float, b:float):
     import av
     track, zero = c.add_stream('aac', rate=SOUND_RATE, layout='mono', bit_rate=96_000, options=dict(aac_coder='fast')), film.start or 0.
@@ -139,6 +142,7 @@ def film_file(self:ClipFilm, i:int) -> Path: # number of a segment
         for p in sorted(found, key=lambda p: p.dts*p.time_base): c.mux(p)
     return place
 
+# %% ../../nbs/90_panels/02_player.ipynb #67b2016bb
 def film_type(path) -> str: # of a segment, as MediaSource wants it
     "The codecs of a small film, read from its head."
     head = Path(path).read_bytes()[:8192]
@@ -146,6 +150,7 @@ def film_type(path) -> str: # of a segment, as MediaSource wants it
     codecs = ([f'avc1.{head[at + 5:at + 8].hex()}'] if at > 0 else []) + (['mp4a.40.2'] if b'mp4a' in head else [])
     return f'{"video" if at > 0 else "audio"}/mp4; codecs="{", ".join(codecs)}"'
 
+# %% ../../nbs/90_panels/02_player.ipynb #67b2016bc
 def film_piece(self:ClipFilm, segment:int, piece:int) -> tuple: # (bytes, how many pieces the segment has, its type)
     "One piece of a segment, no larger than `PIECE`."
     path = self.file(segment)
@@ -158,6 +163,7 @@ ClipFilm.file, ClipFilm.piece = film_file, film_piece
 # %% ../../nbs/90_panels/02_player.ipynb #04fea7d3
 def raw(x, kind=np.float32) -> bytes: return np.ascontiguousarray(x, kind).tobytes()
 
+# %% ../../nbs/90_panels/02_player.ipynb #04fea7d3b
 def sound_rows(samples, # (n,) at `rate`, or None
                rate:int=16000) -> dict: # 'sound' and 'spectrum', or nothing
     "The outline of a sound and its spectrogram."
@@ -169,6 +175,7 @@ def sound_rows(samples, # (n,) at `rate`, or None
                 spectrum=dict(values=raw(np.clip((db + 70)/70*255, 0, 255), np.uint8), rows=db.shape[0], columns=db.shape[1], top=float(hz[-1]),
                               every=float(when[1] - when[0]) if len(when) > 1 else 1.))
 
+# %% ../../nbs/90_panels/02_player.ipynb #04fea7d3c
 def curve_row(seen:Evidence, most:int=1500) -> dict: # points
     "Probabilities (or values) over time, the predicted class in front."
     space, n = seen.space, -(-len(seen.time)//most)
@@ -196,6 +203,7 @@ def packed(values, low:float, high:float) -> dict:
     if values.size <= 60_000: return dict(values=raw(values), bits=32, low=low, high=high)
     return dict(values=raw(np.round((np.nan_to_num(values) - low)/max(high - low, 1e-12)*255), np.uint8), bits=8, low=low, high=high)
 
+# %% ../../nbs/90_panels/02_player.ipynb #dc72bb64b
 def thinned(values, at, axis:int, most:int=500) -> tuple: # means over neighbours, and their seconds
     n = -(-len(at)//most)
     if n == 1: return values, at
@@ -203,6 +211,7 @@ def thinned(values, at, axis:int, most:int=500) -> tuple: # means over neighbour
     size = np.diff(np.r_[cuts, len(at)])
     return np.add.reduceat(values, cuts, axis)/(size[:, None] if axis == 0 else size), np.add.reduceat(at, cuts)/size
 
+# %% ../../nbs/90_panels/02_player.ipynb #dc72bb64c
 def map_row(weights, # (q, k)
             query_time, key_time, # (q,) and (k,) seconds, or numbers of features
             query:str='visual', key:str='audio', signed:bool=False,
@@ -229,6 +238,7 @@ def directions(maps:list) -> dict: # of one item; name -> (query, key)
         out[f'{q}/{k}' if q in out else q] = q, k
     return out
 
+# %% ../../nbs/90_panels/02_player.ipynb #cb56c23ab
 def attention_row(maps:list, # AttentionMaps of one item
                   query:str, # one of `directions`
                   layer:int=0, head:int=-1) -> dict: # as `one_map` counts them
@@ -242,6 +252,7 @@ def attention_row(maps:list, # AttentionMaps of one item
     one = w[0] if len(w) and w.size else np.zeros((len(a), 0), np.float32)
     return map_row(one, a, b, m.query, m.key, m.signed, (m.query_time is not None, m.key_time is not None))
 
+# %% ../../nbs/90_panels/02_player.ipynb #cb56c23ac
 def band_row(bands:dict, # modality -> (values (n,), seconds (n,)): what each moment contributed
              end:float, columns:int=600, note:str='') -> dict:
     "Attribution over time, one band a modality, all on one scale."
@@ -256,6 +267,7 @@ def band_row(bands:dict, # modality -> (values (n,), seconds (n,)): what each mo
     return dict(packed(z, float(np.nanmin(z)) if signed else 0., float(np.nanmax(z))), query_time=raw(np.arange(len(z))), key_time=raw(at), names=named, query='', key='', signed=signed,
                 unit='contribution' if signed else 'share', note=note, axes=dict(query='names', key='time'))
 
+# %% ../../nbs/90_panels/02_player.ipynb #cb56c23ad
 def bands_of(given): # bands, or a function that works them out
     return given() if callable(given) else given
 
@@ -296,6 +308,7 @@ class Player(anywidget.AnyWidget):
         if said.get('kind') == 'piece': self.send(*self.answer(said))
 
 # %% ../../nbs/90_panels/02_player.ipynb #2abb6327
+@patch
 def answer(self:Player, said:dict) -> tuple: # (what to say, buffers)
     "One piece of the film, or a sentence why there is none."
     about = {k: said.get(k) for k in ('key', 'segment', 'piece', 'view')}
@@ -304,13 +317,13 @@ def answer(self:Player, said:dict) -> tuple: # (what to say, buffers)
     except (UserError, OSError) as e: return dict(about, kind='no-film', sentence=f'The film stops here: {e}'), []
     return dict(about, kind='piece', pieces=n, mime=mime), [data]
 
+# %% ../../nbs/90_panels/02_player.ipynb #2abb6327b
+@patch
 def redraw_map(self:Player):
     "Send the map that the state asks for."
     if self.evidence is None: return
     bands = bands_of(self.attributions.get(self.show))
     self.map = attention_row(self.evidence.maps, self.query, self.layer, self.head) if bands is None else band_row(bands, self.evidence.end, note=f'{self.show}: what each moment contributed')
-
-Player.answer, Player.redraw_map = answer, redraw_map
 
 # %% ../../nbs/90_panels/02_player.ipynb #e266148c
 def map_options(maps:list) -> tuple: # of the layer, of the head: lists of (text, number)
@@ -319,6 +332,7 @@ def map_options(maps:list) -> tuple: # of the layer, of the head: lists of (text
     every = ([('mean of all', -1)] if len(layers) > 1 else []) + ([('rollout', -2)] if maps and not any(m.signed for m in maps) else [])
     return [(str(i + 1), i) for i in layers] + every, [('mean', -1)] + ([('largest', -2)] if heads > 1 else []) + [(str(i + 1), i) for i in range(heads)]
 
+# %% ../../nbs/90_panels/02_player.ipynb #e266148cb
 def offers(seen:Evidence, attributions:dict) -> dict: # as `Player.options` holds them
     "What may be chosen of one clip's maps."
     name, (layers, heads) = lambda m: SPEAKER.get(m, m), map_options(seen.maps)
@@ -326,6 +340,7 @@ def offers(seen:Evidence, attributions:dict) -> dict: # as `Player.options` hold
                 query=[[f'{name(k)} → {name(q)}', said] for said, (q, k) in directions(seen.maps).items()], layer=[list(o) for o in layers if seen.maps],
                 head=[] if not seen.maps else [list(o) for o in heads] if len(heads) > 2 else [['the one there is', -1]])
 
+# %% ../../nbs/90_panels/02_player.ipynb #e266148cc
 def fact_line(seen:Evidence) -> list: # of [name, value, '' or 'wrong']
     "What is known and what was predicted, for the line above."
     f, continuous = seen.facts, seen.space.kind == 'continuous'
@@ -336,11 +351,13 @@ def fact_line(seen:Evidence) -> list: # of [name, value, '' or 'wrong']
     return [['clip', seen.clip_id, ''], *([['subject', str(f['subject']), '']] if f.get('subject') is not None else []),
             *([['labelled', label, '']] if label else []), ['predicted', said, wrong]]
 
+# %% ../../nbs/90_panels/02_player.ipynb #e266148cd
 def missing(film:ClipFilm) -> dict: # row -> sentence
     if film.audio: return {}
     return dict(sound='This clip has no sound track; the map shows the face alone.' if film.key else 'The sound cannot be read; the map shows what the features hold.')
 
 # %% ../../nbs/90_panels/02_player.ipynb #a1d0cf53
+@patch
 def load(self:Player, seen:Evidence, film:ClipFilm, # `look_at` and `media_for` of the same clip
          samples=None, # (n,) at 16 kHz; read from the film's file where not given
          labels=None, times=None, # (n,) per frame, where labels change within the clip
@@ -360,8 +377,7 @@ def load(self:Player, seen:Evidence, film:ClipFilm, # `look_at` and `media_for` 
         for k, v in dict(time=0., selection=[], span=[], clip_id=seen.clip_id, facts=fact_line(seen), options=options, rows=rows, media=media, **keep).items(): self.set_trait(k, v)
         self.redraw_map()
 
-Player.load = load
-
+# %% ../../nbs/90_panels/02_player.ipynb #a1d0cf53b
 def player_for(seen:Evidence, film:ClipFilm, samples=None, labels=None, times=None, attributions:dict|None=None, **state) -> Player: # as `Player.load` takes them; state: query, layer, head, time ...
     "The player of one clip."
     player = Player(**{k: v for k, v in state.items() if k in ('show', 'query', 'layer', 'head', 'sound', 'clips')})
@@ -389,6 +405,7 @@ def _whole_film(film:ClipFilm|None) -> dict|None: # segments as base64; None whe
         if total > PAGE_FILM: return None
     return dict(mime=film_type(film.file(0)), segments=[base64.b64encode(p).decode() for p in parts])
 
+# %% ../../nbs/90_panels/02_player.ipynb #e2b16f49b
 def _all_maps(self:Player, most:int=1_500_000) -> dict: # 'show|query|layer|head' -> map, until they are too large
     out, size = {}, 0
     values = lambda k: [v for _, v in self.options.get(k, [])] or [getattr(self, k)]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['THIN', 'ON_TRAIN', 'ON_VAL', 'NO_CURVES', 'BEFORE_LOOK', 'SESSIONS', 'fitting', 'whole_folder', 'free_place',
            'Training', 'history_table', 'duration', 'progress_words', 'Teller', 'end_label', 'earlier_lines',
-           'present_line', 'live_curves', 'curve_title', 'epochs_shown', 'Session', 'train', 'work', 'end', 'stop',
-           'abandon', 'end_words', 'look', 'look_words', 'TrainState', 'TrainView', 'result_rows', 'result_notes',
-           'result_html', 'TrainController', 'show', 'draw', 'TrainPanel', 'beside', 'train_panel']
+           'present_line', 'live_curves', 'curve_title', 'epochs_shown', 'Session', 'end_words', 'look_words',
+           'TrainState', 'TrainView', 'result_rows', 'result_notes', 'result_html', 'TrainController', 'TrainPanel',
+           'beside', 'train_panel']
 
 # %% ../../nbs/90_panels/11_train.ipynb #train003
 import atexit, math, os, shutil, socket, time
@@ -22,7 +22,7 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.subplots import make_subplots
 
-from ..core import UserError
+from ..core import UserError, patch
 from ..features.extract import is_alive
 from ..pages.plots import HISTORY_INK, empty_figure, pretty, spread, titled
 from ..pages.report import figure_block, page, table, with_interval, words, write_report
@@ -71,6 +71,7 @@ def whole_folder(place): # where the folder will stand
         try: home.rmdir() # another training may be at work in it
         except OSError: pass
 
+# %% ../../nbs/90_panels/11_train.ipynb #train009b
 def free_place(out, name:str) -> Path: # out/name, out/name-2 ...
     "The first folder of this name that is not there yet."
     tries = (Path(out)/(name if i == 1 else f'{name}-{i}') for i in range(1, 10_000))
@@ -97,6 +98,7 @@ class Training:
     def judged(self) -> dict|None: # the deciding score on validation, {value, ci95 ...}
         return self.run.metrics['val']['all'][HEADLINES[self.config.task]] if self.run else None
 
+# %% ../../nbs/90_panels/11_train.ipynb #train012b
 def history_table(trainings) -> pd.DataFrame: # training, model, epoch, train_loss, val_loss, val_score ...
     "One row an epoch, of all trainings."
     rows = [dict(training=x.number, model=x.config.model, **h) for x in trainings for h in x.history]
@@ -107,6 +109,7 @@ def duration(seconds:float) -> str: # '1 min 20 s'
     m, s = divmod(max(round(seconds), 1), 60)
     return f'{m//60} h {m % 60} min' if m >= 60 else f'{m} min {s} s' if m else f'{s} s'
 
+# %% ../../nbs/90_panels/11_train.ipynb #train014b
 def progress_words(training:Training, left:float|None=None) -> str: # seconds
     "How far a training is."
     n, c, score = len(training.history), training.config, pretty(HEADLINES[training.config.task])
@@ -115,6 +118,7 @@ def progress_words(training:Training, left:float|None=None) -> str: # seconds
     if left is not None and left > 0: parts.append(f'at most {duration(left)} left')
     return ' · '.join(parts)
 
+# %% ../../nbs/90_panels/11_train.ipynb #train014c
 class Teller:
     "Speaks after each epoch, and twice a second between."
     def __init__(self, training:Training, tell, every:float=.5, over=lambda: False): self.training, self.tell, self.every, self.over = training, tell, every, over
@@ -138,6 +142,7 @@ THIN, ON_TRAIN, ON_VAL = '#8A8A8A', '#5F7EBE', HISTORY_INK[1] # earlier training
 def end_label(fig, x, y, text:str, colour:str, col:int):
     fig.add_annotation(x=x, y=y, xanchor='left', xshift=9, text=f'<span style="color:{colour}">■</span> {text}', row=1, col=col)
 
+# %% ../../nbs/90_panels/11_train.ipynb #train017b
 def earlier_lines(fig, trainings, col:int, key:str) -> list: # (x, y, label) of where they end
     ends = []
     for x in trainings:
@@ -148,6 +153,7 @@ def earlier_lines(fig, trainings, col:int, key:str) -> list: # (x, y, label) of 
         ends.append((at[-1]['epoch'], at[-1][key], x.number))
     return ends
 
+# %% ../../nbs/90_panels/11_train.ipynb #train017c
 def present_line(fig, x:Training, col:int, key:str, name:str, colour:str, dash:str='solid') -> list:
     at = [h for h in x.history if h.get(key) is not None]
     if not at: return []
@@ -220,6 +226,7 @@ class Session:
         for listener in list(self.listeners): listener()
 
 # %% ../../nbs/90_panels/11_train.ipynb #train022
+@patch
 def train(self:Session, config:RunConfig) -> Training:
     "Begin a training beside the main thread."
     if self.busy: raise UserError(f'{self.trainings[-1].name} is running; stop it, or wait until it is done.')
@@ -233,6 +240,8 @@ def train(self:Session, config:RunConfig) -> Training:
     self.changed()
     return x
 
+# %% ../../nbs/90_panels/11_train.ipynb #train022b
+@patch
 def work(self:Session, x:Training, tell): # on a thread of its own; -> Run
     "Train, judge, write."
     place = free_place(self.out, x.config.model)
@@ -241,21 +250,25 @@ def work(self:Session, x:Training, tell): # on a thread of its own; -> Run
         write_report(folder)
     return load_run(place)
 
+# %% ../../nbs/90_panels/11_train.ipynb #train022c
+@patch
 def end(self:Session, x:Training, status:str, run=None, said:str=''):
     x.status, x.run, x.said, self.share = status, run, said, 0.
     self.said = end_words(x)
     self.changed()
 
+# %% ../../nbs/90_panels/11_train.ipynb #train022d
+@patch
 def stop(self:Session):
     "End the running training after the step that is being taken."
     if self.busy: self.switch.press(); self.said = 'stopping after this step; the best weights so far are kept'; self.changed()
 
+# %% ../../nbs/90_panels/11_train.ipynb #train022e
+@patch
 def abandon(self:Session): # a thread that is inside torch when the interpreter goes would take it down with an abort
     "Break off what is running; the kernel ends."
     self.over = True
     if self.busy: self.job.wait(4)
-
-Session.train, Session.work, Session.end, Session.stop, Session.abandon = train, work, end, stop, abandon
 
 # %% ../../nbs/90_panels/11_train.ipynb #train023
 def end_words(x:Training) -> str:
@@ -267,6 +280,8 @@ def end_words(x:Training) -> str:
     kept = f", with the weights of epoch {x.best['epoch']}" if len(x.history) > 1 else ''
     return f"{name} {how}: {pretty(HEADLINES[x.config.task])} on validation {with_interval(x.judged)}{kept}. It is saved in {x.run.folder}; any panel opens it: clip_panel('{x.run.folder}')."
 
+# %% ../../nbs/90_panels/11_train.ipynb #train023b
+@patch
 def look(self:Session) -> dict: # number, model, figure
     "The test subjects, once, for the training that validation chose."
     if self.looked: raise UserError(f"the test subjects were looked at already, for training {self.looked['number']}; what is trained after that look is not judged on them here.")
@@ -276,6 +291,7 @@ def look(self:Session) -> dict: # number, model, figure
     self.changed()
     return self.looked
 
+# %% ../../nbs/90_panels/11_train.ipynb #train023c
 BEFORE_LOOK = ('One look in a session, at the training that is best on validation. Whoever looks at the test subjects after each training and keeps the best has chosen on them, and the figure is no longer one of unseen people. '
                "(Each run's folder has it in its report; leave that closed until you have chosen.)")
 
@@ -285,8 +301,6 @@ def look_words(looked:dict|None) -> str:
     f = looked['figure']
     return (f"Test subjects: {pretty(looked['score'])} {with_interval(f)}, {f['n_groups']} {f['by']}s, training {looked['number']} ({looked['model']}), chosen on validation. "
             'This is the figure to report. What you train from here on knows it through you: another look needs other people.')
-
-Session.look = look
 
 # %% ../../nbs/90_panels/11_train.ipynb #train026
 class TrainState(t.HasTraits):
@@ -298,6 +312,7 @@ class TrainState(t.HasTraits):
     text_weight = t.Float(.1, min=0., max=10., help='weight of the text guide, where the model has one')
     theme = t.Enum(('light', 'dark'), 'light', help='follows JupyterLab')
 
+# %% ../../nbs/90_panels/11_train.ipynb #train026b
 class TrainView:
     "Widgets only."
     def __init__(self, models):
@@ -327,6 +342,7 @@ def result_rows(trainings) -> list: # for `table`
                 f'validation {pretty(HEADLINES[x.config.task])}': with_interval(x.judged) if x.run else x.said, 'folder': x.run.folder.name if x.run else 'none'}
     return [row(x) for x in trainings if x.status != 'running']
 
+# %% ../../nbs/90_panels/11_train.ipynb #train027b
 def result_notes(trainings) -> str:
     "What a reader of the results must know."
     done = [x for x in trainings if x.run]
@@ -335,6 +351,7 @@ def result_notes(trainings) -> str:
     small = f"95 % intervals by bootstrap over {f['n_groups']} validation {f['by']}s{', few enough (*) to be uncertain themselves' if few else ''}."
     return ' '.join([small, *dict.fromkeys(s for x in done for s in x.run.metrics['warnings'])])
 
+# %% ../../nbs/90_panels/11_train.ipynb #train027c
 def result_html(trainings) -> str:
     "The table of results in the panel; a wide one scrolls by itself."
     rows = result_rows(trainings)
@@ -373,6 +390,7 @@ class TrainController:
         v.about.value = prose(f'{m.about[0].upper()}{m.about[1:]}. {more}', soft=True)
 
 # %% ../../nbs/90_panels/11_train.ipynb #train029
+@patch
 def show(self:TrainController):
     "All that a session says; the curves are drawn anew only where there is another point."
     s, v, busy = self.session, self.view, self.session.busy
@@ -386,9 +404,9 @@ def show(self:TrainController):
     if (found := result_html(s.trainings)) != v.results.value: v.results.value, v.notes.value = found, prose(result_notes(s.trainings), soft=True)
     if self.drawn != (now := [(x.number, len(x.history)) for x in s.trainings]): self.drawn = now; self.draw()
 
+# %% ../../nbs/90_panels/11_train.ipynb #train029b
+@patch
 def draw(self:TrainController): redraw(self.view.curves, live_curves(self.session.trainings), self.state.theme)
-
-TrainController.show, TrainController.draw = show, draw
 
 # %% ../../nbs/90_panels/11_train.ipynb #train030
 class TrainPanel:
@@ -418,6 +436,7 @@ def beside(found, out) -> Path: # the run's folder as it was found; where new ru
     up = [p for p in Path(found).parts if p == '..']
     return Path(out) if Path(out).is_absolute() or Path(found).is_absolute() else Path(*up, out)
 
+# %% ../../nbs/90_panels/11_train.ipynb #train032b
 def train_panel(run='runs/demo', # folder of a run, or of a demo: its corpus and its features are trained on
                 out='runs/live', # new runs become folders in it
                 **state): # what to train: model, epochs, lr, seed, text_weight

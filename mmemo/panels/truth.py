@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['INKS', 'PLAIN', 'SAID', 'LEFT', 'ANEW', 'said_of', 'in_two', 'describe_auc', 'auc_figure', 'mean_areas',
            'describe_orders', 'order_figure', 'agree_figure', 'worth', 'clip_figure', 'steps_figure', 'TruthState',
-           'TruthView', 'TruthController', 'measure', 'failed', 'tell', 'show', 'figures', 'draw', 'clicked', 'listen',
-           'TruthPanel', 'truth_panel']
+           'TruthView', 'TruthController', 'TruthPanel', 'truth_panel']
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00004
 import ipywidgets as w
@@ -16,7 +15,7 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.subplots import make_subplots
 
-from ..core import UserError
+from ..core import UserError, patch
 from ..explain.attribution import METHODS, area
 from ..explain.truth import RANDOM, Verdict, judge_maps, judged, kind_of, verdict_table
 from ..labels import MODALITY_COLOURS
@@ -34,9 +33,11 @@ LEFT = 104 # px left of every figure, so that they stand under each other
 def said_of(name:str) -> str: # 'gradient_x_input' -> 'gradient x input'
     return name.replace('_', ' ')
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00008b
 def in_two(name:str) -> str: # 'integrated<br>gradients': room beside an axis
     return said_of(name).replace(' ', '<br>', 1)
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00008c
 def describe_auc(rows:pd.DataFrame) -> str: # of `verdict_table`
     "Which map tells the planted steps best, and whether something that explains nothing does as well."
     plain = rows[~rows['map'].str.endswith(RANDOM) & rows.auc.notna()]
@@ -73,6 +74,7 @@ def auc_figure(rows:pd.DataFrame) -> go.Figure: # of `verdict_table`; a dot's cu
 def mean_areas(curves:dict) -> dict: # of a Verdict: order -> way -> (b, points) -> order -> (deletion, insertion)
     return {k: tuple(float(np.nanmean(area(both[c]))) for c in ('deletion', 'insertion')) for k, both in curves.items()}
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00011b
 def describe_orders(curves:dict) -> str:
     "Which map's order takes the answer away soonest, beside a random order."
     means = mean_areas(curves)
@@ -81,6 +83,7 @@ def describe_orders(curves:dict) -> str:
     if not means[best][0] < least: return 'No map takes the answer away sooner than a random order does'
     return f'Without the steps that {said_of(best)} names first the answer falls soonest: area {means[best][0]:.2f}, in random order {least:.2f}'
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00011c
 def order_figure(curves:dict, chosen:str='') -> go.Figure: # order -> way -> (b, points)
     "The answer as the most important steps go, or come; the chosen map thick."
     if not curves: return empty_figure('No attribution was made, so there is no order in which steps could go.', 120)
@@ -126,6 +129,7 @@ def worth(v:Verdict, name:str, m:str) -> tuple: # (b,), what it is, whether much
     if v.judged.interval: return v.auc(name, m), 'AUC of the planted steps', True
     return (area(v.curves[name]['deletion']) if name in v.curves else np.full(len(v.judged.batch), np.nan)), 'area under deletion', False
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00016b
 def clip_figure(v:Verdict, name:str, m:str, clip_id:str='') -> go.Figure: # a dot's customdata: its clip
     "What a map is worth clip by clip, one row a part of the corpus."
     value, what, much = worth(v, name, m)
@@ -220,6 +224,7 @@ class TruthController:
         self.state.method = kept if kept in names else options[0][1]
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00023
+@patch
 def measure(self:TruthController):
     "Make and score all maps of the clips asked for, unless they are known."
     key, n = self.key, self.state.clips or len(self.source.offered)
@@ -236,14 +241,19 @@ def measure(self:TruthController):
     self.job.start(work, lambda _: self.show(), far, self.failed)
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00032
+@patch
 def failed(self:TruthController, error):
     "Say what went wrong; the figures keep what they show."
     self.view.progress.layout.visibility = 'hidden'
     said = str(error) if isinstance(error, UserError) else f'measuring stopped ({type(error).__name__}: {error}).'
     self.view.line.value = warning(f'{said[0].upper()}{said[1:]} The figures show what was there before; choose other clips.')
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00032b
+@patch
 def tell(self:TruthController, sentence:str): self.view.line.value = words(sentence, 'div')
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00032c
+@patch
 def show(self:TruthController):
     "What was measured, in words and figures."
     v, rows, _ = self.verdict
@@ -255,9 +265,8 @@ def show(self:TruthController):
     if self.state.clip_id not in set(j.clips.clip_id): self.state.clip_id = ''
     self.draw(tuple(self.view.figures))
 
-TruthController.measure, TruthController.failed, TruthController.tell, TruthController.show = measure, failed, tell, show
-
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00024
+@patch
 def figures(self:TruthController, names) -> dict: # name -> figure
     "The figures of the present state."
     if self.verdict is None: return {n: empty_figure('Nothing is measured yet.', 100) for n in names}
@@ -266,12 +275,15 @@ def figures(self:TruthController, names) -> dict: # name -> figure
                 each=lambda: clip_figure(v, s.method, s.modality, s.clip_id), steps=lambda: steps_figure(v, s.method, s.modality, s.clip_id))
     return {n: make[n]() for n in names}
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00024b
+@patch
 def draw(self:TruthController, names):
     "Draw some figures anew; what is being measured leaves the old ones standing."
     if self.verdict is None and self.view.auc.figure.get('data'): return
     redraw_each(self.view.figures, self.figures, names, self.state.theme)
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00033
+@patch
 def clicked(self:TruthController, change):
     "A dot of a map chooses it."
     about = change['new'].get('about')
@@ -280,6 +292,8 @@ def clicked(self:TruthController, change):
     if name in [v for _, v in self.view.method.options]: self.state.method = name
     if m: self.state.modality = m
 
+# %% ../../nbs/90_panels/10_truth.ipynb #tpa00033b
+@patch
 def listen(self:TruthController):
     "Connect state and view, both ways."
     state, view = self.state, self.view
@@ -289,8 +303,6 @@ def listen(self:TruthController):
     state.observe(lambda _: self.measure(), ['clips', 'subset'])
     for canvas in (view.auc, view.orders, view.agree): canvas.observe(self.clicked, 'picked')
     view.each.observe(lambda change: change['new'].get('about') and state.set_trait('clip_id', change['new']['about']), 'picked')
-
-TruthController.figures, TruthController.draw, TruthController.clicked, TruthController.listen = figures, draw, clicked, listen
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00026
 class TruthPanel:

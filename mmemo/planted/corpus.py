@@ -58,6 +58,7 @@ class PlantedConfig:
     @property
     def frames(self) -> int: return round(self.seconds * self.fps)
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #40d1cf3bb
 def generator_hash(config:PlantedConfig) -> str:
     "Names a generator: its version, its renderers' and its settings."
     return stable_hash((PLANTED_VERSION, FACE_VERSION, VOICE_VERSION, config))
@@ -120,6 +121,7 @@ def plan_corpus(config:PlantedConfig) -> pd.DataFrame: # one row a clip: the tab
     plan['lag'] = np.where(plan.subset.isin(['both', 'xor']), plan.voice_onset - plan.face_onset, np.nan)
     return _with_wrong_labels(plan, config)
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #f01df398b
 def _with_wrong_labels(plan:pd.DataFrame, config:PlantedConfig) -> pd.DataFrame:
     "A known share of the training labels is replaced; `true_label` keeps what was there."
     rng, plan = rng_for('planted-noise', config.seed), plan.assign(true_label=plan.label)
@@ -144,17 +146,20 @@ def state_units(state:str, rng) -> dict: # action unit -> intensity
     "The action units of a state: an emotion's prototype, or one of the two cues of the XOR clips."
     return FACE_CUES[int(state[3])] if state.startswith('cue') else prototype(state, rng)
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #86d47304b
 def time_course(t, onset:float, offset:float, rise:float=.25) -> np.ndarray: # (n,) 0 to 1
     "Rises from `onset`, is full in the middle, and is gone at `offset` (seconds); `rise` is the share of either slope."
     slope = rise * (offset - onset)
     return envelope(t, onset, onset + slope, offset - slope, offset)
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #86d47304c
 def face_motion(row, config:PlantedConfig, rng) -> FaceMotion: # one row of the plan
     "Idle movement with the state's action units on top, between onset and offset."
     t = (np.arange(config.frames) + .5) / config.fps
     motion = idle_motion(rng, config.frames, config.fps, config.nuisance)
     return motion.add(state_units(row.face_state, rng), time_course(t, row.face_onset, row.face_offset) * row.intensity)
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #86d47304d
 def tinted_scene(scene:Scene, label:str) -> Scene: # the shortcut, on request
     "The same scene before a plain wall in the label's colour: what a model may learn instead of the face."
     return replace(scene, backdrop=tuple(int(COLOURS[label][i:i + 2], 16) / 255 for i in (1, 3, 5)), clutter=0.)
@@ -168,6 +173,7 @@ def dropped_frames(n:int, nuisance:float, rng) -> np.ndarray: # (n,) index of th
         shown[start:start + length] = shown[start - 1]
     return shown
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #ca997fa5b
 def render_face_take(row, config:PlantedConfig) -> np.ndarray: # (t, size, size, 3) uint8
     "The frames of one face take."
     rng = rng_for('planted-face', config.seed, row.face_take)
@@ -181,6 +187,7 @@ def state_style(state:str) -> dict:
     "The voice style of a state: an emotion's, or one of the two cues of the XOR clips."
     return VOICE_CUES[int(state[3])] if state.startswith('cue') else VOICE_STYLES[state]
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #94cb2dd8b
 def render_voice_take(row, config:PlantedConfig) -> tuple: # (samples (n,) float32, words [(word, start, end)], distractors)
     "The sound of one voice take, what is said in it, and which sounds without emotion fell where (kind, seconds)."
     rng = rng_for('planted-voice', config.seed, row.voice_take)
@@ -240,6 +247,7 @@ def _render_all(plan:pd.DataFrame, config:PlantedConfig, folder, workers:int, pr
         if workers > 1: pool.shutdown()
     return told
 
+# %% ../../nbs/30_planted/03_corpus.ipynb #586bee23b
 class _Row(dict):
     "A row of the plan that travels between processes; its fields are attributes."
     __getattr__ = dict.__getitem__

@@ -53,6 +53,7 @@ def blend_prototypes(
     units = [u for u in ACTION_UNITS if any(u in PROTOTYPES[p] for p in pair)]
     return {u: round(share*max(PROTOTYPES[p].get(u, 0.) for p in pair), 3) for u in units}
 
+# %% ../../nbs/30_planted/01_face.ipynb #cba1a03db
 PROTOTYPES['Other'] = blend_prototypes(OTHER_PAIRS[0])
 PROTOTYPES = {k: PROTOTYPES[k] for k in EXPRESSION8.classes}
 
@@ -92,8 +93,11 @@ class FaceIdentity:
 
 # %% ../../nbs/30_planted/01_face.ipynb #d6c4db8d
 def mix(a, b, share): return tuple(float(p + share*(q - p)) for p, q in zip(a, b))
+
+# %% ../../nbs/30_planted/01_face.ipynb #d6c4db8db
 def from_hsv(h, s, v): return tuple(map(float, cv2.cvtColor(np.float32([[[h, s, v]]]), cv2.COLOR_HSV2RGB)[0, 0]))
 
+# %% ../../nbs/30_planted/01_face.ipynb #d6c4db8dc
 def sample_colours(rng:np.random.Generator)->dict:
     "Skin, lips, hair, irises and clothes that can stand beside each other."
     at = rng.uniform(0, len(SKINS) - 1.001); i = int(at); depth = at/(len(SKINS) - 1)
@@ -107,6 +111,7 @@ def sample_colours(rng:np.random.Generator)->dict:
     return dict(skin=skin, hair=hair, lips=lips, brow=brow, shirt=shirt, frame=frame,
                 iris=IRISES[rng.integers(len(IRISES) if depth < .6 else 2)])
 
+# %% ../../nbs/30_planted/01_face.ipynb #d6c4db8dd
 def sample_face(rng:np.random.Generator)->FaceIdentity:
     "Draw a subject."
     u = rng.uniform
@@ -159,11 +164,13 @@ def envelope(
     up = np.clip((t - onset)/max(apex - onset, 1e-6), 0, 1); down = np.clip((t - offset)/max(end - offset, 1e-6), 0, 1)
     return ((.5 - .5*np.cos(np.pi*up))*(.5 + .5*np.cos(np.pi*down))).astype(np.float32)
 
+# %% ../../nbs/30_planted/01_face.ipynb #f1e4fe29b
 def wander(rng, seconds, hz, n): # (t,), Hz, columns -> (t, n) of variance about 1
     "Smooth random series: five sinusoids up to `hz`."
     f, phase = rng.uniform(.1*hz, hz, (5, n)), rng.uniform(0, 2*np.pi, (5, n))
     return (np.sin(2*np.pi*f*seconds[:, None, None] + phase).sum(1)*.63).astype(np.float32)
 
+# %% ../../nbs/30_planted/01_face.ipynb #f1e4fe29c
 def bursts(rng, seconds, rate, width): # (t,), events a second, seconds -> (t,)
     "Bumps of height 1 at random times."
     n = rng.poisson(rate*(seconds[-1] + .5)); at = rng.uniform(-.2, seconds[-1] + .2, n)
@@ -272,6 +279,7 @@ def head_coordinates(
     c, s = np.cos(roll), np.sin(roll)
     return c*u + s*v, (c*v + 1) - s*u, scale
 
+# %% ../../nbs/30_planted/01_face.ipynb #8eea84a5b
 def undo_turn(X, Y, pose): # head coordinates -> the same place on the frontal face
     "Slide every pixel back by sine of yaw and pitch times its depth (0.7 units in the middle, more on the nose)."
     yaw, pitch = (np.sin(pose[:, i, None, None], dtype=f32) for i in (0, 1))
@@ -284,21 +292,27 @@ def undo_turn(X, Y, pose): # head coordinates -> the same place on the frontal f
 def texture_grid(): # -> x, y (h, w) units
     l, r, t, b = EXTENT
     return np.meshgrid(np.arange(l, r, 1/SCALE, dtype=f32), np.arange(t, b, 1/SCALE, dtype=f32))
+
+# %% ../../nbs/30_planted/01_face.ipynb #072bce11b
 def rim(f): # implicit function (0 on the edge) -> coverage, by its own gradient
     gy, gx = np.gradient(f); return np.clip(.5 - f/np.maximum(np.hypot(gx, gy), 1e-4)/1.5, 0, 1).astype(f32)
 
+# %% ../../nbs/30_planted/01_face.ipynb #072bce11c
 def face_outline(face, x, y): # 0 on the edge: an ellipse above, a squarer jaw below
     square = 2 + (face.jaw - 2)*ramp(.05, .75, y)
     return np.abs(x/face.width)**square + ((y - .05)/np.where(y > .05, face.chin, 1.33))**2 - 1
 
+# %% ../../nbs/30_planted/01_face.ipynb #072bce11d
 def over(below, rgb, alpha): # paint on premultiplied RGBA (4, h, w), in place
     alpha = alpha.astype(f32)
     for i in range(3): below[i] += alpha*(rgb[i] - below[i])
     below[3] += alpha*(1 - below[3])
 
+# %% ../../nbs/30_planted/01_face.ipynb #072bce11e
 def grain(rng, shape, sx, sy): # smooth noise of standard deviation 1
     n = cv2.GaussianBlur(rng.standard_normal(shape, dtype=f32), (0, 0), sx, sigmaY=sy); return n/n.std()
 
+# %% ../../nbs/30_planted/01_face.ipynb #072bce11f
 def as_bytes(tex): # (c, h, w) in 0..1 -> (h, w, c) uint8
     return np.ascontiguousarray(np.rint(np.clip(tex, 0, 1)*255).astype(np.uint8).transpose(1, 2, 0))
 
@@ -329,6 +343,7 @@ def paint_freckles(face, tex, rng):
     for spot, r in zip(at.tolist(), rng.uniform(8, 16, n)): cv2.circle(dots, spot, int(r), 255, -1, cv2.LINE_AA, 4)
     over(tex, [.62*c for c in face.skin], dots.astype(f32)/255*.36*tex[3])
 
+# %% ../../nbs/30_planted/01_face.ipynb #721541beb
 def age_lines(face, tex, x, y):
     "Faint bags under the eyes and lines on the forehead."
     ax, px = np.abs(x), (1/SCALE)
@@ -336,6 +351,7 @@ def age_lines(face, tex, x, y):
     lines = sum(stroke(y - k - .03*np.cos(3*x), .008, px) for k in (-.78, -.64))*bump((x/.5)**2)
     for i, tint in enumerate((.7, .9, 1.)): tex[i] *= 1 - tint*face.age*(.12*bag + .10*lines)
 
+# %% ../../nbs/30_planted/01_face.ipynb #721541bec
 def paint_beard(face:FaceIdentity, tex, x, y, rng):
     "Beard, moustache or stubble, on the skin texture."
     if face.beard == 'none': return
@@ -357,6 +373,7 @@ def hair_line(face, x): # how far down the front hair reaches, at each x
            'bun': -.90 + .35*ax**2, 'buzz': -.80 + .20*ax**4}.get(face.style, -.80 + .16*ax**2 + .04*np.cos(8*x))
     return low + 1.1*ramp(.80, .97, ax)*{'bun': .5, 'buzz': .6, 'fringe': .8}.get(face.style, .75)
 
+# %% ../../nbs/30_planted/01_face.ipynb #3300aca2b
 def paint_strands(face, tex, mask, x, y, rng):
     "Comb the hair from a point above the head: noise drawn out along the strands, a band of gloss, darker sides."
     u, v = x - .3*np.cos(face.seed % 7), y + 2.1
@@ -389,6 +406,7 @@ def paint_hair(face:FaceIdentity, x, y, rng)->tuple: # front and back sheets, pr
         paint_strands(face, front, mask, x, y, rng)
     return front, back
 
+# %% ../../nbs/30_planted/01_face.ipynb #a142297cb
 def paint_ears(face, tex, x, y):
     "Two ears with a shaded hollow."
     ax = np.abs(x) - face.width
@@ -412,6 +430,7 @@ def paint_body(face:FaceIdentity, x, y)->np.ndarray: # premultiplied RGBA (4, h,
     over(tex, [c*.72 for c in face.shirt], stroke(seam, .03, .02)*cloth*ramp(.75, .65, ax))
     return tex
 
+# %% ../../nbs/30_planted/01_face.ipynb #b0286454b
 @lru_cache(maxsize=64)
 def sheets(face:FaceIdentity)->dict: # a corpus shows a subject in many clips: paint each once
     "The four painted sheets of a subject, as bytes."
@@ -427,10 +446,12 @@ def look_up(tex, mx, my, border=cv2.BORDER_REPLICATE): # bytes (h, w, c), places
     seen = cv2.remap(tex, mx.reshape(t*h, w), my.reshape(t*h, w), cv2.INTER_LINEAR, borderMode=border)
     return [p.reshape(t, h, w) for p in cv2.split(seen)]
 
+# %% ../../nbs/30_planted/01_face.ipynb #d891b465b
 def blend_in(canvas, sheet): # premultiplied RGBA over the frames, in place
     *rgb, alpha = sheet; keep = 1 - np.multiply(alpha, f32(1/255), dtype=f32)
     for plane, p in zip(canvas, rgb): plane *= keep; plane += p
 
+# %% ../../nbs/30_planted/01_face.ipynb #d891b465c
 def carry(stage:Stage, tex, shift=(0., 0.), sink=None):
     "Lay a texture over all frames, only where it can be seen; `shift` and `sink` move it in face coordinates."
     l, r, t, b = EXTENT; rows, cols = np.flatnonzero(tex[..., 3].any(1)), np.flatnonzero(tex[..., 3].any(0))
@@ -443,6 +464,7 @@ def carry(stage:Stage, tex, shift=(0., 0.), sink=None):
 # %% ../../nbs/30_planted/01_face.ipynb #b78da3ae
 def shows(a, *units): return any(a[u].any() for u in units) # most clips move few units: draw only what they fold
 
+# %% ../../nbs/30_planted/01_face.ipynb #b78da3aeb
 def lids(face, a, blink): # -> heights of the upper and lower lid above and below the eye's middle (t, 1, 1)
     "How far the lids are open."
     up = 1 + .70*a['AU5'] - .42*a['AU7'] - .22*a['AU6'] - .45*a['AU9'] - .10*a['AU4'] - .12*a['AU12']
@@ -450,6 +472,7 @@ def lids(face, a, blink): # -> heights of the upper and lower lid above and belo
     low = face.eye_h*.80*np.clip(1 + .25*a['AU5'] - .62*a['AU7'] - .75*a['AU6'] - .55*a['AU9'], .05, 2)
     return up*(1 - blink) - low*blink*.8, low
 
+# %% ../../nbs/30_planted/01_face.ipynb #b78da3aec
 def draw_lids(s, face, a, u, v, top, bottom, arch):
     "Lash lines, lid crease, the pouch under a raised cheek and crow's feet."
     inside, px, ink = np.clip(arch*4 + .35, 0, 1), s.px, [(.35*c) for c in face.brow]
@@ -506,6 +529,8 @@ def draw_brows(stage:Stage, face:FaceIdentity, a):
     d = np.maximum(np.abs(s.y - y)*.93 - thick, ends*.8)
     hairs = .93 + .07*np.sin(s.x*120 + np.sign(s.x)*s.y*60)
     s.lay(cover(d - .005, px*1.4)*hairs, face.brow)
+
+# %% ../../nbs/30_planted/01_face.ipynb #6cb369eab
 def wrinkle_forehead(s, a, brow):
     "Horizontal folds above lifted brows; vertical ones between knit brows."
     px, lift = s.px, np.minimum(a['AU1'] + a['AU2'], 1.4)
@@ -533,6 +558,7 @@ def draw_nose(stage:Stage, face:FaceIdentity, a):
     lines = sum(stroke(s.y + h - .9*ax*ax + .35*ax, .013, px) for h in (.10, .01, -.08))
     s.shade(np.minimum(lines, 1)*bump((ax*(1/.24))**2)*a['AU9']*.62)
 
+# %% ../../nbs/30_planted/01_face.ipynb #0af2ca7db
 def draw_cheeks(stage:Stage, face:FaceIdentity, a):
     "Nasolabial folds and the raised ball of the cheek."
     s = stage.part(-.85, .85, .05, 1.08)
@@ -583,6 +609,7 @@ def draw_mouth(stage:Stage, face:FaceIdentity, a, jaw, rounded):
     s.lay(stroke(y - line, .012 + .006*a['AU24'], px)*np.clip(arc*6 + .2, 0, 1)*(np.abs(x) < w*1.02)*.8,
           [(.38*c) for c in face.lips])
 
+# %% ../../nbs/30_planted/01_face.ipynb #1d4af094b
 def draw_inside(s, a, w, top, low, inside):
     "The dark of the mouth, tongue and teeth."
     px, x, y = s.px, s.x, s.y
@@ -661,6 +688,7 @@ def occluder_path(scene:Scene, t:int): # -> (t, 2) units from the head's middle,
     here = envelope(share, a, a + .12, b - .12, b)[:, None]
     return np.asarray(scene.occluder_from, f32)*(1 - here) + here*to, here[:, 0] > .02
 
+# %% ../../nbs/30_planted/01_face.ipynb #24a3eb47b
 def draw_occluder(canvas, face, scene:Scene, X, Y, at, seen):
     "Lay the thing over the frames in which it is in view."
     on = np.flatnonzero(seen)
@@ -686,6 +714,7 @@ def paint_background(scene:Scene, n:int)->np.ndarray: # (n, n, 3) bytes
     g = np.linspace(-1, 1, n, dtype=f32)
     return as_bytes((img*(1.04 - .10*(g[None, :]**2 + g[:, None]**2))[..., None]).transpose(2, 0, 1))
 
+# %% ../../nbs/30_planted/01_face.ipynb #189c1856b
 def set_background(canvas, wall, scene:Scene, share): # wall: bytes, a sixth wider on each side; share (t,) 0..1
     "The background in every frame, drifting by `pan`."
     t, h, w = canvas.shape[1:]; pad = w//6
@@ -699,6 +728,8 @@ def set_background(canvas, wall, scene:Scene, share): # wall: bytes, a sixth wid
 def flicker(scene:Scene, t:int, fps=25.): # -> (t,) brightness
     s = np.arange(t, dtype=f32)/fps
     return scene.exposure*(1 + scene.flicker*np.sin(2*np.pi*scene.flicker_hz*s + scene.seed % 7)).astype(f32)
+
+# %% ../../nbs/30_planted/01_face.ipynb #bc015092b
 def light_up(canvas, scene:Scene, X, Y, level):
     "Light that falls off across the picture, flickers, and may be cut by a shadow."
     gain = 1 + scene.light[0]*X + scene.light[1]*Y
@@ -709,9 +740,13 @@ def light_up(canvas, scene:Scene, X, Y, level):
     gain *= level[:, None, None]
     for plane, c in zip(canvas, scene.light_rgb):
         plane *= gain*(c*scene.contrast); plane += 127.5*(1 - scene.contrast)
+
+# %% ../../nbs/30_planted/01_face.ipynb #bc015092c
 def noise_sheet(scene:Scene, rng, size:int): # every (size, size) cut of one sheet of noise
     sheet = rng.standard_normal((size + 40, size + 40), dtype=f32)*f32(255*scene.noise)
     return np.lib.stride_tricks.sliding_window_view(sheet, (size, size))
+
+# %% ../../nbs/30_planted/01_face.ipynb #bc015092d
 def expose(canvas, scene:Scene, cuts, rng)->np.ndarray: # (3, t, h, w) -> (t, h, w, 3) uint8
     "The camera: lens blur, sensor noise, eight bits. Frames are stacked with a margin, so one blur serves all."
     t, h, w = canvas.shape[1:]; at = rng.integers(0, 41, (3, 2, t))  # each frame gets another cut of the noise
@@ -729,6 +764,7 @@ _spare = np.empty(31*2**20, np.uint8); del _spare
 
 def jaw_drop(a, jaw): return .20*a['AU26'] + .10*jaw + .03*a['AU25'] - .02*a['AU17'] # chin's way down, units
 
+# %% ../../nbs/30_planted/01_face.ipynb #dc6c4846b
 def draw_head(stage, face, motion):
     "From back to front: hair and ears, skin (its chin sinks with the jaw), features, front hair."
     col, sheet = lambda v: np.asarray(v, f32)[:, None, None], sheets(face)
@@ -753,6 +789,7 @@ def check_motion(m:FaceMotion):
         if np.shape(getattr(m, name)) != shape:
             raise UserError(f"motion.{name}: expected shape {shape}, as au has, found {np.shape(getattr(m, name))}")
 
+# %% ../../nbs/30_planted/01_face.ipynb #43941477b
 def render_face(
     identity:FaceIdentity, motion:FaceMotion, scene:Scene, rng:np.random.Generator,  # rng: sensor noise only
     size:int=112,  # pixels

@@ -38,11 +38,13 @@ def place(source, target) -> Path: # the target; its folder is made
     except OSError: shutil.copyfile(source, target)
     return target
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1c980458b
 def put(path, data) -> Path: # bytes or text
     "Write a file anew; another name of the old one keeps what it had."
     with atomic_path(path) as tmp: tmp.write_bytes(data.encode() if isinstance(data, str) else data)
     return Path(path)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1c980458c
 def cut(path, size:int): # bytes that are left
     "A download that ended early."
     put(path, Path(path).read_bytes()[:size])
@@ -79,10 +81,12 @@ def write_wav(path, samples, rate:int=16000) -> Path: # (n,) float in -1..1
         w.writeframes((np.clip(samples, -1, 1)*32767).round().astype('<i2').tobytes())
     return Path(path)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #d63910a6b
 def sound_of(source, target) -> Path:
     "A clip's sound as a .wav."
     return write_wav(target, read_audio(source))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #d63910a6c
 def write_pictures(source, folder):
     "Every frame as 00001.jpg, 00002.jpg and so on, as face detectors leave their crops."
     import cv2
@@ -131,12 +135,14 @@ class Defect:
     reader: str # the reader, and its options, with which it shows
     options: dict
 
+# %% ../../nbs/30_planted/04_twins.ipynb #4bbb4c4db
 DEFECTS = {shape: Registry(f'defect of {shape}') for shape in SHAPES}
 
 def defect(shape:str, name:str, what:str, harm, takes:int=0, told:tuple=(), same:bool=False, reader:str='', **options):
     "File a defect under its name."
     DEFECTS[shape][name] = Defect(name, what, harm, takes, told, same, reader or SHAPES[shape], options)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #4bbb4c4dc
 def told_table(shape:str) -> pd.DataFrame: # columns: defect, what, told
     "All defects of a shape."
     return pd.DataFrame([dict(defect=d.name, what=d.what, told=': '.join(d.told)) for d in DEFECTS[shape].values()])
@@ -153,6 +159,7 @@ def victims(twin:Twin, name:str) -> list: # clip ids
                         f'this corpus has {len(twin.free)} for them.')
     return twin.free[at:at + n]
 
+# %% ../../nbs/30_planted/04_twins.ipynb #b3b1a263b
 def plant(twin:Twin, names) -> Twin: # the same twin; names of defects
     "Harm the tree, in the order in which the defects are filed."
     for name in names: DEFECTS[twin.shape].get_or_explain(name)
@@ -183,6 +190,7 @@ def label_lines(frames:pd.DataFrame, task:str) -> list: # of one clip -> the lin
     values = frames[['valence', 'arousal']].fillna(-5.).to_numpy()
     return [HEADERS['va'], *(f'{v:.9g},{a:.9g}' for v, a in values)]
 
+# %% ../../nbs/30_planted/04_twins.ipynb #93283692b
 def write_affwild2(corpus:Corpus, root) -> Twin:
     "Videos, pictures, labels of two tasks, and the list of test videos."
     root, rows = Path(root), corpus.clips.set_index('clip_id')
@@ -203,6 +211,7 @@ def write_affwild2(corpus:Corpus, root) -> Twin:
 def labels_of(twin:Twin, clip:str, task:str) -> Path: # of a training clip
     return twin.root/CHALLENGE[task]/SET['train']/f'{clip}.txt'
 
+# %% ../../nbs/30_planted/04_twins.ipynb #3f076a7eb
 def _relabel(twin:Twin, clip:str, change, tasks=('expr', 'va'), end:str='\n'): # change: (line number, line) -> line or None
     "Write the label files of a clip anew; line 0 is the first frame."
     for task in tasks:
@@ -210,16 +219,20 @@ def _relabel(twin:Twin, clip:str, change, tasks=('expr', 'va'), end:str='\n'): #
         lines = [new for i, x in enumerate(lines) if (new := change(i, x)) is not None]
         put(labels_of(twin, clip, task), end.join([head, *lines, '']))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #3f076a7ec
 def _minus_five(i:int, line:str) -> str: # either value, and then none
     v, a = line.split(',')
     return (f'-5,{a}', f'{v},-5', line)[i % 3]
 
+# %% ../../nbs/30_planted/04_twins.ipynb #3f076a7ed
 def _one_more(twin:Twin, clip:str): # the last label once more
     n = len(labels_of(twin, clip, 'expr').read_text().split('\n')) - 3
     _relabel(twin, clip, lambda i, x: f'{x}\n{x}' if i == n else x)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #3f076a7ee
 def _third(value:str): return lambda i, line: value if i == 2 else line # in place of the third label
 
+# %% ../../nbs/30_planted/04_twins.ipynb #3f076a7ef
 def _beside_labels(twin:Twin, name:str, data): # in both challenges
     for folder in CHALLENGE.values(): put(twin.root/folder/SET['train']/name, data)
 
@@ -248,9 +261,14 @@ defect('affwild2', 'empty_file', 'A label file of no bytes.', lambda t: _beside_
 
 # %% ../../nbs/30_planted/04_twins.ipynb #d6d47400
 def film_of(twin:Twin, clip:str, ending:str='.mp4') -> Path: return twin.root/'batch1'/f'{clip}{ending}'
+
+# %% ../../nbs/30_planted/04_twins.ipynb #d6d47400b
 def crop_of(twin:Twin, clip:str, number:int) -> Path: return twin.root/'cropped'/clip/f'{number:05d}.jpg'
+
+# %% ../../nbs/30_planted/04_twins.ipynb #d6d47400c
 def crops_of(twin:Twin, clip:str) -> Path: return twin.root/'cropped'/clip
 
+# %% ../../nbs/30_planted/04_twins.ipynb #d6d47400d
 def _two_people(twin:Twin, one:str, two:str) -> list:
     "One video, one sound, two label files, two folders of pictures."
     for clip, new in ((one, f'{one}_left'), (two, f'{one}_right')):
@@ -260,14 +278,17 @@ def _two_people(twin:Twin, one:str, two:str) -> list:
     film_of(twin, two).unlink()
     return [f'{one}_left', f'{one}_right', one, two]
 
+# %% ../../nbs/30_planted/04_twins.ipynb #d6d47400e
 def _gaps(twin:Twin, clip:str):
     for i in (2, 5, 6): crop_of(twin, clip, i).unlink()
 
+# %% ../../nbs/30_planted/04_twins.ipynb #d6d47400f
 def _past_the_end(twin:Twin, clip:str):
     "A picture of a frame that the video does not have."
     last = max(crops_of(twin, clip).iterdir())
     place(last, crop_of(twin, clip, int(last.stem) + 1))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #d6d47400g
 def _uneven(twin:Twin, clip:str):
     "The first half runs twice as fast; only the time stamps know."
     half = float(VideoReader(twin.source(clip)).times.max()/2)
@@ -302,21 +323,25 @@ def _later_folder(twin:Twin, clip:str):
     (twin.root/'cropped_new_50_vids').mkdir()
     crops_of(twin, clip).rename(twin.root/'cropped_new_50_vids'/clip)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #471ec955b
 def _hidden_beside_labels(twin:Twin):
     "What a Mac leaves in folders and archives."
     _beside_labels(twin, '._ghost.txt', b'\0\5\x16\7')
     put(twin.root/'__MACOSX'/CHALLENGE['expr']/SET['train']/'ghost.txt', f'{HEADERS["expr"]}\n1\n')
 
+# %% ../../nbs/30_planted/04_twins.ipynb #471ec955c
 def _odd_names(twin:Twin):
     "A name that leads out of the folder, and one that nothing is known of."
     for folder in CHALLENGE.values():
         path = twin.root/folder/'test_set.txt'
         put(path, path.read_text() + '../../../etc/passwd\nnowhere\n')
 
+# %% ../../nbs/30_planted/04_twins.ipynb #471ec955d
 def _aligned(twin:Twin) -> list:
     for f in [*twin.root.glob('cropped*')]: f.rename(f.with_name(f.name.replace('cropped', 'cropped_aligned')))
     return list(twin.truth.clip_id)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #471ec955e
 def _with_blanks(twin:Twin):
     for task, name in (('expr', 'EXPR Classification Challenge'), ('va', 'VA Estimation Challenge')):
         there = twin.root/CHALLENGE[task]
@@ -345,6 +370,7 @@ def first_free(slots, used:set, what:str) -> str: # marks it as used
         if s not in used: used.add(s); return s
     raise UserError(f'{what}: the shape has no room for so many clips of one subject and class.')
 
+# %% ../../nbs/30_planted/04_twins.ipynb #fb01b803b
 def ravdess_names(clips:pd.DataFrame) -> pd.DataFrame: # planted, subject, group (the name without the modality), label
     "A RAVDESS name for every planted clip but those of class Other."
     clips = clips[clips.label != 'Other']
@@ -378,13 +404,16 @@ def _pair(twin:Twin, clip:str): # beside the audio-visual file, or in its place
     remux(twin.source(clip), actor_file(twin, clip, '02'), ['video'])
     sound_of(twin.source(clip), actor_file(twin, clip, '03', '.wav'))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1f82c221b
 def _every_pair(twin:Twin):
     for clip in twin.truth.clip_id: _pair(twin, clip)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1f82c221c
 def _mute(twin:Twin, clip:str):
     _pair(twin, clip)
     remux(twin.source(clip), actor_file(twin, clip), ['video'])
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1f82c221d
 def _pair_instead(twin:Twin, clip:str, left:int=0) -> list: # bytes that are left of the audio-visual file
     "The audio-visual file is gone, or cannot be opened; its twins stand in."
     _pair(twin, clip)
@@ -481,14 +510,17 @@ def answers(vote:str) -> list: # of ten raters, in the order of the letters
     won, other = vote.split(':'), next(c for c in LETTERS if c not in vote)
     return [8//len(won) if c in won else 10 - 8//len(won)*len(won) if c == other else 0 for c in LETTERS]
 
+# %% ../../nbs/30_planted/04_twins.ipynb #b8243633b
 def summary_row(number:int, row) -> str: # one row of the truth
     cells = [f'"{row[v]}","{100*max(answers(row[v]))//10}"' for v in ('VoiceVote', 'FaceVote', 'MultiModalVote')]
     return f'"{number}","{row.clip_id}",' + ','.join(cells)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #b8243633c
 def tabulated_row(number:int, kind:int, row, vote:str) -> str: # kind: 1 voice, 2 face, 3 both
     n = answers(vote)
     return f'"{kind}{number:05d}",{",".join(map(str, n))},"{row.clip_id}",{sum(n)},{max(n)/sum(n)},"{vote}"'
 
+# %% ../../nbs/30_planted/04_twins.ipynb #b8243633d
 def write_votes(twin:Twin):
     "The summary of the votes, and the counts behind them."
     rows = [r for _, r in twin.truth.iterrows()]
@@ -508,10 +540,12 @@ def write_people(twin:Twin):
     lines = ['"ActorID","Age","Sex","Race","Ethnicity"', *map(person, sorted(set(twin.truth.subject))), '']
     put(twin.root/PEOPLE, '\n'.join(lines))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a718d343b
 def flv_and_wav(twin:Twin, source, clip:str):
     remux(source, twin.root/'VideoFlash'/f'{clip}.flv')
     sound_of(source, twin.root/'AudioWAV'/f'{clip}.wav')
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a718d343c
 def write_cremad(corpus:Corpus, root) -> Twin:
     "Films, sounds and three tables."
     truth = cremad_names(corpus.clips)
@@ -527,12 +561,16 @@ MISNAMED = '1040_ITH_SAD_XX' # an earlier release wrote one X
 POINTER = 'version https://git-lfs.github.com/spec/v1\noid sha256:' + '0'*64 + '\nsize 131376\n'
 
 def flv(twin:Twin, clip:str) -> Path: return twin.root/'VideoFlash'/f'{clip}.flv'
+
+# %% ../../nbs/30_planted/04_twins.ipynb #5549e633b
 def wav(twin:Twin, clip:str) -> Path: return twin.root/'AudioWAV'/f'{clip}.wav'
 
+# %% ../../nbs/30_planted/04_twins.ipynb #5549e633c
 def _pointers(twin:Twin, clip:str): # one film, and a folder of mp3
     put(flv(twin, clip), POINTER)
     for other in twin.truth.clip_id[:5]: put(twin.root/'AudioMP3'/f'{other}.mp3', POINTER)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #5549e633d
 def _known_broken(twin:Twin):
     "Without sound, and one of them of no length."
     for clip in CREMAD_BROKEN:
@@ -540,16 +578,19 @@ def _known_broken(twin:Twin):
         write_wav(wav(twin, clip), np.zeros(1600))
     put(flv(twin, '1064_TIE_SAD_XX'), b'')
 
+# %% ../../nbs/30_planted/04_twins.ipynb #5549e633e
 def _misname(twin:Twin) -> list:
     if MISNAMED not in set(twin.truth.clip_id):
         raise UserError("crema-d: defect 'misnamed' needs a clip of Sadness, found none.")
     for path in (flv(twin, MISNAMED), wav(twin, MISNAMED)): path.rename(path.with_stem(MISNAMED[:-1]))
     return [MISNAMED]
 
+# %% ../../nbs/30_planted/04_twins.ipynb #5549e633f
 def _mp3_instead(twin:Twin, clip:str): # decoders look into a file and not at its name
     place(wav(twin, clip), twin.root/'AudioMP3'/f'{clip}.mp3')
     wav(twin, clip).unlink()
 
+# %% ../../nbs/30_planted/04_twins.ipynb #5549e633g
 def _impossible_names(twin:Twin): # an emotion, a level and an actor that CREMA-D does not have
     film = twin.source(twin.truth.clip_id[0])
     for name in ('1001_DFA_JOY_XX', '1001_DFA_ANG_HI', '1099_DFA_ANG_XX'): flv_and_wav(twin, film, name)
@@ -580,26 +621,32 @@ def _edit(twin:Twin, table:str, change): # change: a line of the table -> lines
     head, *lines = (twin.root/table).read_text().split('\n')
     put(twin.root/table, '\n'.join([head, *(new for line in lines for new in change(line))]))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a6c54c6fb
 def _edit_clip(twin:Twin, table:str, clip:str, change): # change: the lines of one clip
     _edit(twin, table, lambda line: change(line) if clip in line else [line])
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a6c54c6fc
 def _tie(twin:Twin) -> list:
     twin.truth.loc[twin.truth.xor, ['VoiceVote', 'FaceVote']] = 'A:H'
     write_votes(twin)
     return twin.truth.clip_id[twin.truth.xor].tolist()
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a6c54c6fd
 def _without_vote(twin:Twin, clip:str):
     for table in (SUMMARY, COUNTS): _edit_clip(twin, table, clip, lambda line: [])
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a6c54c6fe
 def _contradict(twin:Twin, clip:str): # the summary, which is believed, says another class than the counts
     other = 'D' if twin.row(clip).MultiModalVote == 'F' else 'F'
     _edit_clip(twin, SUMMARY, clip, lambda line: [','.join([*line.split(',')[:-2], f'"{other}","80"'])])
     twin.truth.loc[twin.truth.clip_id == clip, 'MultiModalVote'] = other
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a6c54c6ff
 def _people(twin:Twin, actor:str, change) -> list: # change: the actor's line
     _edit_clip(twin, PEOPLE, actor, change)
     return twin.truth.clip_id[twin.truth.subject == actor].tolist()
 
+# %% ../../nbs/30_planted/04_twins.ipynb #a6c54c6fg
 def _leads_out(twin:Twin): # a row at the end
     _edit(twin, SUMMARY, lambda line: [line] if line else ['"9999","../1001_DFA_ANG_XX"' + ',"A","80"'*3, ''])
 
@@ -635,6 +682,7 @@ def steps_of(track) -> tuple: # (t, d) float32, (t,) float64
     values, time = track if isinstance(track, tuple) else (track.values, track.time)
     return np.asarray(values, np.float32), np.asarray(time, np.float64)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #41b47a91b
 def planted_words(corpus:Corpus) -> dict: # clip_id -> [(word, start, end)]
     "What is said in each clip, and when."
     told = Path(corpus.root)/'truth.parquet'
@@ -642,6 +690,7 @@ def planted_words(corpus:Corpus) -> dict: # clip_id -> [(word, start, end)]
     truth = pd.read_parquet(told, columns=['clip_id', 'words'])
     return {c: [(str(w), float(a), float(b)) for w, a, b in words] for c, words in zip(truth.clip_id, truth.words)}
 
+# %% ../../nbs/30_planted/04_twins.ipynb #41b47a91c
 def word_track(words:list, dim:int=12) -> tuple: # (t, d), (t,)
     "A fixed random vector for each word, in the middle of its time."
     vectors = [rng_for('twin-word', w).normal(size=dim) for w, *_ in words]
@@ -663,12 +712,15 @@ def mosei_truth(corpus:Corpus, tracks:dict, mark:str) -> pd.DataFrame: # mark: b
                          start=start, end=end[video], label=c.label, sentiment=3*c.valence, **emotions, transcript=said))
     return pd.DataFrame(rows)
 
+# %% ../../nbs/30_planted/04_twins.ipynb #c04c6574b
 def _end(track) -> float: # when the last step is over
     _, time = steps_of(track)
     return float(time[-1] + _period(time)/2) if len(time) else 0.
 
+# %% ../../nbs/30_planted/04_twins.ipynb #c04c6574c
 def _period(time) -> float: return float(np.median(np.diff(time))) if len(time) > 1 else .04
 
+# %% ../../nbs/30_planted/04_twins.ipynb #c04c6574d
 def _with_text(corpus:Corpus, tracks) -> dict: # tracks with a modality 'text'
     if not tracks: raise UserError('cmu-mosei has features only; give tracks={modality: {clip_id: (values, times)}}.')
     if 'text' in tracks: return tracks
@@ -689,6 +741,7 @@ def write_csd(path, name:str, entries:dict): # video -> (features, intervals)
             f.create_dataset(f'{name}/data/{video}/intervals', data=np.asarray(intervals, np.float64).reshape(-1, 2))
         f.create_dataset(f'{name}/metadata/root name', data=[json.dumps(name)], dtype=h5py.string_dtype())
 
+# %% ../../nbs/30_planted/04_twins.ipynb #5fc0b4fdb
 def joined(truth:pd.DataFrame, tracks:dict) -> dict: # video -> (features, intervals)
     "The tracks of a video's segments, one after the other on the video's clock."
     def video(rows):
@@ -724,11 +777,15 @@ def csd_of(twin:Twin, role:str): # yields the group of the entries, to be change
         shutil.copyfile(path, tmp)
         with h5py.File(tmp, 'a') as f: yield f[name]['data']
 
+# %% ../../nbs/30_planted/04_twins.ipynb #bc2118e4b
 def _step_in(data, twin:Twin, clip:str) -> int: # the second step of a segment, counted in its video
     row = twin.row(clip)
     return int(np.searchsorted(data[row.group]['intervals'][:].mean(1), row.start)) + 1
 
+# %% ../../nbs/30_planted/04_twins.ipynb #bc2118e4c
 def _train_video(twin:Twin, i:int) -> str: return sorted(set(twin.truth.group[twin.truth.split == 'train']))[i]
+
+# %% ../../nbs/30_planted/04_twins.ipynb #bc2118e4d
 def _clips_in(twin:Twin, video:str) -> list: return twin.truth.clip_id[twin.truth.group == video].tolist()
 
 # %% ../../nbs/30_planted/04_twins.ipynb #2e03ae04
@@ -737,25 +794,30 @@ def _off(role:str, value:float): # one feature of one step
         with csd_of(twin, role) as data: data[twin.row(clip).group]['features'][_step_in(data, twin, clip), 0] = value
     return harm
 
+# %% ../../nbs/30_planted/04_twins.ipynb #2e03ae04b
 def _relabel_segment(twin:Twin, clip:str, **arrays): # what stands in its row
     video, i = clip[:-1].rsplit('[', 1)
     with csd_of(twin, 'labels') as data:
         for k, v in arrays.items(): data[video][k][int(i)] = v
 
+# %% ../../nbs/30_planted/04_twins.ipynb #2e03ae04c
 def _change_video(twin:Twin, role:str, video:str, change): # change: features, intervals -> both
     with csd_of(twin, role) as data:
         entry = data[video]
         new = dict(zip(('features', 'intervals'), change(entry['features'][:], entry['intervals'][:])))
         for k, v in new.items(): del entry[k]; entry[k] = v
 
+# %% ../../nbs/30_planted/04_twins.ipynb #2e03ae04d
 def _without_face(twin:Twin) -> list:
     with csd_of(twin, 'visual') as data: del data[_train_video(twin, -1)]
     return _clips_in(twin, _train_video(twin, -1))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #2e03ae04e
 def _double_width(twin:Twin) -> list:
     _change_video(twin, 'audio', _train_video(twin, -2), lambda x, t: (np.concatenate([x, x], 1), t))
     return _clips_in(twin, _train_video(twin, -2))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #2e03ae04f
 def _pauses(twin:Twin): # after each word
     between = lambda t: np.concatenate([t, np.stack([t[:, 1], t[:, 1] + .01], 1)])
     for video in sorted(set(twin.truth.group)):
@@ -766,14 +828,17 @@ def _link_out(twin:Twin):
     import h5py
     with csd_of(twin, 'labels') as data: data['stolen'] = h5py.ExternalLink('../secret.csd', '/All Labels/data/v')
 
+# %% ../../nbs/30_planted/04_twins.ipynb #696cc02bb
 def _second_face_file(twin:Twin):
     entry = np.ones((2, 9)), [[0, 1], [1, 2]]
     write_csd(twin.root/'CMU_MOSEI_VisualOpenFace2.csd', 'OpenFace_2', {_train_video(twin, 0): entry})
 
+# %% ../../nbs/30_planted/04_twins.ipynb #696cc02bc
 def _in_lists(twin:Twin, change): # change: videos of the training list -> others
     lists = read_json(twin.root/'folds.json')
     write_json(twin.root/'folds.json', lists | dict(train=change(lists['train'])))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #696cc02bd
 def _forgotten(twin:Twin) -> list:
     _in_lists(twin, lambda videos: [v for v in videos if v != _train_video(twin, 1)])
     return _clips_in(twin, _train_video(twin, 1))
@@ -822,6 +887,7 @@ def padded(tracks:list) -> tuple: # of (t, d) -> (n, longest, d) float32, length
     for i, x in enumerate(tracks): out[i, :len(x)] = x
     return out, n
 
+# %% ../../nbs/30_planted/04_twins.ipynb #00579268b
 def mmsa_part(truth:pd.DataFrame, tracks:dict) -> dict: # rows of one split
     "One of train, valid and test."
     ready = {m: padded([steps_of(t[c])[0] for c in truth.planted]) for m, t in tracks.items()}
@@ -834,6 +900,7 @@ def mmsa_part(truth:pd.DataFrame, tracks:dict) -> dict: # rows of one split
                 text=text, text_bert=bert, audio=ready['audio'][0], vision=ready['visual'][0],
                 audio_lengths=ready['audio'][1], vision_lengths=ready['visual'][1])
 
+# %% ../../nbs/30_planted/04_twins.ipynb #00579268c
 def write_mosei_pickle(corpus:Corpus, root, tracks:dict) -> Twin:
     "MMSA's unaligned file."
     tracks = _with_text(corpus, tracks)
@@ -853,6 +920,7 @@ def pickle_of(twin:Twin, protocol:int=4): # yields the data, to be changed
     yield data
     put(twin.place, pickle.dumps(data, protocol))
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1b39b668b
 def _set_item(field:str, value, *at): # in the clip's row of a field
     def harm(twin, clip):
         with pickle_of(twin) as data:
@@ -861,6 +929,7 @@ def _set_item(field:str, value, *at): # in the clip's row of a field
             part[field][(i, *at) if at else i] = value
     return harm
 
+# %% ../../nbs/30_planted/04_twins.ipynb #1b39b668c
 def _repeat_item(name:str=''): # once more at the end of its part, under another id
     def harm(twin, clip):
         with pickle_of(twin) as data:

@@ -96,6 +96,7 @@ class VoiceIdentity:
     loudness: float # dB
     formants: tuple # three factors of the subject's own on F1, F2, F3
 
+# %% ../../nbs/30_planted/02_voice.ipynb #3317045cb
 def sample_voice(rng) -> VoiceIdentity:
     "A subject's voice; long tracts go with low pitch, loosely."
     size = rng.uniform(0, 1) # small speakers have short tracts and high voices
@@ -165,6 +166,7 @@ class Score:
     vowels: np.ndarray # indices of the phones that carry a syllable
     accents: np.ndarray # semitones at each of them
 
+# %% ../../nbs/30_planted/02_voice.ipynb #0913e4ebb
 def spell(word): # a key of WORDS
     "The phones of a word; stops get their closure in front."
     if word not in WORDS:
@@ -293,6 +295,7 @@ def words_heard(score, at, seconds):
     spoken = [(w, *np.interp(score.edges[[a, b]], at, times, right=np.inf).tolist()) for w, a, b in score.words]
     return [x for x in spoken if x[2] <= seconds]
 
+# %% ../../nbs/30_planted/02_voice.ipynb #4b07065cb
 def truth_of(sound, score, at, pitch, hop, seconds):
     "What an encoder may be trained on, at the middle of each hundredth of a second."
     middle = (at[1:] + at[:-1])/2
@@ -310,6 +313,7 @@ def upsample(x, # (t+1,) values at control steps
     "Straight lines between control steps, (t*hop,)."
     return (x[:-1, None] + np.diff(x)[:, None]*(np.arange(hop)/hop)).ravel()
 
+# %% ../../nbs/30_planted/02_voice.ipynb #ca9cccbcb
 def sources(score, at, style, pitch, gain, identity, rng, rate:int):
     "Voice, breath and hiss with their gains over time, (n,) each."
     hop = rate//HZ
@@ -357,6 +361,7 @@ def cough(rng, rate:int=16000):
     coughs = [burst[:int(rng.uniform(.16, .26)*rate)]*g for g in (1, .8, .6)[:rng.integers(2, 4)]]
     return np.concatenate(coughs).astype('float32')
 
+# %% ../../nbs/30_planted/02_voice.ipynb #213e8952b
 @DISTRACTORS.register('click')
 def click(rng, rate:int=16000):
     "A few short ringing ticks, like keys or a pen."
@@ -385,6 +390,7 @@ NOISES = Registry('noise')
 @NOISES.register('white')
 def white(n, rng, rate:int=16000): return rng.standard_normal(n, dtype='float32')
 
+# %% ../../nbs/30_planted/02_voice.ipynb #7e403de7b
 @NOISES.register('hum')
 def hum(n, rng, rate:int=16000):
     "A mains hum with harmonics and the dark noise of a fan."
@@ -392,6 +398,7 @@ def hum(n, rng, rate:int=16000):
     tones = sum(rng.uniform(.2, 1)/k**.5*np.sin(2*np.pi*f*k*t + rng.uniform(0, 6.3)) for k in (1, 2, 3, 5))
     return tones + 2.5*sosfilt(butter(1, 500, fs=rate, output='sos'), rng.normal(size=n))
 
+# %% ../../nbs/30_planted/02_voice.ipynb #7e403de7c
 @NOISES.register('babble')
 def babble(n, rng, rate:int=16000):
     "Four mumbling voices."
@@ -417,6 +424,7 @@ class Acoustics:
     band: tuple = (0., 8000.) # Hz that get through
     distractors: tuple = () # (kind, where it starts as a share of the clip, dB against the voice)
 
+# %% ../../nbs/30_planted/02_voice.ipynb #9d9e3034b
 def sample_acoustics(rng, nuisance:float=1.) -> Acoustics:
     "A room and its noises: 0 a clean studio, 1 the demo's, 2 harsh."
     if not 0 <= nuisance <= 4: raise UserError(f'nuisance: expected 0 (clean) to 4, found {nuisance}.')
@@ -436,12 +444,14 @@ def through(x, response, size:int):
     "A sound through a linear system given by its response at `size` points."
     return fft.irfft(fft.rfft(x, size)*response, size)[:len(x)]
 
+# %% ../../nbs/30_planted/02_voice.ipynb #2ace5fcdb
 def band_response(band, size:int, rate:int):
     "How much of each frequency gets through, (size//2+1,) float32."
     f = np.fft.rfftfreq(size, 1/rate).astype('float32')
     low = f/np.sqrt(f**2 + band[0]**2 + 1e-6)
     return low/np.sqrt(1 + (f/band[1])**8) if band[1] < .49*rate else low
 
+# %% ../../nbs/30_planted/02_voice.ipynb #2ace5fcdc
 def room_response(acoustics, n:int, rng, rate:int):
     "The direct sound and an echo of noise that decays by 60 dB; the response and the points it is given at."
     tail = rng.standard_normal(int(max(acoustics.reverb, .02)*rate), dtype='float32')

@@ -42,6 +42,7 @@ class Plan:
     folder: Path
     corpus: str = ''
 
+# %% ../../nbs/60_training/10_compare.ipynb #4a88113fb
 def config_for(base:RunConfig, model:str, seed:int, options:dict|None=None, # 'MODEL.setting' -> value
                recipes:dict|None=None) -> RunConfig: # in place of `RECIPE_FOR`
     "The shared settings, and what is a model's own."
@@ -52,6 +53,7 @@ def config_for(base:RunConfig, model:str, seed:int, options:dict|None=None, # 'M
     rest = {k: v for k, v in own.items() if not k.startswith('train.')}
     return replace(base, model=model, options=base.options | rest, train=replace(base.train, **train, seed=seed, progress=False))
 
+# %% ../../nbs/60_training/10_compare.ipynb #4a88113fc
 def check_options(options:dict, models):
     "An option needs the name of a model that is compared."
     for k in options:
@@ -78,6 +80,7 @@ def decides(about:dict) -> dict: # what `describe` gives, as JSON
     return dict(run={k: v for k, v in about['run'].items() if k != 'corpus'}, name=about['model']['name'], model=model, space=about['space'],
                 features=features, clips=about['data']['clips'], hash=about['data']['hash'])
 
+# %% ../../nbs/60_training/10_compare.ipynb #5b3ce982b
 def is_finished(plan:Plan, model, windows:dict, store) -> bool:
     "Is this very run there already?"
     if any(not (plan.folder/n).exists() for n in ('metrics.json', 'predictions.parquet', 'config.json', COST)): return False
@@ -94,6 +97,7 @@ class Planned:
     why_not: dict = field(default_factory=dict) # model -> reason
     parameters: dict = field(default_factory=dict) # model -> how many
 
+# %% ../../nbs/60_training/10_compare.ipynb #0e6623f3b
 def plan_runs(models, seeds, base:RunConfig, corpus, store, out, options:dict|None=None, name:str='', recipes:dict|None=None) -> Planned: # seeds: a list or range
     "Settings and folder of each run."
     found, out = Planned(), Path(out)
@@ -115,6 +119,7 @@ def high_water(device) -> float|None: # MB; None where the system does not tell
     except OSError: return None
     return next((int(l.split()[1])/1024 for l in lines if l.startswith('VmHWM')), None)
 
+# %% ../../nbs/60_training/10_compare.ipynb #8f2c31a8b
 def lower_water(device) -> float|None: # MB that are held now
     "Begin to watch for the most memory anew."
     import ctypes, gc
@@ -177,6 +182,7 @@ def median_ms(do, repeats:int, device) -> float:
         took.append(time.perf_counter() - start)
     return float(np.median(took[2:]))*1e3
 
+# %% ../../nbs/60_training/10_compare.ipynb #ce55d53db
 def measure_step(model, batch:Batch, config:TrainConfig|None=None, repeats:int=7, precision:str='fp32') -> dict: # ms and MB; precision: 'fp32' or 'bf16'
     "Forward in evaluation, and a whole training step: medians of several, after two that warm up."
     device = next(model.parameters()).device
@@ -221,18 +227,21 @@ def lent(store) -> dict: # modality -> pack whose `values` may be a path; and fa
         if isinstance(pack.values, np.memmap) and str(name).endswith('.npy') and np.load(name, mmap_mode='r').shape == pack.values.shape: packs[m].values = Path(name)
     return dict(packs=packs, facts=getattr(store, 'facts', {}))
 
+# %% ../../nbs/60_training/10_compare.ipynb #e66d9888b
 def taken(parcel:dict) -> FeatureStore: # what `lent` gave
     "The store again."
     packs = {m: copy.copy(p) for m, p in parcel['packs'].items()}
     for p in packs.values(): p.values = np.load(p.values, mmap_mode='r') if isinstance(p.values, Path) else p.values
     return FeatureStore(packs, parcel['facts'])
 
+# %% ../../nbs/60_training/10_compare.ipynb #e66d9888c
 HERE = {} # what a worker works on
 
 def settle(parcel:dict, corpora:dict): # a worker begins
     signal.signal(signal.SIGINT, lambda *_: os._exit(130)) # the one who asked is told by the first process
     HERE.update(store=taken(parcel), corpora=corpora)
 
+# %% ../../nbs/60_training/10_compare.ipynb #e66d9888d
 def work(plan:Plan) -> str: return train_one(plan, HERE['corpora'][plan.corpus], HERE['store'])
 
 # %% ../../nbs/60_training/10_compare.ipynb #4f6b7dce
@@ -289,9 +298,11 @@ def main_score(scores:dict) -> str: # of one subset
     "The score that a task is known by: the first that evaluation gives."
     return next(k for k, v in scores.items() if isinstance(v, dict) and 'value' in v)
 
+# %% ../../nbs/60_training/10_compare.ipynb #fe34337bb
 def single(scores:dict) -> dict: # score -> figure, without the classes' own
     return {k: v for k, v in scores.items() if isinstance(v, dict) and 'value' in v}
 
+# %% ../../nbs/60_training/10_compare.ipynb #fe34337bc
 def tables_of(plans:list) -> dict: # seed -> predictions on test, or on validation where there is no test
     "What the runs of one model predicted."
     def one(folder):
@@ -357,6 +368,7 @@ def checked_models(models, against:str, seeds:int, options:dict) -> list: # name
     check_options(options, models)
     return models
 
+# %% ../../nbs/60_training/10_compare.ipynb #38aabd50b
 def surroundings(corpus, store, base:RunConfig, mark:str='') -> dict: # mark: the guard's, of a random split
     "On what and with what the figures were made."
     return dict(corpus=corpus.name, synthetic=corpus.synthetic, warnings=warnings_for(corpus, store, mark), by='subject' if 'subject' in corpus.clips else 'clip',
@@ -401,6 +413,7 @@ def lines_of(rows:list) -> list: # of dictionaries: one a model, subset and scor
                                   difference=gap.get('value'), **dict(zip(('difference_low', 'difference_high'), gap.get('ci95') or (None, None))), **cost))
     return lines
 
+# %% ../../nbs/60_training/10_compare.ipynb #bd282edab
 def write_csv(path, lines:list):
     "A CSV file, whole or not at all."
     names = list(dict.fromkeys(k for l in lines for k in l))
@@ -455,6 +468,7 @@ def small_print(told:dict) -> list: # sentences
     said.append(f"A step: forward, backward and optimiser on {first['batch']} windows, one thread each, as it went in training; memory: what training adds to the process.")
     return said
 
+# %% ../../nbs/60_training/10_compare.ipynb #0e3118d3b
 def as_text(told:dict) -> str: # what `compare` gave
     "The comparison for a terminal."
     show = lambda rows: pd.DataFrame(rows).fillna('').to_string(index=False)

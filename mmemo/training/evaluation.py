@@ -22,6 +22,7 @@ from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, bootstrap_ci, pair
 def _where(model): # the device of a model, which may have buffers only
     return next((p.device for part in (model.parameters(), model.buffers()) for p in part), torch.device('cpu'))
 
+# %% ../../nbs/60_training/06_evaluation.ipynb #f49ca864b
 @torch.no_grad()
 def window_outputs(model, windows, size:int=128) -> tuple: # clip, frame or None, seconds or None, (n, c) probabilities
     "What the model says about every window, flat; padding is left out."
@@ -101,6 +102,7 @@ def with_labels(table:pd.DataFrame, corpus, settings) -> pd.DataFrame:
             table[c] = np.where(impossible, np.nan, value) # -5 is no valence
     return table
 
+# %% ../../nbs/60_training/06_evaluation.ipynb #7a7f0604b
 def _codes(values, at, space): # class indices of labels given by name or number; -1 where there is none
     missing, known = np.array([x is None or x != x for x in values]) | (at < 0), pd.Series(values)
     codes = np.full(len(known), -1)
@@ -170,6 +172,7 @@ def score(pred:pd.DataFrame, metric:str|None=None) -> float: # one of the task's
     "One pooled figure, without interval."
     return float(score_function(pred, metric)(pooled_sums(pred, by='clip_id')[1].sum(0)))
 
+# %% ../../nbs/60_training/06_evaluation.ipynb #cf2ed6b7b
 def score_function(pred, metric=None): # function of sums
     "A score of the task that these predictions answer."
     known = SCORES[task := task_of(pred)]
@@ -177,6 +180,7 @@ def score_function(pred, metric=None): # function of sums
         raise UserError(f"'{metric}' is no score of task '{task}'; expected one of {', '.join(known)}.")
     return known[metric]
 
+# %% ../../nbs/60_training/06_evaluation.ipynb #cf2ed6b7c
 def choose_smoothing(val_pred:pd.DataFrame, # predictions on validation, never on test
                      widths=(0, .2, .4, .8, 1.5, 3, 6, 12), # seconds
                      metric:str|None=None, # None: the one that decides for the task
@@ -232,6 +236,7 @@ def figures(pred, by:str='subject', draws:int=1000, prior=None, # (c,) training 
     absent = [c for c, k in zip(names, total.sum(0) + total.sum(1)) if k == 0]
     return dict(out, per_class_f1=each, confusion=total.tolist(), classes=names, absent=absent, n=int(total.sum()))
 
+# %% ../../nbs/60_training/06_evaluation.ipynb #31a4ac87b
 def loss_sums(pred, by, prior=None) -> dict: # score -> (g, 2): sum of the log-loss of each group, and number of labels
     y = label_codes(pred)
     each = row_log_loss(y, probabilities(pred))

@@ -50,6 +50,7 @@ def linear_probe(x, # (n, d) one row a clip
     model = make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000)).fit(x[train], y[train])
     return accuracy_over_subjects(model.predict(x[~train]) == y[~train], subject[~train])
 
+# %% ../../nbs/60_training/09_floors.ipynb #4d6a3e83b
 def accuracy_over_subjects(right, # (n,) bool
                            subject, # (n,)
                            draws:int=2000,
@@ -88,6 +89,7 @@ def pitch_and_energy(corpus:Corpus, rate:int=16000) -> np.ndarray: # (clips, 8)
         rows.append(np.concatenate([_shape_of(v[:n][spoken]) for v in (pitch, loud)]))
     return np.stack(rows).astype(np.float32)
 
+# %% ../../nbs/60_training/09_floors.ipynb #8d75230cb
 def _shape_of(v) -> list:
     slope = np.polyfit(np.linspace(-1, 1, len(v)), v, 1)[0] if len(v) > 2 else 0.
     return [v.mean(), v.std(), np.ptp(v), slope] if len(v) else [0.] * 4

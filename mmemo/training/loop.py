@@ -6,8 +6,7 @@
 __all__ = ['CHOICES', 'RECIPES', 'WATCHED', 'TrainConfig', 'check_settings', 'recipe', 'warm_cosine', 'lr_factor',
            'make_optimiser', 'KeepBest', 'Plateau', 'ProgressBar', 'ModalityDropout', 'StopSwitch', 'repeated',
            'with_streams', 'SoftHard', 'NoiseInstead', 'own_labels', 'label_counts', 'make_objective',
-           'make_accelerator', 'Trainer', 'fit', 'prepare', 'lr_now', 'one_epoch', 'step', 'validate', 'pooled_scores',
-           'fit_whole', 'own_callbacks', 'train']
+           'make_accelerator', 'Trainer', 'pooled_scores', 'fit_whole', 'own_callbacks', 'train']
 
 # %% ../../nbs/60_training/05_loop.ipynb #5c2b6d42
 import math, threading, time
@@ -17,7 +16,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..core import Registry, UserError, keep_memory, pick_device, seed_everything
+from ..core import Registry, UserError, keep_memory, patch, pick_device, seed_everything
 from ..features.windows import Batch, rows
 from ..labels import task_space
 from .metrics import HEADLINES, SCORES, SHOWN, task_sums
@@ -104,6 +103,7 @@ def warm_cosine(step:int, steps:int, warmup:float=.05) -> float: # factor on the
     rise = max(1, round(warmup*steps))
     return (step + 1)/rise if step < rise else .5*(1 + math.cos(math.pi*(step - rise)/max(1, steps - rise)))
 
+# %% ../../nbs/60_training/05_loop.ipynb #5bf79938b
 def lr_factor(step:int, steps:int, # of the whole training
               c:TrainConfig,
               drop:float=1., # by how much 'plateau' has lowered the rate so far
@@ -114,6 +114,7 @@ def lr_factor(step:int, steps:int, # of the whole training
     if c.schedule == 'steps': f *= c.factor**sum(step >= m*steps/c.epochs for m in c.milestones)
     return max(f, c.min_lr/c.lr) if c.min_lr else f
 
+# %% ../../nbs/60_training/05_loop.ipynb #5bf79938c
 def make_optimiser(modules, config:TrainConfig): # the model, and the objective where it learns a temperature
     "The config's optimiser, with decay on matrices only unless it says otherwise."
     params = [p for m in modules for p in m.parameters() if p.requires_grad]
@@ -174,6 +175,7 @@ class ProgressBar:
         self.bar.update()
     def after_fit(self, trainer): self.bar.close()
 
+# %% ../../nbs/60_training/05_loop.ipynb #6ffc0c20b
 class ModalityDropout:
     "Hides a modality of a training window now and then, never all of them."
     def __init__(self, p:float): self.p = p # chance for each modality of each window
@@ -198,6 +200,7 @@ def repeated(batch:Batch, times:int) -> Batch: # for modes that change the voice
         raise UserError(f"modality modes 'softhard' and 'noise' need face and voice; there is no {gone[0]} here, use 'hide'.")
     return rows(batch, torch.arange(len(batch)).repeat(times))
 
+# %% ../../nbs/60_training/05_loop.ipynb #60f81efcb
 def with_streams(batch:Batch, shares:dict, # modality -> (b,) factor on its values; 0 marks it as missing
                 ) -> Batch:
     "A batch with some streams weakened or gone, in random order."
@@ -217,6 +220,7 @@ class SoftHard:
         trainer.batch = with_streams(repeated(trainer.batch, 4), dict(audio=torch.cat([one, c, none, one]),
                                                                       visual=torch.cat([one, 1 - c, one, none])))
 
+# %% ../../nbs/60_training/05_loop.ipynb #ff8ee325b
 class NoiseInstead:
     "Every window three times: whole, noise for the voice, noise for the face."
     def before_batch(self, trainer):
@@ -235,11 +239,13 @@ def own_labels(windows) -> tuple: # (n,) or (n, c) labels, (n,) bool: is there o
     own = windows.clip_of.unique()
     return y[own], there[own]
 
+# %% ../../nbs/60_training/05_loop.ipynb #8bf45558b
 def label_counts(windows, n_classes:int) -> Tensor: # (c,)
     "How many labels of each class the windows' clips (or frames) have."
     y, there = own_labels(windows)
     return count_labels(torch.where(there, y, -1), n_classes)
 
+# %% ../../nbs/60_training/05_loop.ipynb #8bf45558c
 def make_objective(config:TrainConfig, windows, # training windows
                    n_classes:int=8,
                    anchors:Tensor|None=None, # (c, d) from `text_class_embeddings`; needed where lambda_text is above 0
@@ -283,6 +289,7 @@ class Trainer:
         for callback in self.callbacks: getattr(callback, event, lambda trainer: None)(self)
 
 # %% ../../nbs/60_training/05_loop.ipynb #fffa1725
+@patch
 def fit(self:Trainer) -> list: # the history
     "Epochs until they are done or somebody sets `stop`; an interrupted training keeps its best weights too."
     self.prepare()
@@ -299,9 +306,8 @@ def fit(self:Trainer) -> list: # the history
     self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
     return self.history
 
-Trainer.fit = fit
-
 # %% ../../nbs/60_training/05_loop.ipynb #df7239fa
+@patch
 def prepare(self:Trainer):
     "Optimiser, schedule, and the model as accelerate wants it."
     c = self.config
@@ -311,8 +317,12 @@ def prepare(self:Trainer):
     self.schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, self.lr_now)
     self.model, self.optimiser = self.accelerator.prepare(self.bare_model, optimiser)
 
+# %% ../../nbs/60_training/05_loop.ipynb #df7239fab
+@patch
 def lr_now(self:Trainer, step:int) -> float: return lr_factor(step, self.steps, self.config, self.drop)
 
+# %% ../../nbs/60_training/05_loop.ipynb #df7239fac
+@patch
 def one_epoch(self:Trainer) -> dict: # mean of the loss and of its parts
     "Every training window once, in an order that depends on seed and epoch alone."
     self.model.train(); self.emit('before_epoch')
@@ -328,6 +338,7 @@ def one_epoch(self:Trainer) -> dict: # mean of the loss and of its parts
     return {**{f'train_{k}': v for k, v in zip(losses[0], means)}, 'lr': self.optimiser.param_groups[0]['lr']}
 
 # %% ../../nbs/60_training/05_loop.ipynb #2d504a62
+@patch
 def step(self:Trainer):
     self.output = self.model(self.batch)
     self.loss, self.parts = self.objective(self.output, self.batch)
@@ -336,10 +347,9 @@ def step(self:Trainer):
     self.optimiser.step(); self.optimiser.zero_grad()
     if self.accelerator.sync_gradients: self.schedule.step()
 
-Trainer.prepare, Trainer.lr_now, Trainer.one_epoch, Trainer.step = prepare, lr_now, one_epoch, step
-
 # %% ../../nbs/60_training/05_loop.ipynb #3c0e181a
 @torch.no_grad()
+@patch
 def validate(self:Trainer) -> dict: # val_loss, val_score, and the scores by name; empty without validation windows
     "Loss and pooled scores on validation."
     if self.val_windows is None: return {}
@@ -356,6 +366,7 @@ def validate(self:Trainer) -> dict: # val_loss, val_score, and the scores by nam
         raise UserError('no validation window has a label: there is nothing to choose by; label some, or do without.')
     return dict(val_loss=float((torch.stack(losses)*n).sum()/n.sum()), **pooled_scores(p, y, output.task))
 
+# %% ../../nbs/60_training/05_loop.ipynb #3c0e181ab
 WATCHED = dict(expression=('macro_f1', 'accuracy'), va=('ccc_valence', 'ccc_arousal'), sentiment=('ccc', 'pearson_r')) # what curves show
 
 def pooled_scores(p, # (n, c) logits, or values
@@ -364,8 +375,6 @@ def pooled_scores(p, # (n, c) logits, or values
     found = {k: float(SCORES[task][k](sums)) for k in (HEADLINES[task], *WATCHED.get(task, SHOWN[task][:2]))}
     score = found[HEADLINES[task]]
     return dict(val_score=0. if math.isnan(score) else score, **{f'val_{k}': found[k] for k in WATCHED.get(task, SHOWN[task][:2])})
-
-Trainer.validate = validate
 
 # %% ../../nbs/60_training/05_loop.ipynb #09c54aaa
 def fit_whole(trainer:Trainer) -> list: # the history
@@ -387,6 +396,7 @@ def own_callbacks(config:TrainConfig) -> list: # what the config itself asks for
     slow = [Plateau()] if config.schedule == 'plateau' else []
     return [KeepBest(config.patience, config.monitor, config.min_epochs), *slow, *lose, *([ProgressBar()] if config.progress else [])]
 
+# %% ../../nbs/60_training/05_loop.ipynb #2ebaf7c6b
 def train(model, # any model of mmemo; its best weights are in it afterwards
           train_windows, val_windows=None, # without validation windows the last weights stay
           config:TrainConfig|None=None,

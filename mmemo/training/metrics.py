@@ -23,6 +23,7 @@ def confusion(y, # (n,) label indices; `missing` is ignored
     "Count every pair of label and prediction."
     return group_confusions(y, p, np.zeros(np.size(y), np.int64), n_classes, missing)[1].sum(0)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #818d19d3b
 def group_confusions(y, p, # (n,) label and predicted indices
                      groups, # (n,) who each row belongs to: subject, video, ...
                      n_classes:int, missing:int=-1,
@@ -49,18 +50,23 @@ def _share(a, b, empty=0.0): # a/b, and `empty` where b is 0
     out = np.full(np.broadcast_shapes(np.shape(a), np.shape(b)), float(empty))
     return np.divide(a, b, out=out, where=np.asarray(b) > 0)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510b
 def per_class_f1(conf) -> np.ndarray: # (..., c) from counts (..., c, c)
     "F1 of every class; 0 for a class that is neither labelled nor predicted."
     hit = np.diagonal(conf, axis1=-2, axis2=-1)
     return _share(2*hit, conf.sum(-1) + conf.sum(-2))
 
+# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510c
 def macro_f1(conf): return per_class_f1(conf).mean(-1)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510d
 def weighted_f1(conf): # each class weighs what share of the labels it has
     return (per_class_f1(conf) * _share(conf.sum(-1), conf.sum((-1, -2))[..., None])).sum(-1)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510e
 def accuracy(conf): return _share(np.trace(conf, axis1=-2, axis2=-1), conf.sum((-1, -2)), np.nan)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510f
 def uar(conf): # unweighted average recall
     "Mean recall over the classes that are present in the labels."
     have = conf.sum(-1)
@@ -91,6 +97,7 @@ def row_log_loss(y, # (n,) label indices
     picked = probs[np.arange(len(y)), np.where(y == missing, 0, y)]
     return np.where(y == missing, np.nan, -np.log(np.clip(picked, 1e-7, 1)))
 
+# %% ../../nbs/60_training/01_metrics.ipynb #b13c8eedb
 def log_loss(y, probs, missing:int=-1) -> float:
     "Mean negative log-likelihood of the labels that there are, in nats."
     each = row_log_loss(y, probs, missing)
@@ -111,11 +118,13 @@ def ccc_sums(x, y, # (n,) predictions and labels
     x, y = x - shift, y - shift
     return names, np.stack([np.bincount(g, w, len(names)) for w in (np.ones_like(x), x, y, x*x, y*y, x*y)], -1)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #42ef7715b
 def ccc_from_sums(sums) -> np.ndarray: # (...) from (..., 6)
     "CCC with population statistics; 0 where the predictions are constant."
     covariance, (vx, vy), (flat, _), gap = _spread(sums)
     return np.where(flat, 0, _share(2*covariance, vx + vy + gap**2))
 
+# %% ../../nbs/60_training/01_metrics.ipynb #42ef7715c
 def _spread(sums): # covariance, both variances, which of the two are constant, distance of the means
     n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
     n = np.maximum(n, 1)
@@ -123,6 +132,7 @@ def _spread(sums): # covariance, both variances, which of the two are constant, 
     flat = [v <= 1e-12*np.maximum(q/n, 1e-12) for v, q in zip(variances, (xx, yy))] # rounding leaves a trace in a constant
     return xy/n - x*y/n**2, variances, flat, (x - y)/n
 
+# %% ../../nbs/60_training/01_metrics.ipynb #42ef7715d
 def ccc(x, y, valid=None) -> float: # (n,) predictions, (n,) labels, (n,) bool
     "Concordance over all frames concatenated."
     return float(ccc_from_sums(ccc_sums(x, y, valid=valid)[1].sum(0)))
@@ -134,6 +144,7 @@ def pearson_from_sums(sums) -> np.ndarray: # (...) from (..., 6)
     r = np.clip(_share(covariance, np.sqrt(vx*vy)), -1, 1)
     return np.where(flat_y, np.nan, np.where(flat_x, 0, r))
 
+# %% ../../nbs/60_training/01_metrics.ipynb #10b0d1dfb
 def value_sums(y, p, # (n, c) labels, NaN for none, and predictions
                groups=None, # (n,)
               ) -> tuple: # names (g,), sums (g, c, 6)
@@ -142,6 +153,7 @@ def value_sums(y, p, # (n, c) labels, NaN for none, and predictions
     parts = [ccc_sums(a, b, groups, ~np.isnan(y).any(1)) for a, b in zip(p.T, y.T)]
     return parts[0][0], np.stack([sums for _, sums in parts], 1)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #10b0d1dfc
 def mean_ccc(sums): return ccc_from_sums(sums).mean(-1) # (..., c, 6)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #fce91b2b
@@ -157,6 +169,7 @@ def two_classes(y, p, # (n,) sentiment: labels, predictions
     if convention == 'has0': return np.where(np.isnan(y), -1, y >= 0).astype(np.int64), (p >= 0).astype(np.int64)
     return np.where(np.isnan(y) | (y == 0), -1, y > 0).astype(np.int64), (p > 0).astype(np.int64)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #fce91b2bb
 def seven_classes(values, convention:str='mmsa') -> np.ndarray: # (n,) int -3 ... 3; or 'sdk'
     "Sentiment as one of seven classes."
     if convention not in CONVENTIONS7:
@@ -174,6 +187,7 @@ def checked_values(y, p) -> tuple: # flat float64, only where there is a label
         raise UserError(f'expected numbers as predictions, got {p[there][~np.isfinite(p[there])][0]}.')
     return y[there], p[there]
 
+# %% ../../nbs/60_training/01_metrics.ipynb #925ffb53b
 def sentiment_sums(y, p, groups=None) -> tuple: # (n,) labels, predictions, groups -> names (g,), sums (g, 17)
     "What every figure of sentiment needs to know of each group."
     groups = np.zeros(np.size(y), int) if groups is None else np.asarray(groups)
@@ -207,6 +221,7 @@ def present(values, threshold:float=0.) -> np.ndarray: # int 0 or 1, -1 where th
     values = np.asarray(values, np.float64)
     return np.where(np.isnan(values), -1, values > threshold).astype(np.int64)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #94d04b6db
 def emotion_sums(y, p, # (n, c) intensities, NaN for no label; (n, c) predictions
                  groups=None, # (n,)
                  threshold:float=.5, # of a prediction: .5 for probabilities, 0 for logits
@@ -219,10 +234,12 @@ def emotion_sums(y, p, # (n, c) intensities, NaN for no label; (n, c) prediction
     cell = (g[:, None]*c + np.arange(c))*4 + 2*y[keep] + p[keep]
     return names, np.bincount(cell.ravel(), minlength=n*c*4).reshape(n, c, 2, 2)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #94d04b6dc
 def both_recalls(conf): # nan where labels are of one kind only
     "The field's weighted accuracy: the mean of the recalls of absent and present."
     return _share(np.diagonal(conf, axis1=-2, axis2=-1), conf.sum(-1), np.nan).mean(-1)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #94d04b6dd
 def _over_emotions(f): # the mean of what is defined, over the axis of emotions
     return lambda conf: _share(np.nansum(v := f(conf), -1), (~np.isnan(v)).sum(-1), np.nan)
 
@@ -233,6 +250,7 @@ def _values(names): # several values: their mean, and each
     each = {f'ccc_{c}': lambda s, i=i: ccc_from_sums(s)[..., i] for i, c in enumerate(names)} if len(names) > 1 else {}
     return dict(ccc=mean_ccc, **each)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #b33757cab
 SCORES = dict(expression=dict(macro_f1=macro_f1, accuracy=accuracy, uar=uar, weighted_f1=weighted_f1), va=_values(('valence', 'arousal')),
               valence=_values(('valence',)), arousal=_values(('arousal',)), sentiment=SENTIMENT_SCORES,
               emotions={k: _over_emotions(f) for k, f in EACH_EMOTION.items()})
@@ -276,6 +294,7 @@ def resampled(sums, # (g, ...) what the score needs to know of each group
     times = rng_for('bootstrap', seed, g).multinomial(g, np.full(g, 1/g), size=draws)
     return (times.astype(np.float64) @ np.reshape(sums, (g, -1)).astype(np.float64)).reshape(draws, *np.shape(sums)[1:])
 
+# %% ../../nbs/60_training/01_metrics.ipynb #20a3996fb
 def bootstrap_ci(score, # function of sums (..., ...) to figures (...)
                  sums, # (g, ...) one entry a group, as from `group_confusions` or `ccc_sums`
                  draws:int=1000, seed:int=0, level:float=.95,
@@ -286,6 +305,7 @@ def bootstrap_ci(score, # function of sums (..., ...) to figures (...)
     return dict(value=value, ci95=_interval(score(resampled(sums, draws, seed)), level) if g > 1 else None,
                 n_groups=g, few_groups=g < FEW_GROUPS)
 
+# %% ../../nbs/60_training/01_metrics.ipynb #20a3996fc
 def _interval(figures, level=.95):
     "The middle `level` of the figures that are defined."
     figures = figures[~np.isnan(figures)]

@@ -25,6 +25,7 @@ def _weigh(each, y, mask, weight): # (...) loss of each item; the weighted mean 
     w = keep.to(each.dtype) if weight is None else weight.to(each)[y.clamp_min(0)] * keep
     return (each * w).sum() / w.sum().clamp_min(1e-8)
 
+# %% ../../nbs/60_training/04_objectives.ipynb #90d4d29db
 def masked_cross_entropy(logits:Tensor, # (..., c)
                          y:Tensor, # (...) class indices; negative = no label
                          mask:Tensor|None=None, # (...) bool, True where the label counts
@@ -81,6 +82,7 @@ def _kept(y, mask): # (..., c) targets, 0 where there is none, and (..., c) what
     keep = torch.ones_like(y, dtype=torch.bool) if mask is None else mask[..., None].expand_as(y)
     return torch.where(keep, y.float(), 0), keep # NaN in a target would reach the gradient even where it is not counted
 
+# %% ../../nbs/60_training/04_objectives.ipynb #bf258369b
 def mae_loss(pred:Tensor, # (..., c) predicted values
              y:Tensor, # (..., c)
              mask:Tensor|None=None, # (...) bool, True where there is a label
@@ -89,6 +91,7 @@ def mae_loss(pred:Tensor, # (..., c) predicted values
     y, keep = _kept(y, mask)
     return ((pred.float() - y).abs()*keep).sum() / keep.sum().clamp_min(1)
 
+# %% ../../nbs/60_training/04_objectives.ipynb #bf258369c
 def presence_loss(logits:Tensor, # (..., c)
                   y:Tensor, # (..., c) 0 or 1
                   mask:Tensor|None=None, # (...) bool
@@ -110,6 +113,7 @@ def class_weights(counts, # (c,) how many labels each class has in training
     w = n.clamp_min(1)**-power
     return (w * n.sum() / (w*n).sum()).float()
 
+# %% ../../nbs/60_training/04_objectives.ipynb #2a2d36ccb
 def presence_weights(y:Tensor, # (n, c) 0 or 1, labelled rows only
                      power:float=.5, # 0 = present counts as much as absent, 1 = both kinds the same say
                     ) -> Tensor: # (c,) float32, for `presence_loss`
@@ -117,6 +121,7 @@ def presence_weights(y:Tensor, # (n, c) 0 or 1, labelled rows only
     n = y.double().sum(0)
     return ((len(y) - n).clamp_min(1) / n.clamp_min(1)).pow(power).float()
 
+# %% ../../nbs/60_training/04_objectives.ipynb #2a2d36ccc
 def count_labels(y:Tensor, n_classes:int) -> Tensor: # (c,) from labels of any shape, negatives ignored
     return torch.bincount(y[y >= 0].flatten(), minlength=n_classes)
 
@@ -163,6 +168,7 @@ GUIDES = Registry('form of the text guide')
 def class_prompt_loss(u, y, keep, anchors, scale): # (..., d), (...), (...) bool, (c, d), scalar
     return masked_cross_entropy(scale * u @ anchors.T, y, keep)
 
+# %% ../../nbs/60_training/04_objectives.ipynb #14aa661db
 @GUIDES.register('infonce')
 def infonce_loss(u, y, keep, anchors, scale):
     "Symmetric multi-positive InfoNCE between pooled visual vectors and the texts of their classes."
@@ -173,6 +179,7 @@ def infonce_loss(u, y, keep, anchors, scale):
     loss = lambda z: -(z.masked_fill(~pair, -1e9).log_softmax(-1) * same).sum(-1) / same.sum(-1).clamp_min(1)
     return ((loss(logits) + loss(logits.T)) / 2 * keep).sum() / keep.sum().clamp_min(1)
 
+# %% ../../nbs/60_training/04_objectives.ipynb #14aa661dc
 def pool_by_class(u, y, keep, n_classes): # (b, t, d), (b, t), (b, t)
     "The mean vector of each class in each window: (b c, d), its class (b c,), and whether it occurs (b c,)."
     hot = F.one_hot(y, n_classes).to(u) * keep[..., None]
@@ -194,6 +201,7 @@ def loss_function(name:str, smoothing:float=0.): # of the labels
     if smoothing and name not in ('ce', 'bce'): raise UserError(f"label smoothing is for 'ce' and 'bce'; loss '{name}' has none.")
     return partial(loss, smoothing=smoothing) if smoothing else loss
 
+# %% ../../nbs/60_training/04_objectives.ipynb #8603636bb
 def loss_for(task:str, # a task's name
              asked:str='auto') -> str:
     "The name of a task's loss; one that does not fit is refused."

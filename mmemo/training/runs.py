@@ -74,6 +74,7 @@ def differing(config, base, prefix:str='') -> list: # (name, value) of the field
         elif own != usual: found.append((prefix + f.name, own))
     return found
 
+# %% ../../nbs/60_training/08_runs.ipynb #7d5a7b97b
 def command_for(config:RunConfig, out='runs/again') -> str: # a line for the shell
     "`mmemo train ...` with the options that differ from the defaults."
     words = ['mmemo', 'train', '--out', str(out)]
@@ -111,12 +112,14 @@ class HistoryFile:
     def after_epoch(self, trainer):
         with self.path.open('a') as f: f.write(json.dumps(to_jsonable(trainer.record)) + '\n')
 
+# %% ../../nbs/60_training/08_runs.ipynb #6b2ed45bb
 def save_weights(model, path):
     "All tensors of a model as safetensors; equal weights give equal bytes."
     from safetensors.torch import save_file
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
     with atomic_path(path) as tmp: save_file(tensors, tmp)
 
+# %% ../../nbs/60_training/08_runs.ipynb #6b2ed45bc
 def load_weights(model, path):
     "Put saved tensors into a model of the same shape."
     from safetensors import SafetensorError
@@ -132,16 +135,19 @@ def own_prompts(config:RunConfig, labels) -> dict: # class -> sentences
     split = lambda text: [s.strip() for s in text.split('|') if s.strip()]
     return prompts_for(labels, {c: split(text) for c, text in config.prompts.items()})
 
+# %% ../../nbs/60_training/08_runs.ipynb #02982675b
 def options_of(config:RunConfig) -> dict: # model settings; `modalities` may be written 'visual+audio'
     named = lambda k, v: tuple(v.split('+')) if k == 'modalities' and isinstance(v, str) else v
     return {k: named(k, v) for k, v in config.options.items()}
 
+# %% ../../nbs/60_training/08_runs.ipynb #02982675c
 def bare_model(config:RunConfig, dims:dict|None=None): # of features, where there are some; tells what it reads and what it can, its weights fit nothing
     own = dict(task=config.task, level=config.level, **options_of(config))
     usual = make_config(config.model, own | (dict(dims=dict(dims)) if dims else {})) # a model may read all that there is
     more = (*reads(usual, MODELS[config.model].model), *(['text'] if config.text else [])) # an option, or words, may add a modality
     return build(config.model, dims=dict.fromkeys(more, 1) | usual.dims, **own)
 
+# %% ../../nbs/60_training/08_runs.ipynb #02982675d
 def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, d) class embeddings or None
     "The model that a config asks for, seeded, for these features."
     labels, s, options = windows.corpus.labels, windows.settings, options_of(config)
@@ -155,6 +161,7 @@ def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, 
     seed_everything(config.seed)
     return build(config.model, dims=dims, n_classes=outputs_of(s.task, labels.n), task=s.task, level=s.level, **options)
 
+# %% ../../nbs/60_training/08_runs.ipynb #02982675e
 def anchors_for(config:RunConfig, labels, text_tower=None): # (c, d) or None
     "Class embeddings where the guide is on."
     if not config.train.lambda_text or config.task != 'expression': return None # only classes have words
@@ -201,6 +208,7 @@ def split_windows(config:RunConfig, corpus, store) -> dict: # split -> Windows
         raise UserError(f"{corpus.name}: expected clips with split 'train', found {', '.join(sorted(have)) or 'none'}.")
     return {s: Windows(corpus, store, config.window, s, modalities) for s in ('train', 'val', 'test') if s in have}
 
+# %% ../../nbs/60_training/08_runs.ipynb #58fc88a8b
 def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predictions, {split: scores}, smoothing
     "Predict, choose the smoothing on validation, score."
     raw = {s: complete(predict(model, windows[s]), windows[s]) for s in ('val', 'test') if s in windows}
@@ -261,6 +269,7 @@ def fresh_folder(folder, overwrite:bool=False) -> Path:
     for name in reversed(FILES): (folder/name).unlink(missing_ok=True)
     return folder
 
+# %% ../../nbs/60_training/08_runs.ipynb #17eb8143b
 def describe(config, model, windows, store, anchors) -> dict: # config.json
     "The config, and what it was applied to."
     import torch
@@ -284,6 +293,7 @@ def split_lists(corpus) -> dict: # split.json
     sides = {s: corpus.clips[corpus.clips.split == s] for s in ('train', 'val', 'test')}
     return {s: side(own) for s, own in sides.items() if len(own)}
 
+# %% ../../nbs/60_training/08_runs.ipynb #a57d3157b
 def data_facts(windows) -> dict: # split -> counts
     "Clips, windows and subjects of each split, and the clips without features."
     def facts(w, own):
@@ -291,6 +301,7 @@ def data_facts(windows) -> dict: # split -> counts
         return dict(clips=len(own), windows=len(w), subjects=people, without_features=len(w.absent))
     return {s: facts(w, w.corpus.clips[w.corpus.clips.split == s]) for s, w in windows.items()}
 
+# %% ../../nbs/60_training/08_runs.ipynb #a57d3157c
 def training_facts(history, objective, monitor:str='score') -> dict:
     "Epochs, the one that was kept, time, and where the temperature went."
     rank = lambda h: (-h['val_loss'],) if monitor == 'loss' else (round(h['val_score'], 6), -h['val_loss'])
@@ -318,13 +329,16 @@ def shown(figure:dict) -> str: # '0.871 [0.842, 0.896]'
     value = 'undefined' if figure['value'] is None or figure['value'] != figure['value'] else f"{figure['value']:.3f}"
     return value + (f' [{ci[0]:.3f}, {ci[1]:.3f}]' if ci else ' [no interval]') + (' *' if figure['few_groups'] else '')
 
+# %% ../../nbs/60_training/08_runs.ipynb #239d4f48b
 def rows_to_markdown(rows:list) -> str: # of dictionaries with the same keys
     if not rows: return ''
     line = lambda cells: '| ' + ' | '.join(str(c).replace('|', '/').replace('\n', ' ') for c in cells) + ' |'
     return '\n'.join([line(rows[0]), line(['---']*len(rows[0])), *(line(r.values()) for r in rows)])
 
+# %% ../../nbs/60_training/08_runs.ipynb #239d4f48c
 def headline(run:Run) -> str: return HEADLINES[run.config.task]
 
+# %% ../../nbs/60_training/08_runs.ipynb #239d4f48d
 def result_rows(run:Run) -> list: # one row a subset and score, the published figure in its own column
     def row(subset, score, figure):
         value, where = published(run.config.model, run.config.task, score) if subset == 'all' else (None, '')
@@ -347,6 +361,7 @@ def how_judged(run:Run) -> str:
     else: said.append(f"Smoothing: {sm['width']:g} s, {'chosen on ' + sm['chosen_on'] if sm.get('chosen_on') else 'given'}.")
     return ' '.join(said)
 
+# %% ../../nbs/60_training/08_runs.ipynb #dd0e0917b
 def conventions(found:dict, task:str) -> str: # scores of one part of the clips
     "What the shown figures mean: one sentence where they share a rule, else each with its name."
     said = {}
@@ -354,11 +369,13 @@ def conventions(found:dict, task:str) -> str: # scores of one part of the clips
         if m in found: said.setdefault(found[m]['convention'], []).append(m)
     return '; '.join(said) if len(said) == 1 else '; '.join(f"{', '.join(names)}: {rule}" for rule, names in said.items())
 
+# %% ../../nbs/60_training/08_runs.ipynb #dd0e0917c
 def how_trained(run:Run) -> str:
     t = run.metrics['training']
     score = '' if t['val_score'] is None else f" (validation {t['val_score']:.3f})"
     return f"{t['epochs']} epochs, the best was {t['best_epoch']}{score}; seed {run.config.seed}."
 
+# %% ../../nbs/60_training/08_runs.ipynb #dd0e0917d
 def where_from(run:Run) -> str:
     made = ', '.join(f'{m}: {e}' for m, e in run.about['features']['encoders'].items()) or 'made in memory'
     people = 'No subject is on two sides (checked).' if WARNINGS['nobody'] not in run.metrics['warnings'] else ''
