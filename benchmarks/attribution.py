@@ -18,11 +18,12 @@ import pandas as pd
 import torch
 import tyro
 
-from mmemo.explain.attribution import (Attribution, agreement, area, attention_steps, attribute, from_middle, interval_auc, mean_over_subjects,
-                               randomised, reading, step_curve)
+from mmemo.explain.attribution import Attribution, attribute
+from mmemo.explain.truth import (agreement, area, attention_steps, from_middle, interval_auc, mean_over_subjects,
+                                 randomised, reading, step_curve)
 from mmemo.core import rng_for, write_json
 from mmemo.commands.demo import as_text
-from mmemo.panels.clip import open_source
+from mmemo.panels.source import open_source
 from mmemo.explain.truth import PLANTED, energies, planted_intervals
 from mmemo.features.windows import Windows, rows
 

@@ -23,12 +23,13 @@ import torch
 import tyro
 from torch import nn
 
-from mmemo.explain.attribution import attention_steps, attribute, mean_over_subjects, reading
+from mmemo.explain.attribution import attribute
+from mmemo.explain.truth import attention_steps, mean_over_subjects, reading
 from mmemo.core import atomic_path, write_json
 from mmemo.commands.demo import as_text
 from mmemo.features.encoders import load_speech, load_visual
 from mmemo.explain.modalities import step_of
-from mmemo.panels.clip import open_source
+from mmemo.panels.source import open_source
 from mmemo.planted.corpus import PlantedConfig, generator_hash, plan_corpus, render_face_take, render_voice_take
 from mmemo.explain.truth import PLANTED, WAYS, attention_lags, judged, map_lags
 from mmemo.features.windows import rows

@@ -17,7 +17,7 @@ import tyro
 from mmemo.core import write_json
 from mmemo.training.floors import accuracy_over_subjects
 from mmemo.explain.modalities import OF, degradation, knock_out, shapley_table, swap_table, swaps
-from mmemo.panels.clip import open_source
+from mmemo.panels.source import open_source
 from mmemo.features.windows import Windows
 
 EVIDENCE = dict(audio='audio', video='visual') # subset of the planted corpus -> the stream that shows the label

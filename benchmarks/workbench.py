@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT/'tests'/'ui')]
 from conftest import CHROMIUM, open_and_run, running_lab, stand_in
 from mmemo.core import default_cache, write_json
-from mmemo.panels.clip import find_run
+from mmemo.panels.source import find_run
 
 
 @dataclass

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['UserError', 'Registry', 'seed_everything', 'rng_for', 'patch', 'to_jsonable', 'stable_hash', 'file_hash',
-           'atomic_path', 'write_json', 'read_json', 'data_dir', 'default_cache', 'real_data', 'pick_device',
-           'keep_memory']
+           'atomic_path', 'is_alive', 'write_json', 'read_json', 'data_dir', 'default_cache', 'real_data',
+           'pick_device', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
+import socket
 import difflib, hashlib, json, os, random, sys, tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -96,6 +97,16 @@ def atomic_path(path): # where the finished file will stand; its folder is made
     except BaseException:
         Path(tmp).unlink(missing_ok=True)
         raise
+
+# %% ../nbs/00_core.ipynb #ffdba663
+def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
+    "Whether the process that owns a temporary file may still be at work."
+    host, pid = socket.gethostname(), name[len(socket.gethostname()) + 1:].split('-')[0]
+    if not name.startswith(host + '-') or not pid.isdigit() or os.name != 'posix': return True # cannot be told
+    try: os.kill(int(pid), 0) # signal 0 asks, and does nothing
+    except ProcessLookupError: return False
+    except PermissionError: pass
+    return True
 
 # %% ../nbs/00_core.ipynb #b91988f9
 def write_json(path, obj): # anything `to_jsonable` understands

@@ -8,12 +8,14 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from mmemo.explain.attribution import (METHODS, agreement, area, attention_steps, attribute, attribute_pixels, from_middle, grad_cam, interval_auc, last_map, loudness_at,
-                               mean_over_subjects, motion, randomised, reading, step_curve)
-from mmemo.models.bicross import EmotionModel, Scale
+from mmemo.explain.attribution import METHODS, attribute, attribute_pixels, grad_cam, last_map
+from mmemo.explain.truth import (agreement, area, attention_steps, from_middle, interval_auc, loudness_at,
+                                 mean_over_subjects, motion, randomised, reading, step_curve)
+from mmemo.models.parts import EmotionModel, Scale
 from mmemo.core import UserError
 from mmemo.models.registry import build
-from mmemo.features.windows import Batch, Output, rows, without
+from mmemo.features.windows import Batch, rows, without
+from mmemo.models.parts import Output
 from test_models import NAMES, make_batch, make_model
 
 torch.set_num_threads(1)

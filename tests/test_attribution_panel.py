@@ -10,8 +10,9 @@ from mmemo.explain.attribution import METHODS, attribute, joined
 from mmemo.panels.attribution import AttributionPanel, FramePixels, attribution_panel, planted, read_bands, window_at
 from mmemo.core import UserError
 from mmemo.models.registry import build
-from mmemo.panels.clip import NoPanel, find_run, open_source
-from mmemo.commands.predict import clip_windows
+from mmemo.panels.parts import NoPanel
+from mmemo.panels.source import find_run, open_source
+from mmemo.explain.evidence import clip_windows
 from small_run import small_run
 
 
@@ -194,7 +195,7 @@ def test_a_model_that_reads_pixels_is_asked_by_grad_cam(source):
     clip, n = source.offered.clip_id[0], 6
     store = dict(visual=SimpleNamespace(values=np.random.default_rng(0).integers(0, 255, (n, 64, 64, 3), np.uint8), time=(np.arange(n) + .5)*.4, valid=np.ones(n, bool), offsets=np.array([0, n]), clip_ids=[clip], dim=64, missing={}),
                  audio=SimpleNamespace(values=np.random.default_rng(1).normal(size=(60, 5)).astype(np.float32), time=(np.arange(60) + .5)*.04, valid=np.ones(60, bool), offsets=np.array([0, 60]), clip_ids=[clip], dim=5, missing={}))
-    from mmemo.panels.clip import ClipSource
+    from mmemo.panels.source import ClipSource
     from mmemo.features.windows import WindowSettings
     own = ClipSource(model, source.corpus, store, WindowSettings(n, n))
     reads = FramePixels(own, None)

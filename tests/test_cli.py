@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmemo.commands.cli import COMMANDS, Check, diagnosis, examine, main
+from mmemo.commands.cli import COMMANDS, main
+from mmemo.commands.doctor import Check, diagnosis, examine
 from mmemo.core import real_data
 from mmemo.labels import EXPRESSION8
 from mmemo.media.files import write_clip

@@ -68,7 +68,7 @@ def test_without_the_guide_there_is_a_sentence():
 
 def test_a_frame_without_a_face_has_no_say():
     "At frame level the vector is the mean direction of the frames in which a face was seen."
-    from mmemo.models.bicross import embed
+    from mmemo.models.parts import embed
     torch.manual_seed(0)
     V, project = torch.randn(1, 6, 4), torch.nn.Linear(4, 5)
     seen = torch.tensor([[True, True, False, True, False, False]])
@@ -76,7 +76,7 @@ def test_a_frame_without_a_face_has_no_say():
     class Model(torch.nn.Module):
         name = 'stub'
         def forward(self, batch):
-            from mmemo.features.windows import Output
+            from mmemo.models.parts import Output
             return Output('expression', torch.zeros(1, 6, 8), batch.time['visual'], batch.grid, embed(project, V, seen, 'frame'))
 
     class Windows:

@@ -8,7 +8,7 @@ import pytest
 import mmemo.panels.embedding as ep
 from mmemo.core import UserError
 from mmemo.explain.embedding import MAPS, Plane, edit_prompts, lay_out, MapSettings
-from mmemo.panels.clip import NoPanel
+from mmemo.panels.parts import NoPanel
 from mmemo.panels.embedding import EmbeddingPanel, colour_columns, embedding_panel, open_vectors
 from small_run import guided_run, small_run
 

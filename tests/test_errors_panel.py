@@ -10,7 +10,8 @@ from mmemo.core import UserError
 from mmemo.explain.errors import calibration, clips_in, compare_runs, confusion_table, in_slice, side_by_side, slices, worst_slice
 from mmemo.panels.errors import PAGE, ErrorsPanel, errors_panel, labels_said, runs_beside, slices_figure
 from mmemo.training.evaluation import classes_of, probabilities
-from mmemo.panels.clip import ClipSource, NoPanel, open_source
+from mmemo.panels.parts import NoPanel
+from mmemo.panels.source import ClipSource, open_source
 from small_run import small_run
 
 torch.set_num_threads(1)

@@ -10,7 +10,9 @@ import pytest
 
 import mmemo.corpora.leaks as guard_module
 from mmemo.core import UserError, file_hash, real_data, rng_for
-from mmemo.corpora.leaks import (RANDOM, check_leaks, deal_clips, group_twins, guard, in_threads, kept_prints, sets_of, sound_print, video_print)
+from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard, kept_prints, sets_of, sound_print, video_print
+from mmemo.corpora.manifest import deal_clips
+from mmemo.media.prefetch import in_threads
 from mmemo.corpora.manifest import Corpus, check_manifest, folds_by_subject, load_corpus, save_corpus, split_by_subject
 from mmemo.media.files import VideoReader, read_audio, write_clip
 from mmemo.planted.corpus import PlantedConfig, _Row, make_planted, plan_corpus, render_face_take, subject_looks

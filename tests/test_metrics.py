@@ -10,7 +10,8 @@ from torchmetrics.functional import concordance_corrcoef
 from torchmetrics.functional.classification import (multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score,
                                                     multiclass_recall)
 
-from mmemo.training import metrics as M
+from mmemo.core import rng_for
+from mmemo.training import intervals as I, metrics as M
 from mmemo.training.sentiment import emotion_scores, sentiment_scores
 
 warnings.filterwarnings('ignore', message='.*variance of predictions.*')
@@ -110,8 +111,8 @@ def test_bootstrap_equals_resampling_the_rows_of_drawn_groups(score):
     group = rng.integers(0, 9, 400); y, p = rng.integers(-1, 4, 400), rng.integers(0, 4, 400)
     names, sums = M.group_confusions(y, p, group, 4)
     f, draws = getattr(M, score), 25
-    fast = f(M.resampled(sums, draws, seed=3))
-    times = M.rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=draws)
+    fast = f(I.resampled(sums, draws, seed=3))
+    times = rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=draws)
     for k in range(draws):
         rows = np.concatenate([np.flatnonzero((group == g) & (y >= 0)) for g, t in zip(names, times[k]) for _ in range(t)])
         a, b, every = y[rows], p[rows], dict(labels=range(4), zero_division=0)
@@ -152,19 +153,19 @@ def test_every_score_of_a_task_equals_resampling_the_rows(task):
     rng = np.random.default_rng(7)
     y, p = drawn(task, rng); group = rng.integers(0, 8, len(p))
     names, sums = M.task_sums(task, y, p, group)
-    times = M.rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=12)
-    fast = {k: f(M.resampled(sums, 12, seed=3)) for k, f in M.SCORES[task].items()}
+    times = rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=12)
+    fast = {k: f(I.resampled(sums, 12, seed=3)) for k, f in M.SCORES[task].items()}
     for draw in range(12):
         rows = np.concatenate([np.flatnonzero(group == g) for g, t in zip(names, times[draw]) for _ in range(t)])
         for k in fast: np.testing.assert_allclose(fast[k][draw], slow_score(task, k, y[rows], p[rows]), atol=1e-9, err_msg=k)
     for k, f in M.SCORES[task].items():
         assert f(sums.sum(0)) == pytest.approx(slow_score(task, k, y, p))
-        assert M.bootstrap_ci(f, sums)['ci95'][0] < M.bootstrap_ci(f, sums)['ci95'][1]
+        assert I.bootstrap_ci(f, sums)['ci95'][0] < I.bootstrap_ci(f, sums)['ci95'][1]
 
 
 def test_sentiment_without_labels_or_without_movement():
     names, sums = M.sentiment_sums([np.nan, np.nan], [1., 2.])
-    assert len(names) == 0 and sums.shape == (0, 17) and np.isnan(M.bootstrap_ci(M.SCORES['sentiment']['mae'], sums)['value'])
+    assert len(names) == 0 and sums.shape == (0, 17) and np.isnan(I.bootstrap_ci(M.SCORES['sentiment']['mae'], sums)['value'])
     flat = M.sentiment_sums([-1., 0, 2], [.1, .1, .1])[1].sum(0)
     assert M.SCORES['sentiment']['pearson_r'](flat) == 0 == M.SCORES['sentiment']['ccc'](flat)
     assert np.isnan(M.SCORES['sentiment']['pearson_r'](M.sentiment_sums([1., 1], [0., 1])[1].sum(0)))
@@ -192,7 +193,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         skill = rng.beta(8, 4, 40)
         right = rng.random((40, 30)) < skill[:, None]
         conf = M.group_confusions(np.zeros(1200, int), (~right).ravel().astype(int), np.repeat(np.arange(40), 30), 2)[1]
-        low, high = M.bootstrap_ci(M.accuracy, conf)['ci95']
+        low, high = I.bootstrap_ci(M.accuracy, conf)['ci95']
         hits += low <= 8/12 <= high
     assert hits >= 90
 
@@ -201,10 +202,10 @@ def test_a_million_frames_in_milliseconds():
     rng = np.random.default_rng(4)
     y, p, g = rng.integers(0, 8, 10**6), rng.integers(0, 8, 10**6), rng.integers(0, 70, 10**6)
     sums = M.group_confusions(y, p, g, 8)[1]
-    M.bootstrap_ci(M.macro_f1, sums)
+    I.bootstrap_ci(M.macro_f1, sums)
     took = []
     for _ in range(5):
-        t = time.process_time(); M.bootstrap_ci(M.macro_f1, sums, draws=1000); took.append(time.process_time() - t)
+        t = time.process_time(); I.bootstrap_ci(M.macro_f1, sums, draws=1000); took.append(time.process_time() - t)
     assert min(took) < .15 # about 10 ms on an idle core
 
 
@@ -214,20 +215,20 @@ def test_paired_difference_uses_one_draw_for_both():
     y = rng.integers(0, 4, 1200); luck = rng.random(1200)
     a = np.where(luck < hard + .05, y, (y + 1) % 4); b = np.where(luck < hard, y, (y + 1) % 4)
     A, B = (M.group_confusions(y, q, group, 4)[1] for q in (a, b))
-    gap = M.paired_ci(M.accuracy, A, B)
+    gap = I.paired_ci(M.accuracy, A, B)
     assert gap['value'] == pytest.approx((a == y).mean() - (b == y).mean())
     assert gap['ci95'][0] > 0 and gap['p_better'] == 1
-    separate = M.bootstrap_ci(M.accuracy, A)['ci95']
+    separate = I.bootstrap_ci(M.accuracy, A)['ci95']
     assert gap['ci95'][1] - gap['ci95'][0] < .3*(separate[1] - separate[0])
-    assert M.paired_ci(M.accuracy, B, A)['value'] == -gap['value']
-    with pytest.raises(ValueError, match='same groups'): M.paired_ci(M.accuracy, A, B[:-1])
+    assert I.paired_ci(M.accuracy, B, A)['value'] == -gap['value']
+    with pytest.raises(ValueError, match='same groups'): I.paired_ci(M.accuracy, A, B[:-1])
 
 
 def test_few_groups_are_marked_and_one_group_has_no_interval():
     rng = np.random.default_rng(6)
     for n in (1, 2, 11, 12, 50):
         conf = M.group_confusions(rng.integers(0, 3, 600), rng.integers(0, 3, 600), np.arange(600) % n, 3)[1]
-        f = M.bootstrap_ci(M.macro_f1, conf)
+        f = I.bootstrap_ci(M.macro_f1, conf)
         assert f['n_groups'] == n and f['few_groups'] == (n < 12) and (f['ci95'] is None) == (n == 1)
 
 

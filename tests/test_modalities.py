@@ -165,7 +165,7 @@ def test_a_swap_never_gives_a_face_its_own_voice():
 def test_knock_out_of_a_small_run():
     from mmemo.training.evaluation import evaluate, predict
     from mmemo.explain.modalities import Altered
-    from mmemo.panels.clip import open_source
+    from mmemo.panels.source import open_source
     from mmemo.features.windows import Windows
     from small_run import small_run
     source = open_source(small_run())

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from mmemo.core import UserError
 from mmemo.labels import task_space
 from mmemo.models.registry import MODELS, available, build, from_pretrained, make_config, save_pretrained
-from mmemo.features.windows import Batch, outputs_of, rows, without
+from mmemo.features.windows import Batch, rows, without
+from mmemo.models.parts import outputs_of
 
 torch.set_num_threads(1)
 DIMS, SIDE = dict(visual=12, audio=10, text=8), 48

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError
-from mmemo.commands.predict import Evidence
-from mmemo.panels.clip import ClipPanel, NoPanel, chosen_map, clip_panel, find_run, open_source
-from mmemo.commands.predict import look_at
+from mmemo.explain.evidence import Evidence
+from mmemo.panels.clip import ClipPanel, chosen_map, clip_panel
+from mmemo.panels.parts import NoPanel
+from mmemo.panels.source import find_run, open_source
+from mmemo.explain.evidence import look_at
 from small_run import small_run
 
 
@@ -168,7 +170,8 @@ def test_a_longer_clip_is_judged_by_overlapping_windows():
     import pandas as pd, torch
     from pathlib import Path
     from mmemo.corpora.manifest import Corpus
-    from mmemo.features.windows import Output, WindowSettings
+    from mmemo.features.windows import WindowSettings
+    from mmemo.models.parts import Output
     n = 400
     class Counts(torch.nn.Module):
         modalities = ('visual',); seen = []

@@ -9,7 +9,7 @@ from mmemo.models.attention import AttentionMap
 from mmemo.core import UserError
 from mmemo.media.files import VideoReader, read_audio, write_clip
 from mmemo.panels.player import PIECE, Player, attention_row, band_row, map_row, media_for, player_for
-from mmemo.commands.predict import Evidence
+from mmemo.explain.evidence import Evidence
 from small_run import small_run
 
 torch.set_num_threads(1)
@@ -236,7 +236,8 @@ def test_the_page_holds_its_film_or_says_why_not(clip, monkeypatch):
 
 
 def test_a_source_gives_a_player_of_its_clips():
-    from mmemo.panels.clip import attention_panel, open_source
+    from mmemo.panels.clip import attention_panel
+    from mmemo.panels.source import open_source
     source = open_source(small_run())
     player = source.player(head=1)
     ids = [c for _, c in player.clips]

@@ -11,7 +11,8 @@ from mmemo.training.metrics import ccc
 from mmemo.training.objectives import ccc_loss
 from mmemo.models.norm import StepNorm
 from mmemo.models.rcma import PRESETS, PUBLISHED, RCMA, RCMAConfig
-from mmemo.features.windows import Batch, outputs_of, rows, without
+from mmemo.features.windows import Batch, rows, without
+from mmemo.models.parts import outputs_of
 
 torch.set_num_threads(1)
 DIMS, RATE = dict(visual=12, audio=10, text=9), dict(visual=25, audio=50, text=8)

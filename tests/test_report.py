@@ -7,7 +7,8 @@ import pytest
 
 from mmemo.core import UserError
 from mmemo.pages.plots import confusion_matrix
-from mmemo.pages.report import figure_block, markdown, page, table, with_interval, words, write_report
+from mmemo.pages.html import figure_block, markdown, page, table, words
+from mmemo.pages.report import with_interval, write_report
 from small_run import small_run
 
 

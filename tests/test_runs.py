@@ -16,7 +16,8 @@ from mmemo.corpora.manifest import Corpus
 from mmemo.models.registry import MODELS, available
 from mmemo.training.runs import FILES, RunConfig, command_for, config_from, load_run, own_settings, run_experiment
 from mmemo.training.loop import TrainConfig
-from mmemo.features.windows import Output, Windows, WindowSettings
+from mmemo.features.windows import WindowSettings, Windows
+from mmemo.models.parts import Output
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,8 @@ from mmemo.corpora.manifest import load_corpus
 from mmemo.training.metrics import HEADLINES, SHOWN
 from mmemo.corpora.mosei import load_mosei
 from mmemo.pages.plots import pretty
-from mmemo.commands.predict import Prediction, frames_table, look_at
+from mmemo.commands.predict import Prediction, frames_table
+from mmemo.explain.evidence import look_at
 from mmemo.pages.report import write_report
 from mmemo.training.runs import RunConfig, build_for, load_run, run_experiment
 from mmemo.training.loop import TrainConfig

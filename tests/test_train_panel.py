@@ -8,7 +8,8 @@ import pytest
 
 from mmemo.panels import train as T
 from mmemo.core import UserError
-from mmemo.panels.clip import NoPanel, clip_panel
+from mmemo.panels.clip import clip_panel
+from mmemo.panels.parts import NoPanel
 from mmemo.training.runs import load_run, run_experiment
 from small_run import small_run
 

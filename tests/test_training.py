@@ -18,7 +18,8 @@ from mmemo.corpora.manifest import Corpus
 from mmemo.training.metrics import ccc
 from mmemo.training.loop import (RECIPES, KeepBest, ModalityDropout, NoiseInstead, SoftHard, TrainConfig, Trainer, label_counts, lr_factor, make_objective,
                             make_optimiser, recipe, train, warm_cosine)
-from mmemo.features.windows import Output, Windows, WindowSettings
+from mmemo.features.windows import WindowSettings, Windows
+from mmemo.models.parts import Output
 
 torch.set_num_threads(1) # models this small only wait for a second thread
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmemo.explain.attribution import interval_auc
+from mmemo.explain.truth import interval_auc
 from mmemo.core import UserError
-from mmemo.panels.clip import NoPanel, open_source
+from mmemo.panels.parts import NoPanel
+from mmemo.panels.source import open_source
 from mmemo.explain.truth import RANDOM, Judged, judge_maps, judged, verdict_table
 from mmemo.panels.truth import TruthPanel, truth_panel
 from small_run import small_run
@@ -55,7 +56,7 @@ def test_a_map_of_the_truth_scores_one_and_its_opposite_nought(source):
 
 def test_energy_follows_the_film(source):
     "Motion in pixels is that of the clip's own frames, loudness that of its own sound."
-    from mmemo.explain.attribution import loudness_at, motion
+    from mmemo.explain.truth import loudness_at, motion
     from mmemo.media.files import VideoReader, read_audio
     j = judged(source, 2)
     for i, clip in enumerate(j.clips.clip_id):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmemo.media.files import write_clip
-from mmemo.panels.clip import NoPanel
+from mmemo.panels.parts import NoPanel
 from mmemo.commands.predict import predict_file
 from mmemo.panels.video import VideoDesk, VideoPanel, video_panel
 from small_run import small_run

@@ -8,7 +8,8 @@ import torch
 
 from mmemo.core import UserError
 from mmemo.explain.modalities import changed, coalition_answers, degradation, shapley_table, swap_table, swaps
-from mmemo.panels.clip import ClipSource, NoPanel, open_source
+from mmemo.panels.parts import NoPanel
+from mmemo.panels.source import ClipSource, open_source
 from mmemo.panels.what_if import LEVELS, WhatIfPanel, what_if_panel
 from mmemo.features.windows import Windows
 from small_run import small_run

@@ -147,7 +147,8 @@ def write_pages(out:Path, runs:dict, told:dict, corpus:Corpus):
     "Each run's report, and the demo's own page that leads to them."
     from mmemo.core import atomic_path
     from mmemo.pages.plots import scores_figure
-    from mmemo.pages.report import figure_block, page, table, warning, words, write_report
+    from mmemo.pages.html import figure_block, page, table, warning, words
+    from mmemo.pages.report import write_report
     for run in runs.values(): write_report(run.folder)
     shown = [dict(model=r['model'], subset=r['subset'], **{'macro-F1': as_text(r['macro_f1']), 'accuracy': as_text(r['accuracy'])},
                   clips=r['n_clips'], subjects=r['n_subjects']) for r in told['rows']]

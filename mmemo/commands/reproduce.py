@@ -20,8 +20,8 @@ import torch
 from ..core import Registry, UserError, atomic_path, default_cache, pick_device, to_jsonable, write_json
 from ..corpora.acted import ravdess_split
 from ..corpora.affwild2 import affwild2_folds
-from ..corpora.leaks import check_leaks, deal_clips, group_twins, guard
-from ..corpora.manifest import Corpus, folds_by_subject, load_corpus
+from ..corpora.leaks import check_leaks, group_twins, guard
+from ..corpora.manifest import Corpus, deal_clips, folds_by_subject, load_corpus
 from ..corpora.readers import read_corpus
 from ..features.encoders import resolve_encoders
 from ..features.extract import (Estimate, ExtractSettings, Extraction, estimate, extract, jobs_of, lengths,
@@ -398,7 +398,7 @@ def as_text(told:dict) -> str: # what `reproduce` gave
 def write_page(told:dict, out) -> Path: # out/reproduce.html
     "The table as a page."
     from mmemo.pages.plots import pretty
-    from mmemo.pages.report import figure_block, page, table, warning, words
+    from mmemo.pages.html import figure_block, page, table, warning, words
     rows = [{'protocol': l['protocol'], 'model': l['model'], 'score': pretty(l['score']), 'here': l['here'], 'seeds': l['seeds'], 'published': l['published'], 'what the published figure stands on': l['stands_on']} for l in told['table']]
     body = [words(f"{told['title']} on {told['corpus']}", 'h1'), *(warning(w) for w in told['warnings']), figure_block(landmark_figure(told), 'landmarks'), table(rows),
             *(words(n, cls='soft') for n in notes_of(told))]

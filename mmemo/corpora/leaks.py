@@ -4,48 +4,22 @@
 
 # %% auto #0
 __all__ = ['REACH', 'PIECE', 'JUMP', 'STEPS', 'WAVES', 'PIXELS', 'MOVES', 'MARGIN', 'NO_MEDIA', 'FOUND', 'RANDOM', 'NAMED',
-           'split_randomly', 'deal_clips', 'dealt_at_random', 'landmarks', 'sound_print', 'same_sounds',
-           'small_pictures', 'movement', 'video_print', 'alike_pairs', 'in_threads', 'kept_json', 'hash_files',
-           'make_print', 'kept_prints', 'media_of', 'sources_of', 'prints_of', 'sets_of', 'sides_of', 'shared',
-           'LeakReport', 'check_leaks', 'guard', 'group_twins']
+           'landmarks', 'sound_print', 'same_sounds', 'small_pictures', 'movement', 'video_print', 'alike_pairs',
+           'kept_json', 'hash_files', 'make_print', 'kept_prints', 'media_of', 'sources_of', 'prints_of', 'sets_of',
+           'sides_of', 'shared', 'LeakReport', 'check_leaks', 'guard', 'group_twins']
 
 # %% ../../nbs/20_corpora/02_leaks.ipynb #9ee71270
 import hashlib, os, time, warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, default_cache, file_hash, read_json, rng_for, stable_hash, write_json
-from .manifest import Corpus, Report, check_disjoint, joined, split_by_subject, units_of
+from ..core import UserError, default_cache, file_hash, read_json, stable_hash, write_json
+from .manifest import Corpus, Report, check_disjoint, dealt_at_random, joined, units_of
 from ..media.files import MediaError, VideoReader, audio_chunks, decoder_version, probe
-
-# %% ../../nbs/20_corpora/02_leaks.ipynb #dd0d0773
-def split_randomly(clips:pd.DataFrame, # a manifest
-                   shares:dict|None=None, # split -> share of the clips
-                   seed:int=0,
-                  ) -> pd.DataFrame: # the same rows with `split`, and `split_rule` 'random'
-    "Deal clips to splits whoever is in them; people end up on both sides, and the table says so."
-    shares = shares or dict(train=.6, val=.2, test=.2)
-    ends = np.round(np.cumsum(list(shares.values())) / sum(shares.values()) * len(clips)).astype(int)
-    place = np.empty(len(clips), int)
-    place[rng_for('split-random', seed).permutation(len(clips))] = np.arange(len(clips))
-    return clips.assign(split=np.array(list(shares))[np.searchsorted(ends, place, side='right')], split_rule='random')
-
-# %% ../../nbs/20_corpora/02_leaks.ipynb #dd0d0773b
-def deal_clips(clips:pd.DataFrame, rule:str='subject', # or 'random', in so many words
-               shares:dict|None=None, seed:int=0) -> pd.DataFrame: # the same rows with `split`
-    "Split by a rule that is named; by subject unless said otherwise."
-    if rule == 'random': return split_randomly(clips, shares, seed)
-    if rule != 'subject': raise UserError(f"split '{rule}': expected 'subject' or 'random'.")
-    return split_by_subject(clips.drop(columns='split_rule', errors='ignore'), shares, seed)
-
-# %% ../../nbs/20_corpora/02_leaks.ipynb #dd0d0773c
-def dealt_at_random(clips:pd.DataFrame) -> bool:
-    "Was every clip dealt by the rule 'random'?"
-    return 'split_rule' in clips and bool((clips.split_rule == 'random').all())
+from ..media.prefetch import in_threads
 
 # %% ../../nbs/20_corpora/02_leaks.ipynb #7af919fb
 REACH, PIECE = 2048, 1024 # samples that a landmark rules either way; samples that are hashed either way
@@ -133,16 +107,6 @@ def alike_pairs(prints:np.ndarray, # (n, STEPS, waves)
         a, b = np.nonzero(np.triu(moves[i:i + block] @ moves[i:].T >= differ + MARGIN, 1))
         found.append(np.stack([a, b], 1) + i)
     return np.concatenate(found)
-
-# %% ../../nbs/20_corpora/02_leaks.ipynb #b148f481
-def in_threads(work, # item -> result; answers for its own errors
-               items:list, workers:int=0, desc:str='', progress:bool=True) -> list: # results in order
-    "Do the work side by side, under a bar; what has not begun is dropped when somebody stops it."
-    from tqdm.auto import tqdm
-    pool = ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1))
-    off = not progress or not items
-    try: return list(tqdm(pool.map(work, items), total=len(items), desc=desc, unit='file', disable=off))
-    finally: pool.shutdown(cancel_futures=True)
 
 # %% ../../nbs/20_corpora/02_leaks.ipynb #b148f481b
 def kept_json(path): # what was kept, or None where it is not there or damaged

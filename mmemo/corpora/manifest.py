@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_table', 'read_manifest', 'Corpus',
            'labels_by_frame', 'label_shares', 'save_corpus', 'load_corpus', 'joined', 'units_of', 'split_by_subject',
-           'folds_by_subject', 'check_disjoint', 'Report']
+           'folds_by_subject', 'split_randomly', 'deal_clips', 'dealt_at_random', 'check_disjoint', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 from dataclasses import dataclass, field, replace
@@ -191,6 +191,31 @@ def folds_by_subject(clips:pd.DataFrame, # a manifest with `subject`
     names = {f'fold{i}': 1 / folds for i in range(folds)}
     dealt = split_by_subject(clips, names, seed).split
     return [(dealt == f).to_numpy() for f in names]
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #dd0d0773
+def split_randomly(clips:pd.DataFrame, # a manifest
+                   shares:dict|None=None, # split -> share of the clips
+                   seed:int=0,
+                  ) -> pd.DataFrame: # the same rows with `split`, and `split_rule` 'random'
+    "Deal clips to splits whoever is in them; people end up on both sides, and the table says so."
+    shares = shares or dict(train=.6, val=.2, test=.2)
+    ends = np.round(np.cumsum(list(shares.values())) / sum(shares.values()) * len(clips)).astype(int)
+    place = np.empty(len(clips), int)
+    place[rng_for('split-random', seed).permutation(len(clips))] = np.arange(len(clips))
+    return clips.assign(split=np.array(list(shares))[np.searchsorted(ends, place, side='right')], split_rule='random')
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #dd0d0773b
+def deal_clips(clips:pd.DataFrame, rule:str='subject', # or 'random', in so many words
+               shares:dict|None=None, seed:int=0) -> pd.DataFrame: # the same rows with `split`
+    "Split by a rule that is named; by subject unless said otherwise."
+    if rule == 'random': return split_randomly(clips, shares, seed)
+    if rule != 'subject': raise UserError(f"split '{rule}': expected 'subject' or 'random'.")
+    return split_by_subject(clips.drop(columns='split_rule', errors='ignore'), shares, seed)
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #dd0d0773c
+def dealt_at_random(clips:pd.DataFrame) -> bool:
+    "Was every clip dealt by the rule 'random'?"
+    return 'split_rule' in clips and bool((clips.split_rule == 'random').all())
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #07d8ef48
 def check_disjoint(clips:pd.DataFrame): # a manifest with `split`

@@ -5,11 +5,9 @@
 # %% auto #0
 __all__ = ['METHODS', 'baseline_of', 'targets_for', 'Question', 'wide', 'Attribution', 'by_gradient', 'steps_in', 'by_occlusion',
            'by_ablation', 'dealt', 'attribute', 'joined', 'density', 'look', 'PixelMap', 'attribute_pixels', 'last_map',
-           'grad_cam', 'interval_auc', 'mean_over_subjects', 'reading', 'motion', 'loudness_at', 'from_middle',
-           'randomised', 'attention_steps', 'step_curve', 'area', 'agreement']
+           'grad_cam']
 
 # %% ../../nbs/70_explain/02_attribution.ipynb #971bd322
-from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,13 +16,11 @@ import torch.nn.functional as F
 from einops import rearrange, reduce
 from torch import Tensor, nn
 
-from ..core import UserError, rng_for
+from ..core import UserError
 from ..features.encoders import VisualEncoder
 from ..features.plain import fit_frames
 from ..features.windows import Batch, rows
 from ..labels import task_space
-from ..models.bicross import Scale
-from ..training.metrics import bootstrap_ci
 
 # %% ../../nbs/70_explain/02_attribution.ipynb #c4a6e84e
 def baseline_of(model, batch:Batch, m:str, # a modality
@@ -292,126 +288,3 @@ def grad_cam(model, # AVT-CA with frontend='pixels'
     full = F.interpolate(small.float(), x.shape[-2:], mode='bilinear', align_corners=False)[:, 0]
     every = full.new_zeros(batch.mask['visual'].numel(), *x.shape[-2:]).index_copy(0, which, full)
     return rearrange(every, '(b t) h w -> b t h w', b=len(batch))
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #af5c09fb
-def interval_auc(values, time, mask, # (b, t) scores of the steps, their seconds, which exist
-                 interval, # (b, 2) planted onset and offset in seconds; NaN where there is none
-                ) -> np.ndarray: # (b,) NaN where the interval leaves no step on one side
-    "How well a map tells the steps of the planted interval from the others."
-    from sklearn.metrics import roc_auc_score
-    values, time, mask = (np.asarray(torch.as_tensor(v).cpu()) for v in (values, time, mask))
-    if len(interval) != len(values): raise UserError(f'expected an interval for each of {len(values)} clips, got {len(interval)}.')
-    def one(v, t, there, edges):
-        inside = (t >= edges[0]) & (t < edges[1])
-        return roc_auc_score(inside[there], v[there]) if len(set(inside[there].tolist())) == 2 else np.nan
-    return np.array([one(*row) for row in zip(values, time, mask.astype(bool), np.asarray(interval, float))])
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #af5c09fbb
-def mean_over_subjects(figures, # (n,) one a clip, NaN where there is none
-                       subjects, # (n,)
-                      ) -> dict: # value, ci95, n_groups, few_groups, n
-    "The mean over clips, with an interval over subjects."
-    figures = np.asarray(figures, float)
-    known = ~np.isnan(figures)
-    names, who = np.unique(np.asarray(subjects)[known], return_inverse=True)
-    sums = np.stack([np.bincount(who, figures[known], len(names)), np.bincount(who, minlength=len(names))], 1)
-    found = bootstrap_ci(lambda s: s[..., 0] / np.where(s[..., 1] > 0, s[..., 1], np.nan), sums)
-    return dict(found, n=int(known.sum()))
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #d93b39f8
-def reading(values:Tensor, time:Tensor, mask:Tensor, # (b, t)
-            signed:bool=False, # False: evidence against counts as well
-            seconds:float=0., # width (standard deviation) of a Gaussian over present steps; 0: none
-           ) -> Tensor: # (b, t), 0 where missing
-    "A score for each step from an attribution."
-    v = (values if signed else values.abs()) * mask
-    if not seconds: return v
-    near = torch.exp(-((time[:, :, None] - time[:, None]) / seconds)**2 / 2) * mask[:, None] # (b, t, t); sums over what is there, so ends are no darker
-    return (near @ v[..., None])[..., 0] / near.sum(-1).clamp(min=1e-9) * mask
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #cbf79917
-def motion(values, mask=None, # (b, t, ...) features or pixels, (b, t)
-          ) -> np.ndarray: # (b, t)
-    "How much a stream changes at each step: the mean distance to its two neighbours."
-    x = np.asarray(torch.as_tensor(values).cpu(), np.float32).reshape(*np.shape(values)[:2], -1)
-    gap = np.sqrt(((x[:, 1:] - x[:, :-1])**2).mean(-1))
-    there = np.ones(x.shape[:2], bool) if mask is None else np.asarray(torch.as_tensor(mask).cpu(), bool)
-    known = there[:, 1:] & there[:, :-1]
-    sides = [np.pad(v, ((0, 0), side)) for v in (gap*known, known.astype(float)) for side in ((1, 0), (0, 1))]
-    return (sides[0] + sides[1]) / np.maximum(sides[2] + sides[3], 1)
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #cbf79917b
-def loudness_at(samples, # (n,) of one clip, or None
-                time, # (t,) seconds
-                rate:int=16000, seconds:float=.04) -> np.ndarray: # (t,) dB
-    "Loudness of a sound around each step."
-    time = np.asarray(time, float)
-    if samples is None: return np.zeros(len(time))
-    power = np.r_[0, np.cumsum(np.square(samples, dtype=np.float64))]
-    lo, hi = (np.clip(((time + s*seconds/2)*rate).astype(int), 0, len(power) - 1) for s in (-1, 1))
-    return 10*np.log10((power[hi] - power[lo])/np.maximum(hi - lo, 1) + 1e-10)
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #cbf79917c
-def from_middle(time, mask) -> np.ndarray: # (b, t): higher in the middle of the present steps
-    "Position alone."
-    time, mask = (np.asarray(torch.as_tensor(v).cpu()) for v in (time, mask))
-    lo, hi = np.where(mask, time, np.inf).min(1), np.where(mask, time, -np.inf).max(1)
-    return -np.abs(time - ((lo + hi)/2)[:, None])
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #14e584e7
-def randomised(model, seed:int=0): # a new model of the same configuration
-    "Weights drawn anew; what is known about the data (the scales) is kept."
-    if not any(True for _ in model.parameters()): raise UserError(f"'{getattr(model, 'name', type(model).__name__)}' has no weights that could be drawn anew.")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng_for('randomised', seed).integers(2**31))) # never the weights that training began with
-        new = type(model)(deepcopy(model.config))
-    new.name, new.n_classes = getattr(model, 'name', ''), model.n_classes
-    scales = lambda net: [s for s in net.modules() if isinstance(s, Scale)]
-    for a, b in zip(scales(new), scales(model), strict=True): a.load_state_dict(b.state_dict())
-    return new.eval().to(next(model.parameters()).device)
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #14e584e7b
-def attention_steps(maps:list, # AttentionMaps of a forward pass
-                    m:str, # the modality that is looked at
-                   ) -> Tensor|None: # (b, k); None where nothing attends to it over time
-    "How much all present queries of the other streams look at each step, mean over heads and layers."
-    found = [a for a in maps if a.key == m and a.query != m and a.key_time is not None] or [a for a in maps if a.key == m and a.key_time is not None]
-    if not found: return None
-    there = lambda a: 1. if a.query_mask is None else a.query_mask[..., None].float()
-    return torch.stack([(a.weights.detach().float().abs().mean(1) * there(a)).sum(1) for a in found]).mean(0)
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #5f7674d6
-@torch.no_grad()
-def step_curve(model, batch:Batch, found:Attribution,
-               insertion:bool=False, points:int=11, # shares of the steps, from none to all
-               baseline:str='mean', span:tuple|None=None) -> np.ndarray: # (b, points)
-    "The target's probability (or its value) as the most important steps go, or come."
-    model.eval()
-    ask = Question(model, batch, found.target, 'logit', span, baseline)
-    score = torch.cat([found.values[m].masked_fill(~found.mask[m], -torch.inf) for m in ask.modalities], 1)
-    rank, n = score.argsort(1, descending=True).argsort(1), torch.isfinite(score).sum(1, keepdim=True)
-    kind, every = task_space(model.config.task).kind, []
-    for share in torch.linspace(0, 1, points):
-        gone = (rank < (share * n).round()) != insertion
-        parts = gone.split([found.values[m].shape[1] for m in ask.modalities], 1)
-        x = {m: ask.base[m] + ask.distance[m] * ~wide(g, ask.distance[m]) for m, g in zip(ask.modalities, parts)}
-        logits = ask.answer(replace(ask.batch, x=x))
-        p = logits if kind == 'continuous' else logits.softmax(-1) if kind == 'classes' else logits.sigmoid()
-        every.append(p.gather(1, found.target[:, None])[:, 0])
-    return torch.stack(every, 1).float().cpu().numpy()
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #5f7674d6b
-def area(curve) -> np.ndarray: # (b, points) -> (b,)
-    "Area under a curve over shares from 0 to 1."
-    return np.trapezoid(curve, dx=1/(np.shape(curve)[1] - 1), axis=1)
-
-# %% ../../nbs/70_explain/02_attribution.ipynb #6cea921f
-def agreement(a:Attribution, b:Attribution, m:str, signed:bool=False) -> np.ndarray: # (b,) -1 to 1; NaN where a map is flat
-    "Rank correlation of two maps over the present steps of a modality."
-    from scipy.stats import rankdata
-    def one(i):
-        keep = a.mask[m][i]
-        x, y = (v.values[m][i][keep].cpu().numpy() for v in (a, b))
-        x, y = (rankdata(v if signed else np.abs(v)) for v in (x, y))
-        return np.corrcoef(x, y)[0, 1] if len(x) > 1 and x.std() > 0 and y.std() > 0 else np.nan
-    return np.array([one(i) for i in range(len(a.target))])

@@ -20,7 +20,8 @@ import torch
 from ..core import UserError, patch, rng_for, stable_hash
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
-from ..training.metrics import accuracy, bootstrap_ci, group_confusions, uar
+from ..training.intervals import bootstrap_ci
+from ..training.metrics import accuracy, group_confusions, uar
 from ..training.objectives import text_class_embeddings
 
 # %% ../../nbs/70_explain/03_embedding.ipynb #e395485d

@@ -22,8 +22,9 @@ from ..features.windows import WindowSettings, Windows
 from ..models.registry import build
 from ..training.evaluation import (ABOUT, classes_of, label_codes, paired_bootstrap, pooled_sums, predict,
                                        probabilities, score_function, task_of)
+from ..training.intervals import FEW_GROUPS, bootstrap_ci, resampled
 from ..training.loop import TrainConfig, train
-from ..training.metrics import FEW_GROUPS, HEADLINES, bootstrap_ci, resampled
+from ..training.metrics import HEADLINES
 
 # %% ../../nbs/70_explain/05_errors.ipynb #e6564f12
 def need_classes(pred:pd.DataFrame):

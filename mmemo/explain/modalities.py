@@ -20,7 +20,8 @@ from ..core import UserError, rng_for
 from ..features.windows import Batch, Windows, rows, without
 from ..labels import task_space
 from ..training.evaluation import complete, evaluate, paired_bootstrap, pooled_sums, predict, score_function
-from ..training.metrics import HEADLINES, bootstrap_ci
+from ..training.intervals import bootstrap_ci
+from ..training.metrics import HEADLINES
 
 # %% ../../nbs/70_explain/04_modalities.ipynb #9554adb4
 def exists(batch:Batch, modality:str) -> Tensor: # (b, t_m) bool

@@ -13,11 +13,13 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, rng_for
-from ..corpora.leaks import in_threads, media_of
+from ..corpora.leaks import media_of
 from ..corpora.manifest import Corpus, Report, folds_by_subject
 from ..media.files import MediaError, VideoReader, loudness_db, open_media, probe, read_audio
+from ..media.prefetch import in_threads
 from ..training.floors import pooled
-from ..training.metrics import FEW_GROUPS, bootstrap_ci, group_confusions, uar
+from ..training.intervals import FEW_GROUPS, bootstrap_ci
+from ..training.metrics import group_confusions, uar
 
 # %% ../../nbs/70_explain/06_probe.ipynb #aba6bc72
 def folds_within(subjects, groups, # (n,) who; which clips must stay together

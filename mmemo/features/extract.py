@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['TRACK_BYTES', 'ExtractSettings', 'content_hash', 'is_plain', 'reading_facts', 'Job', 'jobs_of', 'chosen_frames',
            'open_frames', 'frame_chunks', 'read_frames', 'read_sound', 'times_in_table', 'picture_times',
-           'frames_inside', 'read_pictures', 'take_frames', 'keep', 'whole_clip', 'ClipBatches', 'is_alive', 'sweep',
-           'Extraction', 'source_hash', 'give_keys', 'find_missing', 'step_bytes', 'open_source', 'hear', 'read_job',
-           'write_track', 'encode_sound', 'finish_frames', 'encode_item', 'run_jobs', 'probe_visual', 'probe_speech',
-           'Estimate', 'lengths', 'estimate', 'tracks_from_table', 'table_track', 'npz_table', 'write_quarantine',
-           'open_encoders', 'make_packs', 'encode_missing', 'extract', 'cache_list', 'cache_prune']
+           'frames_inside', 'read_pictures', 'take_frames', 'keep', 'whole_clip', 'ClipBatches', 'sweep', 'Extraction',
+           'source_hash', 'give_keys', 'find_missing', 'step_bytes', 'open_source', 'hear', 'read_job', 'write_track',
+           'encode_sound', 'finish_frames', 'encode_item', 'run_jobs', 'probe_visual', 'probe_speech', 'Estimate',
+           'lengths', 'estimate', 'tracks_from_table', 'table_track', 'npz_table', 'write_quarantine', 'open_encoders',
+           'make_packs', 'encode_missing', 'extract', 'cache_list', 'cache_prune']
 
 # %% ../../nbs/40_features/04_extract.ipynb #501a0364
 import hashlib, json, os, shutil, socket, time
@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import UserError, default_cache, file_hash, read_json, stable_hash
+from ..core import UserError, default_cache, file_hash, is_alive, read_json, stable_hash
 from ..corpora.manifest import Corpus, read_table
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
 from .tracks import (FeatureStore, Track, build_pack, compact, open_pack, pack_tracks, place_bytes,
@@ -252,16 +252,6 @@ class ClipBatches:
             job.parts.append(keep(self.encoder, values[at:at + len(x)])); at += len(x); job.left -= len(x)
             if job.ended and not job.left: self.finish(job, *whole_clip(job, self.encoder))
         self.n -= at; self.frames += at
-
-# %% ../../nbs/40_features/04_extract.ipynb #ffdba663
-def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
-    "Whether the process that owns a temporary file may still be at work."
-    host, pid = socket.gethostname(), name[len(socket.gethostname()) + 1:].split('-')[0]
-    if not name.startswith(host + '-') or not pid.isdigit() or os.name != 'posix': return True # cannot be told
-    try: os.kill(int(pid), 0) # signal 0 asks, and does nothing
-    except ProcessLookupError: return False
-    except PermissionError: pass
-    return True
 
 # %% ../../nbs/40_features/04_extract.ipynb #ffdba663b
 def sweep(cache:Path) -> bool: # is another process at work here?

@@ -17,11 +17,11 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import UserError
-from ..features.windows import Batch, Output, as_output, outputs_of
+from ..features.windows import Batch
 from ..labels import TASKS
 from .attention import AttentionMap, time_code
-from .bicross import EmotionModel, Scale, to_frames
 from .norm import StepNorm
+from .parts import EmotionModel, Output, Scale, as_output, outputs_of, to_frames
 from .pixels import FACES, EachFrame
 
 # %% ../../nbs/50_models/07_avtca.ipynb #a30e28f2

@@ -17,12 +17,13 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import UserError
-from ..features.windows import Batch, Output, as_output, outputs_of
+from ..features.windows import Batch
 from ..labels import TASKS, task_space
 from .attention import AttentionMap, time_code
-from .bicross import Direction, EmotionModel, Pool, Readout, Stream, embed, to_frames
 from .fusion import CrossTransformer, Keys, Layer, LowRank, tensor_product
 from .linear import fit_classes, fit_ridge, fit_several
+from .parts import (Direction, EmotionModel, Output, Pool, Readout, Stream, as_output, embed, outputs_of,
+                                to_frames)
 from .tcn import TCN
 
 # %% ../../nbs/50_models/11_baselines.ipynb #cb7059db

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core import UserError
-from ..features.windows import Batch, Output, as_output, outputs_of
+from ..features.windows import Batch
 from ..labels import TASKS
 from .attention import AttentionMap
-from .bicross import EmotionModel, Pool, Stream, embed, to_frames
 from .norm import StepNorm
+from .parts import EmotionModel, Output, Pool, Stream, as_output, embed, outputs_of, to_frames
 from .tcn import TCN
 
 # %% ../../nbs/50_models/08_rcma.ipynb #e8e3019b

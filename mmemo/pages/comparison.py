@@ -13,8 +13,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ..core import atomic_path, read_json
+from .html import figure_block, page, table, warning, words
 from .plots import empty_figure, model_colour, pretty, scores_figure, titled
-from .report import figure_block, page, table, warning, words
 from ..training.compare import loss_rows, main_rows, main_score, part_rows, small_print
 
 # %% ../../nbs/80_pages/06_comparison.ipynb #b0f214ea

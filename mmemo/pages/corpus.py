@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import atomic_path, rng_for
-from ..corpora.leaks import in_threads
 from ..corpora.manifest import Corpus, Report
+from ..media.prefetch import in_threads
+from .html import page, table, warning, words
 from .plots import thumbnail
-from .report import page, table, warning, words
 
 # %% ../../nbs/80_pages/05_corpus.ipynb #fb1474d4
 def label_counts(corpus:Corpus) -> pd.DataFrame: # index: class (or 'no label'), columns: splits

@@ -20,7 +20,7 @@ from plotly.subplots import make_subplots
 from ..core import UserError
 from ..labels import COLOURS, MODALITY_COLOURS
 from .plots import SEQUENTIAL, SPEAKER, chip, colour_of, empty_figure, pretty, spread, thumbnail, titled
-from ..training.metrics import resampled
+from ..training.intervals import resampled
 
 # %% ../../nbs/80_pages/02_workbench_plots.ipynb #922336ff
 SYMBOLS = {'Neutral': 'circle', 'Anger': 'square', 'Disgust': 'diamond', 'Fear': 'triangle-up', 'Happiness': 'circle-dot', 'Sadness': 'triangle-down', 'Surprise': 'cross', 'Other': 'x', 'Calm': 'hexagon'}

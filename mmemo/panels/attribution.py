@@ -18,20 +18,21 @@ import plotly.graph_objects as go
 import torch
 import traitlets as t
 
-from ..commands.predict import Evidence, clip_windows, model_device
 from ..core import UserError
-from ..explain.attribution import (METHODS, Attribution, PixelMap, attribute_pixels, density, grad_cam,
-                                       interval_auc, reading)
+from ..explain.attribution import METHODS, Attribution, PixelMap, attribute_pixels, density, grad_cam
+from ..explain.evidence import Evidence, clip_windows, model_device
+from ..explain.truth import interval_auc, reading
 from ..features.encoders import load_visual, resolve_encoders
 from ..features.extract import frame_chunks, jobs_of, open_frames
 from ..features.windows import WindowSettings, rows
 from ..media.files import MediaError
+from ..pages.html import figure_block, page, words
 from ..pages.plots import SPEAKER, empty_figure, film_strip, subtitled
-from ..pages.report import figure_block, page, words
 from ..pages.workbench_plots import attribution_timeline, modality_bars, pixel_overlay
-from .clip import (Canvas, ClipController, ClipSource, ClipState, NoPanel, PageWatch, facts_line, find_run,
-                               open_source, pick, redraw, redraw_each, row)
+from .clip import ClipController, ClipState, facts_line
 from .jobs import Background
+from .parts import Canvas, NoPanel, PageWatch, pick, redraw, redraw_each, row
+from .source import ClipSource, find_run, open_source
 from ..training.runs import load_run, own_settings
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00007

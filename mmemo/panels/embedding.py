@@ -24,12 +24,13 @@ import traitlets as t
 from ..core import UserError, patch
 from ..explain.embedding import (MAPS, Embedded, MapSettings, PromptBook, Reading, edit_prompts, embed_clips,
                                      lay_out, map_key, similarities)
+from ..pages.html import figure_block, page, table, words
 from ..pages.plots import INK, colour_of, titled
-from ..pages.report import figure_block, page, table, words
 from ..pages.workbench_plots import embedding_map
-from .clip import Canvas, ClipSource, NoPanel, PageWatch, find_run, open_source, redraw, row
 from .jobs import Background
+from .parts import Canvas, NoPanel, PageWatch, redraw, row
 from .player import Player
+from .source import ClipSource, find_run, open_source
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00007
 @lru_cache(maxsize=4)

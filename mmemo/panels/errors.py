@@ -21,13 +21,13 @@ from ..core import UserError, patch
 from ..explain.errors import (OUTCOMES, calibration, clips_in, compare_runs, confusion_table, in_slice,
                                   label_issues, mislabelled, need_classes, out_of_fold, precision_at, reliability,
                                   slice_columns, slices, worst_slice)
+from ..pages.html import figure_block, page, table, words
 from ..pages.plots import INK, chip, confusion_matrix, describe_confusion, empty_figure, subtitled
-from ..pages.report import figure_block, page, table, words
 from ..pages.workbench_plots import film_sheet, interval_bars, reliability_diagram
-from .clip import (GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, find_run, open_source, pick, prose,
-                               redraw_each, row)
+from .parts import GROUND, Canvas, NoPanel, PageWatch, Work, pick, prose, redraw_each, row
+from .source import ClipSource, find_run, open_source
 from ..training.evaluation import classes_of, pooled_sums, score_function
-from ..training.metrics import bootstrap_ci
+from ..training.intervals import bootstrap_ci
 
 # %% ../../nbs/90_panels/09_errors.ipynb #er750009
 class ErrorSource:

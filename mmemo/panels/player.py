@@ -20,14 +20,14 @@ import anywidget
 import numpy as np
 import traitlets as t
 
-from ..commands.predict import Evidence
 from ..core import UserError, atomic_path, default_cache, file_hash, patch, stable_hash
+from ..explain.evidence import Evidence
 from ..features.text import clip_words
 from ..labels import COLOURS
 from ..media.files import MediaError, VideoReader, probe, read_audio
 from ..models.attention import one_map
+from ..pages.html import page, words
 from ..pages.plots import DASHES, SPEAKER, colour_of, describe_map, describe_signed, envelope, spans, spectrum
-from ..pages.report import page, words
 
 # %% ../../nbs/90_panels/02_player.ipynb #a0e7ac52
 PIECE = 240_000 # bytes a message, below the 256 KB at which a notebook server may begin to drop

@@ -16,13 +16,14 @@ import traitlets as t
 from plotly.subplots import make_subplots
 
 from ..core import UserError, patch
-from ..explain.attribution import METHODS, area
-from ..explain.truth import RANDOM, Verdict, judge_maps, judged, kind_of, verdict_table
+from ..explain.attribution import METHODS
+from ..explain.truth import RANDOM, Verdict, area, judge_maps, judged, kind_of, verdict_table
 from ..labels import MODALITY_COLOURS
+from ..pages.html import figure_block, page, table, warning, words
 from ..pages.plots import SPEAKER, colour_of, empty_figure, letter_of, subtitled, titled
-from ..pages.report import figure_block, page, table, warning, words
-from .clip import Canvas, NoPanel, PageWatch, open_source, pick, redraw_each, row
 from .jobs import Background
+from .parts import Canvas, NoPanel, PageWatch, pick, redraw_each, row
+from .source import open_source
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00008
 INKS = dict(integrated_gradients=('#7A3E9D', 'solid'), gradient_x_input=('#C08A1E', 'dash'), occlusion=('#2A8C82', 'dashdot'), ablation=('#5F86C9', 'longdash'))

@@ -16,16 +16,17 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..commands.predict import TINY_WARNING, Evidence, Prediction, check_reader, check_video, predict_file
+from ..commands.predict import TINY_WARNING, Prediction, check_reader, check_video, predict_file
 from ..core import UserError, patch
 from ..corpora.readers import open_corpus
+from ..explain.evidence import Evidence
 from ..features.encoders import is_synthetic_only, resolve_encoders
+from ..pages.html import page, table, warning, words
 from ..pages.plots import spans
-from ..pages.report import page, table, warning, words
-from .clip import NoPanel, find_corpus, find_run, notice, prose, row, static
 from .jobs import Background
+from .parts import NoPanel, duration, notice, prose, row, static
 from .player import PIECE, Player, media_for
-from .train import duration
+from .source import find_corpus, find_run
 from ..training.runs import load_run
 
 # %% ../../nbs/90_panels/12_video.ipynb #video006

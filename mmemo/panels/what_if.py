@@ -16,17 +16,18 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..commands.predict import model_device
 from ..core import UserError, patch
+from ..explain.evidence import model_device
 from ..explain.modalities import (CHANGES, Altered, answers, changed, coalitions, degradation, middle_windows, only,
                                       players, shapley_of, swap_table, swaps, voiced)
 from ..features.windows import WindowSettings, Windows
 from ..labels import task_space
+from ..pages.html import figure_block, page, words
 from ..pages.plots import SPEAKER, empty_figure, film_strip, subtitled
-from ..pages.report import figure_block, page, words
 from ..pages.workbench_plots import change_curves, class_bars, contribution_bars, winner_map
-from .clip import (GROUND, Canvas, ClipSource, NoPanel, PageWatch, Work, clip_options, facts_line,
-                               open_source, pick, prose, redraw_each, row)
+from .clip import facts_line
+from .parts import GROUND, Canvas, NoPanel, PageWatch, Work, pick, prose, redraw_each, row
+from .source import ClipSource, clip_options, open_source
 from ..training.metrics import HEADLINES
 
 # %% ../../nbs/90_panels/08_what_if.ipynb #wi740011

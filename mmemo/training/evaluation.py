@@ -15,8 +15,9 @@ import torch
 
 from ..core import UserError
 from ..labels import TASKS, task_space
-from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, bootstrap_ci, paired_ci, per_class_f1,
-                                    row_log_loss, rule_of, task_sums)
+from .intervals import bootstrap_ci, paired_ci
+from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, per_class_f1, row_log_loss, rule_of,
+                                    task_sums)
 
 # %% ../../nbs/60_training/06_evaluation.ipynb #f49ca864
 def _where(model): # the device of a model, which may have buffers only

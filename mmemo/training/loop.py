@@ -348,8 +348,8 @@ def step(self:Trainer):
     if self.accelerator.sync_gradients: self.schedule.step()
 
 # %% ../../nbs/60_training/05_loop.ipynb #3c0e181a
-@torch.no_grad()
 @patch
+@torch.no_grad()
 def validate(self:Trainer) -> dict: # val_loss, val_score, and the scores by name; empty without validation windows
     "Loss and pooled scores on validation."
     if self.val_windows is None: return {}

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['CONVENTIONS2', 'CONVENTIONS7', 'SENTIMENT_SCORES', 'EACH_EMOTION', 'SCORES', 'SHOWN', 'HEADLINES', 'LOWER', 'RULES',
-           'FEW_GROUPS', 'confusion', 'group_confusions', 'per_class_f1', 'macro_f1', 'weighted_f1', 'accuracy', 'uar',
+           'confusion', 'group_confusions', 'per_class_f1', 'macro_f1', 'weighted_f1', 'accuracy', 'uar',
            'classification_scores', 'row_log_loss', 'log_loss', 'ccc_sums', 'ccc_from_sums', 'ccc', 'pearson_from_sums',
            'value_sums', 'mean_ccc', 'two_classes', 'seven_classes', 'checked_values', 'sentiment_sums', 'present',
-           'emotion_sums', 'both_recalls', 'task_sums', 'rule_of', 'resampled', 'bootstrap_ci', 'paired_ci']
+           'emotion_sums', 'both_recalls', 'task_sums', 'rule_of']
 
 # %% ../../nbs/60_training/01_metrics.ipynb #1250824e
 import numpy as np
 
-from ..core import UserError, rng_for
+from ..core import UserError
 
 # %% ../../nbs/60_training/01_metrics.ipynb #818d19d3
 def confusion(y, # (n,) label indices; `missing` is ignored
@@ -282,44 +282,3 @@ def rule_of(task:str, score:str, unit:str='clip', n:int=8) -> str: # n: classes
     key = 'classes' if task == 'expression' else score if score in RULES else own if own in RULES else 'ccc'
     text = RULES[key].format(unit=unit, n=n)
     return text if key in ('classes', 'ccc') else f'{unit}s pooled; {text}'
-
-# %% ../../nbs/60_training/01_metrics.ipynb #20a3996f
-FEW_GROUPS = 12 # below this an interval over groups is itself uncertain, and is marked
-
-def resampled(sums, # (g, ...) what the score needs to know of each group
-              draws:int=1000, seed:int=0,
-             ) -> np.ndarray: # (draws, ...) sums over the drawn groups
-    "Sums over groups drawn with replacement; the same seed draws the same groups."
-    g = len(sums)
-    times = rng_for('bootstrap', seed, g).multinomial(g, np.full(g, 1/g), size=draws)
-    return (times.astype(np.float64) @ np.reshape(sums, (g, -1)).astype(np.float64)).reshape(draws, *np.shape(sums)[1:])
-
-# %% ../../nbs/60_training/01_metrics.ipynb #20a3996fb
-def bootstrap_ci(score, # function of sums (..., ...) to figures (...)
-                 sums, # (g, ...) one entry a group, as from `group_confusions` or `ccc_sums`
-                 draws:int=1000, seed:int=0, level:float=.95,
-                ) -> dict: # value, ci95 [low, high] or None for fewer than two groups, n_groups, few_groups
-    "A score with its percentile interval over groups."
-    g = len(sums)
-    value = float(score(np.sum(sums, 0))) if g else float('nan')
-    return dict(value=value, ci95=_interval(score(resampled(sums, draws, seed)), level) if g > 1 else None,
-                n_groups=g, few_groups=g < FEW_GROUPS)
-
-# %% ../../nbs/60_training/01_metrics.ipynb #20a3996fc
-def _interval(figures, level=.95):
-    "The middle `level` of the figures that are defined."
-    figures = figures[~np.isnan(figures)]
-    return [float(q) for q in np.quantile(figures, [(1 - level)/2, (1 + level)/2])] if len(figures) else None
-
-# %% ../../nbs/60_training/01_metrics.ipynb #efd34983
-def paired_ci(score, # function of sums to figures
-              a, b, # (g, ...) sums of two models over the same groups in the same order
-              draws:int=2000, seed:int=0, level:float=.95,
-             ) -> dict: # value (a minus b), ci95, p_better (share of draws in which a is above b), n_groups, few_groups
-    "The difference of two models, resampled over the groups that they share."
-    if np.shape(a) != np.shape(b):
-        raise UserError(f'expected sums over the same groups, got shapes {np.shape(a)} and {np.shape(b)}.')
-    g = len(a)
-    gaps = score(resampled(a, draws, seed)) - score(resampled(b, draws, seed)) if g > 1 else np.array([])
-    return dict(value=float(score(np.sum(a, 0)) - score(np.sum(b, 0))), ci95=_interval(gaps, level),
-                p_better=float((gaps > 0).mean()) if g > 1 else None, n_groups=g, few_groups=g < FEW_GROUPS)

@@ -6,24 +6,32 @@
 __all__ = ['PUBLISHED', 'FILES', 'WARNINGS', 'RunConfig', 'config_from', 'differing', 'command_for', 'stated_and_chosen',
            'published', 'HistoryFile', 'save_weights', 'load_weights', 'own_prompts', 'options_of', 'bare_model',
            'build_for', 'anchors_for', 'Run', 'check_features', 'split_windows', 'predict_and_score', 'run_experiment',
-           'takes_text', 'fresh_folder', 'describe', 'split_lists', 'data_facts', 'training_facts', 'warnings_for',
-           'shown', 'rows_to_markdown', 'headline', 'result_rows', 'how_judged', 'conventions', 'how_trained',
-           'where_from', 'card', 'load_run', 'own_settings']
+           'takes_text', 'fresh_folder', 'whole_folder', 'free_place', 'describe', 'split_lists', 'data_facts',
+           'training_facts', 'warnings_for', 'shown', 'rows_to_markdown', 'headline', 'result_rows', 'how_judged',
+           'conventions', 'how_trained', 'where_from', 'card', 'load_run', 'own_settings']
 
 # %% ../../nbs/60_training/08_runs.ipynb #c9030685
+import atexit
+from contextlib import contextmanager
+import os
+import shutil
+import socket
+from uuid import uuid4
 import json, re, shlex, time
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
-from ..core import UserError, atomic_path, read_json, seed_everything, stable_hash, to_jsonable, write_json
+from ..core import (UserError, atomic_path, is_alive, read_json, seed_everything, stable_hash, to_jsonable,
+                        write_json)
 from ..corpora.leaks import guard
 from ..corpora.manifest import Corpus, write_table
 from ..features.encoders import load_text, resolve_encoders
 from ..features.extract import ExtractSettings
-from ..features.windows import WindowSettings, Windows, outputs_of
+from ..features.windows import WindowSettings, Windows
 from ..labels import prompts_for, task_space
+from ..models.parts import outputs_of
 from ..models.registry import MODELS, build, make_config, reads
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import TrainConfig, make_objective, train
@@ -268,6 +276,32 @@ def fresh_folder(folder, overwrite:bool=False) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name in reversed(FILES): (folder/name).unlink(missing_ok=True)
     return folder
+
+# %% ../../nbs/60_training/08_runs.ipynb #train009
+@contextmanager
+def whole_folder(place): # where the folder will stand
+    "A folder to write into; it takes its place when all is written, and is gone where something fails."
+    place = Path(place)
+    home = place.parent/'.half'
+    mine = home/f'{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}'
+    for left in home.glob('*'):
+        if not is_alive(left.name): shutil.rmtree(left, ignore_errors=True)
+    forget = lambda: shutil.rmtree(mine, ignore_errors=True)
+    atexit.register(forget)
+    try:
+        (mine/place.name).mkdir(parents=True)
+        yield mine/place.name # the same name, for what is written about it
+        (mine/place.name).rename(place)
+    finally:
+        forget(); atexit.unregister(forget)
+        try: home.rmdir() # another training may be at work in it
+        except OSError: pass
+
+# %% ../../nbs/60_training/08_runs.ipynb #train009b
+def free_place(out, name:str) -> Path: # out/name, out/name-2 ...
+    "The first folder of this name that is not there yet."
+    tries = (Path(out)/(name if i == 1 else f'{name}-{i}') for i in range(1, 10_000))
+    return next(p for p in tries if not p.exists())
 
 # %% ../../nbs/60_training/08_runs.ipynb #17eb8143b
 def describe(config, model, windows, store, anchors) -> dict: # config.json

@@ -74,7 +74,8 @@ def test_another_clip_changes_the_picture_to_that_clips_data(page):
 
 
 def in_python(clip_id) -> dict:
-    from mmemo.panels.clip import ClipPanel, open_source
+    from mmemo.panels.clip import ClipPanel
+    from mmemo.panels.source import open_source
     panel = ClipPanel(open_source(small_run()), clip_id=clip_id)
     f = {n: c.figure for n, c in panel.view.figures.items()}
     return dict(images=[i['source'] for i in f['strip']['layout']['images']], **{n: f[n]['title'] for n in ('curve', 'wave', 'to_face')})
@@ -119,7 +120,8 @@ SMALL = "() => [...document.querySelectorAll('svg text, body *')].filter(t => t.
 @pytest.fixture(scope='module')
 def pages(tmp_path_factory):
     from mmemo.commands.predict import predict_file
-    from mmemo.pages.report import page, figure_block, write_report
+    from mmemo.pages.html import figure_block, page
+    from mmemo.pages.report import write_report
     from mmemo.pages.plots import nuisance_curve, scores_figure, history_curves, attention_map, loudness, spectrogram, va_timeline
     import numpy as np, pandas as pd
     out = tmp_path_factory.mktemp('pages')

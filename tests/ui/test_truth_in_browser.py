@@ -43,7 +43,7 @@ def page(browser, lab):
 
 @pytest.fixture(scope='module')
 def here(): # the same in Python
-    from mmemo.panels.clip import open_source
+    from mmemo.panels.source import open_source
     from mmemo.panels.truth import TruthPanel
     panel = TruthPanel(open_source(small_run()), clips=16)
     panel.controller.job.wait(300)
