@@ -31,7 +31,7 @@ from ..pages.plots import SPEAKER, empty_figure, film_strip, subtitled
 from ..pages.workbench_plots import attribution_timeline, modality_bars, pixel_overlay
 from .clip import ClipController, ClipState, facts_line
 from .jobs import Background
-from .parts import Canvas, NoPanel, PageWatch, pick, redraw, redraw_each, row
+from .parts import Canvas, NoPanel, PageWatch, Panel, pick, redraw, redraw_each, row
 from .source import ClipSource, find_run, open_source
 from ..training.runs import load_run, own_settings
 
@@ -299,7 +299,7 @@ def show_choice(self:AttributionController, change=None):
 for f in (listen, point_at, show_choice): setattr(AttributionController, f.__name__, f)
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00027
-class AttributionPanel:
+class AttributionPanel(Panel):
     "What one clip's answer rests on."
     def __init__(self, source, # a ClipSource, or anything with its methods
                  pixels=None, # a FramePixels: the way to the pixels, where there is one
@@ -313,8 +313,6 @@ class AttributionPanel:
         found = self.controller.found
         parts = [pd.DataFrame(dict(time=at, modality=m, value=v)) for m in found.values for v, at in [found.clip(0, m)]]
         return pd.concat(parts, ignore_index=True)
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
     def to_html(self) -> str:
         "The same view as one page for readers without a kernel."

@@ -22,7 +22,7 @@ from ..pages.html import figure_block, page, words
 from ..pages.plots import (SPEAKER, attention_map, empty_figure, film_strip, loudness, probability_timeline,
                                spectrogram, subtitled, waveform)
 from ..pages.workbench_plots import lag_figure
-from .parts import Canvas, NoPanel, PageWatch, pick, redraw_each, row
+from .parts import Canvas, NoPanel, PageWatch, Panel, pick, redraw_each, row
 from .player import map_options
 from .source import SHORT, clip_options, is_flat, open_source
 
@@ -207,7 +207,7 @@ def step(self:ClipController, by:int):
     self.state.clip_id = ids[(ids.index(self.state.clip_id) + by) % len(ids)]
 
 # %% ../../nbs/90_panels/05_clip.ipynb #a9ad929a
-class ClipPanel:
+class ClipPanel(Panel):
     "One clip of a run: its frames, its sound, its probabilities, both directions of cross-attention and the offset at which they look."
     def __init__(self, source, # a ClipSource, or anything with its methods
                  **state): # where to begin: clip_id, subset, head ...
@@ -220,8 +220,6 @@ class ClipPanel:
         "Probabilities of the clip that is shown, frame by frame."
         seen = self.source.evidence(self.state.clip_id, self.state.window)
         return pd.DataFrame(dict(time=seen.time, **dict(zip(seen.classes, seen.probs.T))))
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
     def to_html(self) -> str:
         "The same view as one page for readers without a kernel."

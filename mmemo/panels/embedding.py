@@ -28,7 +28,7 @@ from ..pages.html import figure_block, page, table, words
 from ..pages.plots import INK, colour_of, titled
 from ..pages.workbench_plots import embedding_map
 from .jobs import Background
-from .parts import Canvas, NoPanel, PageWatch, redraw, row
+from .parts import Canvas, NoPanel, PageWatch, Panel, redraw, row
 from .player import Player
 from .source import ClipSource, find_run, open_source
 
@@ -468,7 +468,7 @@ def start_again(self:EmbeddingController):
 for f in (stars, figure, paint, ring, like, repaint, list_chosen, selected, options, show, find, put_prompts, apply, read, say, picked, lassoed, listen, start_again): setattr(EmbeddingController, f.__name__, f)
 
 # %% ../../nbs/90_panels/07_embedding.ipynb #emb00044
-class EmbeddingPanel:
+class EmbeddingPanel(Panel):
     "Clips among the words for emotions, with film, table and an editor of prompts."
     def __init__(self, source:VectorSource, open=None, # (model, split) -> VectorSource, where others can be had
                  models=(), splits=(), # names on offer
@@ -488,8 +488,6 @@ class EmbeddingPanel:
     def wait(self, seconds:float|None=None): # for scripts
         "Until clips are read and laid out."
         self.controller.opening.wait(seconds); self.controller.job.wait(seconds)
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
     def to_html(self) -> str:
         "The plane, the reading and the selection as one page for readers without a kernel."

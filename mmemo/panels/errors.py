@@ -24,7 +24,7 @@ from ..explain.errors import (OUTCOMES, calibration, clips_in, compare_runs, con
 from ..pages.html import figure_block, page, table, words
 from ..pages.plots import INK, chip, confusion_matrix, describe_confusion, empty_figure, subtitled
 from ..pages.workbench_plots import film_sheet, interval_bars, reliability_diagram
-from .parts import GROUND, Canvas, NoPanel, PageWatch, Work, pick, prose, redraw_each, row
+from .parts import GROUND, Canvas, NoPanel, PageWatch, Panel, Work, pick, prose, redraw_each, row
 from .source import ClipSource, find_run, open_source
 from ..training.evaluation import classes_of, pooled_sums, score_function
 from ..training.intervals import bootstrap_ci
@@ -373,7 +373,7 @@ def clicked(self:ErrorController, name:str, point:dict): # figure, and what was 
     elif name == 'sheet': s.clip_id = about
 
 # %% ../../nbs/90_panels/09_errors.ipynb #er750031
-class ErrorsPanel:
+class ErrorsPanel(Panel):
     "Errors of a run, and the clips behind every figure."
     def __init__(self, source:ClipSource, others=None, # name -> predictions of another run on the same clips
                  name:str='this run', **state): # where to begin: cell, where, part, clip_id ...
@@ -385,8 +385,6 @@ class ErrorsPanel:
     def selection(self) -> pd.DataFrame:
         "The clips that are shown, all pages of them."
         return self.controller.clips()
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
     def to_html(self) -> str:
         "All that is there as one page for readers without a kernel."

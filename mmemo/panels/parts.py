@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUND', 'static', 'Library', 'bring_library', 'Canvas', 'redraw', 'redraw_each', 'PageWatch', 'pick', 'row', 'prose',
-           'notice', 'Work', 'run_work', 'NoPanel', 'duration']
+           'notice', 'Work', 'run_work', 'Panel', 'NoPanel', 'duration']
 
 # %% ../../nbs/90_panels/03_parts.ipynb #lsparts4
 from importlib.resources import files
@@ -130,13 +130,29 @@ def run_work(self:Work, work, # called as work(progress)
 
 Work.run = run_work
 
+# %% ../../nbs/90_panels/03_parts.ipynb #panelb02
+class Panel:
+    "What every panel offers: the widget, what is chosen in it, and a page that needs no kernel."
+    @property
+    def box(self) -> w.Widget: return self.view.box
+
+    @property
+    def selection(self) -> pd.DataFrame:
+        "What is chosen, as a table; empty where nothing can be."
+        return pd.DataFrame()
+
+    def to_html(self) -> str: raise NotImplementedError(f'{type(self).__name__} has no page yet')
+    def _repr_mimebundle_(self, **kwargs): return self.box._repr_mimebundle_(**kwargs)
+
 # %% ../../nbs/90_panels/03_parts.ipynb #2d27df48
-class NoPanel:
+class NoPanel(Panel):
     "Stands where a panel would, and says why there is none."
     def __init__(self, sentence:str):
-        self.sentence, self.state, self.selection = sentence, t.HasTraits(), pd.DataFrame()
+        self.sentence, self.state = sentence, t.HasTraits()
         self.view = w.HTML(notice(sentence))
-    def _repr_mimebundle_(self, **kwargs): return self.view._repr_mimebundle_(**kwargs)
+
+    @property
+    def box(self) -> w.Widget: return self.view
     def to_html(self) -> str: return page('No clip to show', [warning(self.sentence)])
 
 # %% ../../nbs/90_panels/03_parts.ipynb #train014

@@ -24,7 +24,7 @@ from ..pages.html import figure_block, page, table, words
 from ..pages.plots import HISTORY_INK, empty_figure, pretty, spread, titled
 from ..pages.report import with_interval, write_report
 from .jobs import Background
-from .parts import Canvas, NoPanel, PageWatch, duration, notice, prose, redraw, row
+from .parts import Canvas, NoPanel, PageWatch, Panel, duration, notice, prose, redraw, row
 from .source import find_corpus, find_run, open_source
 from ..training.loop import StopSwitch, TrainConfig
 from ..training.metrics import HEADLINES
@@ -376,7 +376,7 @@ def show(self:TrainController):
 def draw(self:TrainController): redraw(self.view.curves, live_curves(self.session.trainings), self.state.theme)
 
 # %% ../../nbs/90_panels/11_train.ipynb #train030
-class TrainPanel:
+class TrainPanel(Panel):
     "Train on a run's corpus, and watch."
     def __init__(self, session:Session, **state): # what to train: model, epochs, lr, seed, text_weight
         self.session, self.state, self.view = session, TrainState(**state), TrainView(session.models.index)
@@ -386,8 +386,6 @@ class TrainPanel:
     def selection(self) -> pd.DataFrame: # training, model, epoch, train_loss, val_loss, val_score ...
         "The history of all trainings of this session, one row an epoch."
         return history_table(self.session.trainings)
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
     def to_html(self) -> str:
         "Curves, results and what was seen of the test subjects, as one page."

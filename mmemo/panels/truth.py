@@ -22,7 +22,7 @@ from ..labels import MODALITY_COLOURS
 from ..pages.html import figure_block, page, table, warning, words
 from ..pages.plots import SPEAKER, colour_of, empty_figure, letter_of, subtitled, titled
 from .jobs import Background
-from .parts import Canvas, NoPanel, PageWatch, pick, redraw_each, row
+from .parts import Canvas, NoPanel, PageWatch, Panel, pick, redraw_each, row
 from .source import open_source
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00008
@@ -306,7 +306,7 @@ def listen(self:TruthController):
     view.each.observe(lambda change: change['new'].get('about') and state.set_trait('clip_id', change['new']['about']), 'picked')
 
 # %% ../../nbs/90_panels/10_truth.ipynb #tpa00026
-class TruthPanel:
+class TruthPanel(Panel):
     "What the maps of a run are worth."
     def __init__(self, source, # as `open_source` gives one
                  **state): # where to begin: clips, subset, method, modality
@@ -318,8 +318,6 @@ class TruthPanel:
         "What was measured; waits for it."
         self.controller.job.wait()
         return self.controller.verdict[1] if self.controller.verdict else pd.DataFrame()
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
     def to_html(self) -> str:
         "The same view as one page for readers without a kernel."

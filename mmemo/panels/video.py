@@ -24,7 +24,7 @@ from ..features.encoders import is_synthetic_only, resolve_encoders
 from ..pages.html import page, table, warning, words
 from ..pages.plots import spans
 from .jobs import Background
-from .parts import NoPanel, duration, notice, prose, row, static
+from .parts import NoPanel, Panel, duration, notice, prose, row, static
 from .player import PIECE, Player, media_for
 from .source import find_corpus, find_run
 from ..training.runs import load_run
@@ -300,7 +300,7 @@ def to_html(self:VideoController) -> str:
     return self.view.player.to_html([*doubt, words(self.sentence()), *(warning(x) for x in self.doubts())], below)
 
 # %% ../../nbs/90_panels/12_video.ipynb #video023b
-class VideoPanel:
+class VideoPanel(Panel):
     "Predict on a video and explore the answer."
     def __init__(self, desk:VideoDesk, example:bool=True): # begin with the example, where there is one
         self.desk, self.state, self.view = desk, VideoState(), VideoView()
@@ -315,7 +315,6 @@ class VideoPanel:
 
     @property
     def prediction(self) -> Prediction|None: return self.controller.prediction
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
     def to_html(self) -> str: return self.controller.to_html()
 
 # %% ../../nbs/90_panels/12_video.ipynb #video026

@@ -26,7 +26,7 @@ from ..pages.html import figure_block, page, words
 from ..pages.plots import SPEAKER, empty_figure, film_strip, subtitled
 from ..pages.workbench_plots import change_curves, class_bars, contribution_bars, winner_map
 from .clip import facts_line
-from .parts import GROUND, Canvas, NoPanel, PageWatch, Work, pick, prose, redraw_each, row
+from .parts import GROUND, Canvas, NoPanel, PageWatch, Panel, Work, pick, prose, redraw_each, row
 from .source import ClipSource, clip_options, open_source
 from ..training.metrics import HEADLINES
 
@@ -438,7 +438,7 @@ def step(self:WhatIfController, by:int):
 for f in (choose, step): setattr(WhatIfController, f.__name__, f)
 
 # %% ../../nbs/90_panels/08_what_if.ipynb #wi740061
-class WhatIfPanel:
+class WhatIfPanel(Panel):
     "What a run's model would say if a stream were changed, or came from another clip."
     def __init__(self, source:ClipSource, **state): # where to begin: clip_id, changes, part ...
         self.source, self.state = WhatIfSource(source), WhatIfState(**state)
@@ -456,8 +456,6 @@ class WhatIfPanel:
         before, after = src.recorded(s.clip_id), src.values(s.clip_id, s.changes)
         phi = shapley_of(after)
         return pd.DataFrame({'class': src.classes, 'before': before[-1], 'after': after[-1], 'nothing': after[0], **{f'phi_{m}': phi[:, j] for j, m in enumerate(src.streams)}})
-
-    def _repr_mimebundle_(self, **kwargs): return self.view.box._repr_mimebundle_(**kwargs)
 
 # %% ../../nbs/90_panels/08_what_if.ipynb #wi740062
 @patch
