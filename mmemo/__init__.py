@@ -1,1 +1,47 @@
+"""mmemo: a workbench to understand multimodal emotion recognition.
+
+What a notebook needs is here by name and imported when it is first used: `from mmemo import load_corpus, extract, train, predict`."""
 __version__ = "0.2.0"
+
+_PLACES = { # room -> the names that it offers here; `name=other` where it is called otherwise there
+    'core': 'UserError',
+    'corpora.manifest': 'Corpus load_corpus deal_clips split_by_subject',
+    'corpora.readers': 'open_corpus read_corpus',
+    'corpora.leaks': 'check_leaks',
+    'planted.corpus': 'PlantedConfig make_planted',
+    'features.extract': 'ExtractSettings extract',
+    'features.sources': 'open_features',
+    'features.windows': 'WindowSettings Windows',
+    'models.registry': 'available build',
+    'training.loop': 'TrainConfig',
+    'training.evaluation': 'evaluate',
+    'training.runs': 'RunConfig load_run',
+    'training.compare': 'compare',
+    'explain.attribution': 'attribute',
+    'pages.report': 'write_report',
+    'commands.demo': 'run_demo',
+    'commands.train': 'train',
+    'commands.predict': 'predict=predict_file',
+    'panels.clip': 'attention_panel clip_panel',
+    'panels.attribution': 'attribution_panel',
+    'panels.embedding': 'embedding_panel',
+    'panels.what_if': 'what_if_panel',
+    'panels.errors': 'errors_panel',
+    'panels.truth': 'truth_panel',
+    'panels.train': 'train_panel',
+    'panels.video': 'video_panel',
+}
+_DOORS = {word.partition('=')[0]: (room, word.rpartition('=')[2]) for room, words in _PLACES.items() for word in words.split()}
+__all__ = sorted(_DOORS)
+
+
+def __getattr__(name:str):
+    "A public name, from its room; Python asks here for what is not there yet."
+    if name not in _DOORS: raise AttributeError(f"module 'mmemo' has no attribute '{name}'")
+    from importlib import import_module
+    room, there = _DOORS[name]
+    globals()[name] = value = getattr(import_module(f'mmemo.{room}'), there)
+    return value
+
+
+def __dir__() -> list: return sorted({*globals(), *_DOORS})

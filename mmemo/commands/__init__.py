@@ -1,0 +1,1 @@
+"""What `mmemo` can be told to do, each word a dataclass."""

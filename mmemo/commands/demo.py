@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['DEMO_SEED', 'SCORES', 'WARNING', 'DemoConfig', 'table_rows', 'as_text', 'printed', 'xor_controls', 'stage',
-           'train_models', 'run_demo', 'subjects_of', 'summary', 'sample_strip', 'write_pages']
+           'train_models', 'run_demo', 'subjects_of', 'summary', 'sample_strip', 'write_pages', 'Demo']
 
 # %% ../../nbs/85_commands/02_demo.ipynb #259124ce
+from dataclasses import dataclass
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import write_json
+from ..core import OK, write_json
 from ..corpora.manifest import Corpus, check_disjoint
 from ..features.extract import extract
 from ..planted.corpus import PlantedConfig, make_planted
@@ -158,3 +159,14 @@ def write_pages(out:Path, runs:dict, told:dict, corpus:Corpus):
             table(shown, 'Test clips of unseen subjects; 95 % intervals over subjects. XOR clips are decided between their two classes.'),
             '<p>Each model: ' + ', '.join(f'<a href="{m}/report.html">{m}</a>' for m in runs) + '.</p>']
     with atomic_path(out/'report.html') as tmp: tmp.write_text(page('mmemo demo', body), encoding='utf8')
+
+# %% ../../nbs/85_commands/02_demo.ipynb #cmddem02
+@dataclass
+class Demo:
+    "`mmemo demo`: the main job on a planted corpus, offline."
+    out: Path = Path('runs/demo') # folder for the corpus, the runs, demo.json and the report
+    seed: int = 0 # of the training; the corpus has its own
+
+    def __call__(self) -> int: # exit status
+        run_demo(self.out, seed=self.seed)
+        return OK

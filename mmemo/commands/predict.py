@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'check_video', 'check_reader', 'planted_home', 'detector_for', 'doubts',
            'frames_table', 'features_of', 'Prediction', 'thin', 'still_frames', 'file_page', 'predict_file',
-           'shorter_window', 'frames_told', 'write_prediction']
+           'shorter_window', 'frames_told', 'write_prediction', 'Predict']
 
 # %% ../../nbs/85_commands/01_predict.ipynb #9293bb04
+from typing import Literal
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, atomic_path, read_json
+from ..core import OK, UserError, atomic_path, read_json
 from ..corpora.manifest import Corpus, write_table
 from ..explain.evidence import Evidence, look_at
 from ..features.encoders import VisualEncoder, is_synthetic_only, resolve_encoders
@@ -23,6 +24,7 @@ from ..features.windows import WindowSettings
 from ..media.files import SILENCE_DB, VideoReader, loudness_db, probe, read_audio
 from ..pages.html import figure_block, page, table, warning, words
 from ..pages.plots import film_strip, loudness, probability_timeline, strip_times, va_timeline
+from tyro.conf import Positional
 
 # %% ../../nbs/85_commands/01_predict.ipynb #4da9d863
 def check_video(path): # -> MediaInfo
@@ -204,3 +206,20 @@ def write_prediction(p:Prediction, out) -> Prediction:
     write_table(p.table, p.folder/'frames.csv')
     with atomic_path(p.folder/'report.html') as tmp: tmp.write_text(file_page(p), encoding='utf8')
     return p
+
+# %% ../../nbs/85_commands/01_predict.ipynb #cmdpre02
+@dataclass
+class Predict:
+    "`mmemo predict`: emotions of any video with a face in it, frame by frame."
+    file: Positional[Path] # a video with a face in it
+    run: Path = Path('runs/demo/bicross') # a trained run
+    out: Path = Path('runs/predicted') # becomes a folder with frames.csv and report.html
+    faces: Literal['auto', 'none', 'haar', 'yunet'] = 'auto' # how faces are found; none: the picture is a cropped face already
+    model_file: str|None = None # the .onnx file of yunet
+    seconds: float|None = None # length of the sliding windows; the model's own where not given
+    cache: Path|None = None # folder of the feature cache
+
+    def __call__(self) -> int: # exit status
+        made = predict_file(self.file, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache)
+        print(made, *made.warnings, f"{made.folder/'frames.csv'}, {made.folder/'report.html'}", sep='\n')
+        return OK

@@ -6,9 +6,11 @@
 __all__ = ['LANDMARKS', 'PAPERS', 'SAYS', 'TWIN', 'set_aside', 'official', 'one_fold', 'at_random', 'speakers_apart', 'Landmark',
            'Paper', 'Asked', 'asked_for', 'checked', 'base_for', 'read_data', 'twins_together', 'dealt', 'says', 'Cost',
            'spell', 'n_windows', 'shapes_of', 'time_step', 'cost_of', 'joined_tasks', 'result_of', 'beside', 'lines_of',
-           'notes_of', 'all_plans', 'reproduce', 'as_text', 'write_page', 'landmark_figure']
+           'notes_of', 'all_plans', 'reproduce', 'as_text', 'write_page', 'landmark_figure', 'Reproduce',
+           'choose_paper']
 
 # %% ../../nbs/85_commands/03_reproduce.ipynb #35deb3d2
+from dataclasses import dataclass
 import math, shutil, time, warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +19,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import Registry, UserError, atomic_path, default_cache, pick_device, to_jsonable, write_json
+from ..core import (OK, SET_ASIDE, Registry, UserError, atomic_path, default_cache, pick_device, to_jsonable,
+                        write_json)
 from ..corpora.acted import ravdess_split
 from ..corpora.affwild2 import affwild2_folds
 from ..corpora.leaks import check_leaks, group_twins, guard
@@ -35,6 +38,7 @@ from ..training.compare import (brief, check_options, how_many, measure_step, no
 from ..training.evaluation import evaluate
 from ..training.loop import RECIPES, TrainConfig
 from ..training.runs import RunConfig, differing, options_of
+import tyro
 
 # %% ../../nbs/85_commands/03_reproduce.ipynb #22305b05
 def set_aside(clips:pd.DataFrame, share:float=.1, rule:str='subject', seed:int=0) -> pd.DataFrame: # rule: 'subject' or 'random'
@@ -426,3 +430,27 @@ def landmark_figure(told:dict): # -> plotly figure
     least = min([0., *(f['ci95'][0] for r in rows for f in map(r['scores'].get, scores) if f and f['ci95'])])
     fig.update_xaxes(range=[least - .04, 1.04], tickvals=[0, .5, 1]).update_yaxes(showgrid=False, range=[len(rows) - .5, -.5], ticksuffix='  ', automargin=True)
     return titled(fig, 'Here, with intervals (full), and as published (diamonds), each beside the protocol that it stands on', 130 + 40*max(len(rows), 1), margin=dict(t=76, l=190, r=28))
+
+# %% ../../nbs/85_commands/03_reproduce.ipynb #cmdrep02
+@dataclass
+class Reproduce(Asked):
+    "`mmemo reproduce`: a paper's recipe on your copy of its data, with the paper's figure in its own column."
+    paper: tyro.conf.Suppress[str] = '' # the subcommand says it
+    dry_run: bool = False # only say what it would cost, in time and on disk
+
+    def __call__(self) -> int: # exit status
+        checked(self)
+        corpus = read_data(self)
+        print(cost_of(self, corpus, dealt(self, corpus)), flush=True)
+        if self.dry_run: return OK
+        result = reproduce(self, corpus)
+        print('\n' + as_text(result), write_page(result, self.out), sep='\n\n')
+        has_gaps = result['quarantined'] or any('skipped' in row for row in result['rows'])
+        return SET_ASIDE if has_gaps else OK
+
+# %% ../../nbs/85_commands/03_reproduce.ipynb #cmdrep03
+def choose_paper(): # a type with one subcommand a paper, for tyro
+    "The command, once for each paper, with the recipe of that paper as its defaults."
+    recipes = {name: Reproduce(**vars(asked_for(name, tyro.MISSING))) for name in PAPERS}
+    titles = {name: paper.title for name, paper in PAPERS.items()}
+    return tyro.extras.subcommand_type_from_defaults(recipes, titles)

@@ -1,0 +1,1 @@
+"""Tables of clips and labels: manifests, splits, the leak guard, readers of the data sets."""

@@ -1,0 +1,1 @@
+"""What an answer rests on, and what each map of it is worth."""

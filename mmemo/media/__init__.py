@@ -1,0 +1,1 @@
+"""Films, sounds, pictures and faces, read from disk."""

@@ -1,0 +1,1 @@
+"""The three systems, the baselines, and what they share."""

@@ -1,0 +1,1 @@
+"""Widgets for JupyterLab: a state, a view and a controller each."""

@@ -1,0 +1,1 @@
+"""Drawn faces and synthesised voices whose truth is known."""

@@ -1,0 +1,1 @@
+"""Metrics and intervals, objectives, the loop, evaluation, runs and their comparison."""
