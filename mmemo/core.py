@@ -8,8 +8,7 @@ __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'UserError', 'Registry', 'seed_everythi
            'default_cache', 'real_data', 'pick_device', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
-import socket
-import difflib, hashlib, json, os, random, sys, tempfile
+import difflib, hashlib, json, os, random, socket, sys, tempfile
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -65,10 +64,14 @@ def patch(f): # a function whose first parameter is annotated with a class
 # %% ../nbs/00_core.ipynb #68786d2a
 def to_jsonable(obj):
     "The same value in JSON's own types: dataclasses become dictionaries, arrays lists, paths strings."
-    if is_dataclass(obj) and not isinstance(obj, type): return to_jsonable(asdict(obj))
-    if isinstance(obj, dict): return {str(k): to_jsonable(v) for k, v in obj.items()}
-    if isinstance(obj, (list, tuple)): return [to_jsonable(v) for v in obj]
-    if isinstance(obj, (set, frozenset)): return sorted(to_jsonable(v) for v in obj)
+    if is_dataclass(obj) and not isinstance(obj, type):
+        return to_jsonable(asdict(obj))
+    if isinstance(obj, dict):
+        return {str(k): to_jsonable(v) for k, v in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [to_jsonable(v) for v in obj]
+    if isinstance(obj, (set, frozenset)):
+        return sorted(to_jsonable(v) for v in obj)
     if isinstance(obj, np.ndarray): return to_jsonable(obj.tolist())
     if isinstance(obj, np.generic): return to_jsonable(obj.item())
     if isinstance(obj, float) and not np.isfinite(obj): return None
@@ -83,7 +86,9 @@ def stable_hash(obj) -> str: # 24 hex digits
 
 def file_hash(path) -> str: # 32 hex digits
     "A hash of a file's bytes, read in pieces."
-    with open(path, 'rb') as f: return hashlib.file_digest(f, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    make = lambda: hashlib.blake2b(digest_size=16)
+    with open(path, 'rb') as f:
+        return hashlib.file_digest(f, make).hexdigest()
 
 # %% ../nbs/00_core.ipynb #acf1e83f
 @contextmanager
@@ -104,8 +109,10 @@ def atomic_path(path): # where the finished file will stand; its folder is made
 # %% ../nbs/00_core.ipynb #ffdba663
 def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
     "Whether the process that owns a temporary file may still be at work."
-    host, pid = socket.gethostname(), name[len(socket.gethostname()) + 1:].split('-')[0]
-    if not name.startswith(host + '-') or not pid.isdigit() or os.name != 'posix': return True # cannot be told
+    host = socket.gethostname()
+    pid = name[len(host) + 1:].split('-')[0]
+    is_ours = name.startswith(host + '-') and pid.isdigit()
+    if not is_ours or os.name != 'posix': return True # cannot be told
     try: os.kill(int(pid), 0) # signal 0 asks, and does nothing
     except ProcessLookupError: return False
     except PermissionError: pass
@@ -114,13 +121,16 @@ def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
 # %% ../nbs/00_core.ipynb #b91988f9
 def write_json(path, obj): # anything `to_jsonable` understands
     "Write JSON, indented and atomically."
-    with atomic_path(path) as tmp: tmp.write_text(json.dumps(to_jsonable(obj), indent=1, ensure_ascii=False) + '\n', encoding='utf8')
+    text = json.dumps(to_jsonable(obj), indent=1, ensure_ascii=False) + '\n'
+    with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf8')
 
 def read_json(path):
     "Read JSON; a damaged file is named in one sentence."
     try: return json.loads(Path(path).read_text(encoding='utf8'))
-    except FileNotFoundError: raise UserError(f'{path}: there is no such file.') from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e: raise UserError(f'{path}: expected JSON, but {e}.') from None
+    except FileNotFoundError:
+        raise UserError(f'{path}: there is no such file.') from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as e:
+        raise UserError(f'{path}: expected JSON, but {e}.') from None
 
 # %% ../nbs/00_core.ipynb #d5a981b2
 def data_dir() -> Path: # `MMEMO_DATA`, else `data/` beside the package, else the installed share folder
@@ -153,10 +163,10 @@ def pick_device(name:str='auto'): # 'auto' takes the GPU where there is one
 
 # %% ../nbs/00_core.ipynb #4fe3112b
 def keep_memory() -> bool: # False where the C library is another one, and nothing changed
-    "Let this process keep what it frees (up to 2 GB at the end of its heap), so that tensors of a step are not mapped anew at the next."
+    "Let this process keep what it frees (up to 2 GB at the end of its heap), for the tensors of the next step."
     import ctypes
     try: mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError, TypeError): return False # macOS, Windows, musl
-    trim, ahead, mapped = -1, -2, -3 # glibc's M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
-    large = mallopt(mapped, 2**30) or mallopt(mapped, 2**25) # older ones allow 32 MB
-    return bool(large and mallopt(trim, 2**31 - 1) and mallopt(ahead, 2**26))
+    TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3 # as glibc numbers them
+    is_large = mallopt(MMAP_THRESHOLD, 2**30) or mallopt(MMAP_THRESHOLD, 2**25) # older ones allow 32 MB
+    return bool(is_large and mallopt(TRIM_THRESHOLD, 2**31 - 1) and mallopt(TOP_PAD, 2**26))

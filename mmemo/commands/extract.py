@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['print_store', 'Extract', 'Transcribe']
 
-# %% ../../nbs/85_commands/06_extract.ipynb #extra004
+# %% ../../nbs/85_commands/06_extract.ipynb #extra011
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from tyro.conf import Positional
 from ..core import OK, SET_ASIDE
 from ..features.extract import ExtractSettings
 
-# %% ../../nbs/85_commands/06_extract.ipynb #extra007
+# %% ../../nbs/85_commands/06_extract.ipynb #extra013
 def print_store(store) -> int: # a FeatureStore -> exit status
     "Say what was encoded, what was kept from before, and what was set aside."
     counts = [f'{n} {what}' for what, n in store.facts['counts'].items() if isinstance(n, int)]
@@ -27,7 +27,7 @@ def print_store(store) -> int: # a FeatureStore -> exit status
           'All are in quarantine.csv in the cache.', file=sys.stderr)
     return SET_ASIDE
 
-# %% ../../nbs/85_commands/06_extract.ipynb #extra009
+# %% ../../nbs/85_commands/06_extract.ipynb #extra016
 @dataclass
 class Extract:
     "`mmemo extract`: frozen features of a corpus, into the cache."
@@ -41,7 +41,7 @@ class Extract:
         _, store = open_features(self.corpus, self.encoders, self.cache, self.settings)
         return print_store(store)
 
-# %% ../../nbs/85_commands/06_extract.ipynb #extra010
+# %% ../../nbs/85_commands/06_extract.ipynb #extra018
 @dataclass
 class Transcribe:
     "`mmemo transcribe`: write down what is said, with word times, by a Whisper model."
