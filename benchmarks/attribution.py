@@ -19,13 +19,15 @@ import torch
 import tyro
 
 from mmemo.explain.attribution import Attribution, attribute
-from mmemo.explain.truth import (agreement, area, attention_steps, from_middle, interval_auc, mean_over_subjects,
-                                 randomised, reading, step_curve)
+from mmemo.explain.map_scores import (average_over_subjects, compute_area, interval_auc, measure_agreement,
+                                      randomise_weights, score_attention, score_position, smooth_steps,
+                                      trace_step_curve)
 from mmemo.core import rng_for, write_json
-from mmemo.commands.demo import as_text
+from mmemo.commands.demo import format_figure
 from mmemo.panels.source import open_source
-from mmemo.explain.truth import PLANTED, energies, planted_intervals
-from mmemo.features.windows import Windows, rows
+from mmemo.explain.truth import PLANTED, measure_energies, read_planted_intervals
+from mmemo.features.batch import pick_rows
+from mmemo.features.windows import Windows
 
 GRID = dict(integrated_gradients=[{}, dict(of='log_odds')], gradient_x_input=[{}, dict(of='log_odds')],
             occlusion=[dict(width=.24), dict(width=.24, of='log_odds')], ablation=[dict(width=.24, of='log_odds')])
@@ -47,11 +49,11 @@ class Part:
         self.model, self.batch = source.model, Windows(source.corpus, source.store, source.settings, split).whole()
         assert len(self.batch) == len(set(self.batch.clip_id)), 'expected one window a clip'
         self.clips = source.corpus.clips.set_index('clip_id').loc[self.batch.clip_id].reset_index()
-        self.interval = planted_intervals(self.clips)
+        self.interval = read_planted_intervals(self.clips)
 
     def auc(self, scores, m, interval=None): return interval_auc(scores, self.batch.time[m], self.batch.mask[m], self.interval[m] if interval is None else interval)
 
-    def read(self, found:Attribution, m, how): return reading(found.values[m], found.time[m], found.mask[m], **how)
+    def read(self, found:Attribution, m, how): return smooth_steps(found.values[m], found.time[m], found.mask[m], **how)
 
     def others(self, m, deal:int=0): # intervals of other clips that show something, dealt at random
         known, out = np.flatnonzero(~np.isnan(self.interval[m][:, 0])), self.interval[m].copy()
@@ -84,20 +86,20 @@ def choose(val:Part, steps:int) -> tuple: # method -> settings and reading, with
 def inputs_alone(part:Part) -> dict: # name -> modality -> (b, t)
     "What needs no model: the input's own energy, and position."
     b = part.batch
-    found = {f'energy: {name}': each for name, each in energies(part.source.corpus, part.clips, b).items()}
-    return found | {'position: middle': {m: from_middle(b.time[m], b.mask[m]) for m in PLANTED}}
+    found = {f'energy: {name}': each for name, each in measure_energies(part.source.corpus, part.clips, b).items()}
+    return found | {'position: middle': {m: score_position(b.time[m], b.mask[m]) for m in PLANTED}}
 
 
 def scored(part:Part, name:str, m:str, auc) -> list: # rows of a table
     "One map in one modality: all clips, and each subset."
     which = {'all': np.ones(len(auc), bool)} | {s: (part.clips.subset == s).to_numpy() for s in ('both', 'audio', 'video', 'xor')}
-    return [dict(map=name, modality=m, subset=k, **mean_over_subjects(auc[w], part.clips.subject[w])) for k, w in which.items() if (~np.isnan(auc[w])).any()]
+    return [dict(map=name, modality=m, subset=k, **average_over_subjects(auc[w], part.clips.subject[w])) for k, w in which.items() if (~np.isnan(auc[w])).any()]
 
 
 def speed(model, batch, repeats:int=15) -> dict: # median seconds by the clock, and of the processor
     "Integrated gradients with 32 steps over one clip of three seconds: the clip's steps repeated to 75 frames."
     def longer(v): return torch.cat([v, v[:, :round(v.shape[1]/4)]], 1)
-    one = rows(batch, [0])
+    one = pick_rows(batch, [0])
     clip = type(one)(*({m: longer(v) for m, v in d.items()} for d in (one.x, one.mask)),
                      {m: (torch.arange(longer(v).shape[1]) + .5)[None]*3/longer(v).shape[1] for m, v in one.time.items()}, frame=torch.arange(longer(one.frame).shape[1])[None])
     def once():
@@ -111,7 +113,7 @@ def speed(model, batch, repeats:int=15) -> dict: # median seconds by the clock, 
 def told_of(part:Part, name:str, m:str, *maps) -> list: # rows of both tables; several maps: the mean of their figures
     "`scored`, on all steps and where two intervals differ, printed as it is found."
     found = [dict(r, steps=steps) for steps, auc in (('all', part.auc), ('apart', part.auc_apart)) for r in scored(part, name, m, np.mean([auc(v, m) for v in maps], 0))]
-    print(f"{m}, {name}:", *(f"{r['subset']}{' apart'*(r['steps'] == 'apart')} {as_text(r)}" for r in found if r['steps'] == 'all' or r['subset'] == 'all'), flush=True)
+    print(f"{m}, {name}:", *(f"{r['subset']}{' apart'*(r['steps'] == 'apart')} {format_figure(r)}" for r in found if r['steps'] == 'all' or r['subset'] == 'all'), flush=True)
     return found
 
 
@@ -119,16 +121,16 @@ def references(s:Settings, test:Part, best:str, c:dict, target) -> list: # rows 
     "What must be beaten: another clip's interval, random weights, attention, the input's own energy, position."
     table, b, drawn = [], test.batch, {m: [] for m in PLANTED}
     for seed in s.random_seeds:
-        at_random = attribute(randomised(test.model, seed), b, target, best, s.steps, 64, **c['settings'])
+        at_random = attribute(randomise_weights(test.model, seed), b, target, best, s.steps, 64, **c['settings'])
         for m in PLANTED: drawn[m].append(test.read(at_random, m, c['reading']))
     with torch.no_grad(): maps = test.model(b, maps=True).maps
     for m in PLANTED:
         table += told_of(test, f'{best}, random weights', m, *drawn[m])
-        table += told_of(test, 'attention', m, attention_steps(maps, m))
+        table += told_of(test, 'attention', m, score_attention(maps, m))
     for name, each in inputs_alone(test).items():
         for m, values in each.items():
             table += told_of(test, name, m, values)
-            smooth = reading(torch.as_tensor(values - values.min()).float(), b.time[m], b.mask[m], True, c['reading']['seconds'])
+            smooth = smooth_steps(torch.as_tensor(values - values.min()).float(), b.time[m], b.mask[m], True, c['reading']['seconds'])
             if 'position' not in name: table += told_of(test, f'{name}, smoothed alike', m, smooth)
     return table
 
@@ -136,9 +138,9 @@ def references(s:Settings, test:Part, best:str, c:dict, target) -> list: # rows 
 def compare(test:Part, chosen:dict, found:dict) -> dict: # method -> Attribution
     "Deletion, insertion, agreement, completeness."
     who, base = test.clips.subject, lambda k: chosen[k]['settings'].get('baseline', 'mean')
-    curves = {k: {name: mean_over_subjects(area(step_curve(test.model, test.batch, f, insertion, baseline=base(k))), who)
+    curves = {k: {name: average_over_subjects(compute_area(trace_step_curve(test.model, test.batch, f, insertion, baseline=base(k))), who)
                   for name, insertion in (('deletion', False), ('insertion', True))} for k, f in found.items()}
-    agree = [dict(a=a, b=b, modality=m, **mean_over_subjects(agreement(found[a], found[b], m), who)) for i, a in enumerate(found) for b in list(found)[i + 1:] for m in PLANTED]
+    agree = [dict(a=a, b=b, modality=m, **average_over_subjects(measure_agreement(found[a], found[b], m), who)) for i, a in enumerate(found) for b in list(found)[i + 1:] for m in PLANTED]
     gap = {k: float((f.delta.abs()/(f.output - f.reference).abs().clamp(min=1e-3)).median()) for k, f in found.items() if f.delta is not None}
     return dict(curves=curves, agreement=agree, completeness_gap=gap)
 
@@ -165,14 +167,14 @@ def main(s:Settings):
 
 def report(t:dict):
     "The tables, printed."
-    wide = lambda r: pd.DataFrame([dict(map=x['map'], modality=x['modality'], subset=x['subset'], text=as_text(x)) for x in r]).pivot(index=['modality', 'map'], columns='subset', values='text')
+    wide = lambda r: pd.DataFrame([dict(map=x['map'], modality=x['modality'], subset=x['subset'], text=format_figure(x)) for x in r]).pivot(index=['modality', 'map'], columns='subset', values='text')
     for steps, said in (('all', 'AUC of the planted interval'), ('apart', "the same over the steps that only one of two intervals holds, its own or another clip's")):
         mine = sorted((x for x in t['auc'] if x['steps'] == steps), key=lambda x: x['modality'], reverse=True)
         order = list(dict.fromkeys((x['modality'], x['map']) for x in mine))
         print(f'\nSynthetic. {said}, test clips; [95 % interval over subjects]\n', wide(mine).reindex(order)[['all', 'both', 'audio', 'video', 'xor']].fillna('').to_string())
     print(f"\nbest on validation, of {t['compared']} settings: {t['best']}", t['chosen'][t['best']])
-    print('\narea under the deletion (small is good) and insertion curve:', *(f"{k}: {as_text(v['deletion'])}, {as_text(v['insertion'])}" for k, v in t['curves'].items()), sep='\n  ')
-    print('\nrank agreement of methods:', *(f"{x['a']} and {x['b']}, {x['modality']}: {as_text(x)}" for x in t['agreement']), sep='\n  ')
+    print('\narea under the deletion (small is good) and insertion curve:', *(f"{k}: {format_figure(v['deletion'])}, {format_figure(v['insertion'])}" for k, v in t['curves'].items()), sep='\n  ')
+    print('\nrank agreement of methods:', *(f"{x['a']} and {x['b']}, {x['modality']}: {format_figure(x)}" for x in t['agreement']), sep='\n  ')
     print('\nmedian completeness gap, as a share of what was to explain:', t['completeness_gap'])
     print(f"integrated gradients, 32 steps, one 3 s clip: {t['median_seconds_ig32_3s']['clock']:.3f} s by the clock, {t['median_seconds_ig32_3s']['processor']:.3f} s of the processor (medians, one thread); "
           f"all of this {t['minutes']} min, {t['processor_minutes']} of the processor")

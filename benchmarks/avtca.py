@@ -22,15 +22,18 @@ import torch.nn.functional as F
 import tyro
 from safetensors.torch import load_file
 
-from mmemo.training.compare import pooled_over_seeds
+from mmemo.training.compare import pool_seeds
 from mmemo.core import keep_memory, rng_for, stable_hash, write_json
 from mmemo.training.evaluation import evaluate, paired_bootstrap, predict
-from mmemo.features.extract import ExtractSettings, extract
+from mmemo.features.extract import extract
+from mmemo.features.reading import ExtractSettings
 from mmemo.models.registry import build
-from mmemo.models.pixels import EachFrame, picture
+from mmemo.models.pixels import EachFrame, prepare_frames
 from mmemo.planted.corpus import PlantedConfig, make_planted
-from mmemo.training.runs import save_weights, shown
-from mmemo.features.tiny import VALUES, FacePlan, family_loss, fit, nudge, training_faces
+from mmemo.training.card import format_figure
+from mmemo.training.runs import save_weights
+from mmemo.features.tiny_captions import VALUES
+from mmemo.features.tiny_clip import FacePlan, family_loss, fit, nudge, render_training_faces
 from mmemo.training.loop import TrainConfig, train
 from mmemo.features.windows import Windows, WindowSettings
 
@@ -69,7 +72,7 @@ def features(s:Settings, corpus):
 def one_scene(job:tuple) -> tuple: # (subject, scene, frames, side) -> pictures (t, 3, side, side) uint8, facts (t, values)
     subject, scene, frames, side = job
     torch.set_num_threads(1)
-    pictures, facts = training_faces(subject, scene, frames)
+    pictures, facts = render_training_faces(subject, scene, frames)
     small = F.interpolate(torch.from_numpy(pictures).permute(0, 3, 1, 2).float(), side, mode='area')
     return small.round().to(torch.uint8).numpy(), facts
 
@@ -94,7 +97,7 @@ def front_end(s:Settings) -> Path:
     def losses():
         for _ in range(s.faces.passes):
             for at in torch.from_numpy(rng.permutation(len(pictures)))[:each*s.faces.batch].split(s.faces.batch):
-                yield family_loss(learner['head'](learner['face'](picture(nudge(pictures[at], rng)))), facts[at])
+                yield family_loss(learner['head'](learner['face'](prepare_frames(nudge(pictures[at], rng)))), facts[at])
     found = fit(learner, losses(), each*s.faces.passes, 3e-3, label='front end, on single frames')
     print(f'front end: {len(pictures):,} frames, {s.faces.passes} passes, loss {np.mean(found[:20]):.2f} to {np.mean(found[-20:]):.2f}', flush=True)
     save_weights(eyes, path)
@@ -133,13 +136,13 @@ def main(s:Settings):
     rows = list(ABLATION) if s.ablation else ['face and voice', 'voice only']
     jobs = [(s, corpus, row, seed) for row in rows for seed in s.seeds]
     with ProcessPoolExecutor(s.workers, get_context('spawn')) as pool: tables = pd.concat(pool.map(one, jobs), ignore_index=True)
-    pooled = {row: pooled_over_seeds({i: tables[(tables.row == row) & (tables.seed == i)] for i in s.seeds}, corpus) for row in rows}
+    pooled = {row: pool_seeds({i: tables[(tables.row == row) & (tables.seed == i)] for i in s.seeds}, corpus) for row in rows}
     found, scores = {row: t for row, (t, _) in pooled.items()}, {row: evaluate(t, every) for row, (t, every) in pooled.items()}
     told = {row: {k: v['accuracy' if k == 'xor' else 'macro_f1'] for k, v in sc.items()} for row, sc in scores.items()}
     gaps = {f'{rows[0]} minus {other}': {m: paired_bootstrap(found[rows[0]], found[other], m) for m in ('macro_f1', 'accuracy')} for other in rows[1:]}
     minutes = (time.perf_counter() - start) / 60
     print(f'\nSynthetic, {s.generator}: macro-F1 (XOR: accuracy), {len(s.seeds)} seeds, {minutes:.1f} minutes in all')
-    print(pd.DataFrame({row: {k: shown(v) for k, v in parts.items()} for row, parts in told.items()}).T.to_string())
+    print(pd.DataFrame({row: {k: format_figure(v) for k, v in parts.items()} for row, parts in told.items()}).T.to_string())
     for name, gap in gaps.items(): print(name, *(f"{m} {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]" for m, g in gap.items()))
     write_json(s.results/f"avtca-{'ablation' if s.ablation else 'pixels'}.json", dict(synthetic=True, date=str(date.today()), rows=told, gaps=gaps, minutes=round(minutes, 1),
                command=f'python benchmarks/avtca.py --generator {s.generator}' + ' --ablation' * s.ablation, pretrained=s.pretrained and not s.ablation, generator=s.generator, seeds=s.seeds, model=json.loads(s.model), faces=s.faces, eyes_epochs=s.eyes_epochs, eyes_dropout=s.eyes_dropout, train=s.train))

@@ -19,12 +19,12 @@ import pandas as pd
 import tyro
 
 from mmemo.core import rng_for, write_json
-from mmemo.panels.jobs import Background
+from mmemo.panels.jobs import JobRunner
 from mmemo.explain.embedding import Embedded, MapSettings, PromptBook, edit_prompts, lay_out
 from mmemo.features.encoders import load_text
 from mmemo.labels import EXPRESSION8, prompts_for
-from mmemo.pages.plots import untitled
-from mmemo.pages.workbench_plots import embedding_map
+from mmemo.pages.theme import detach_title
+from mmemo.pages.explain_plots import plot_embedding
 
 
 @dataclass
@@ -52,7 +52,7 @@ def alone(x, s:MapSettings) -> float: # seconds
 
 
 def beside(x, s:MapSettings) -> tuple: # Plane, seconds, ms that the main thread came late each time
-    got, late, job, began = [], [], Background(), time.perf_counter()
+    got, late, job, began = [], [], JobRunner(), time.perf_counter()
     job.start(lambda progress: lay_out(x, s, progress), got.append, on_error=got.append)
     while job.busy:
         a = time.perf_counter(); time.sleep(.005); late.append(1e3*(time.perf_counter() - a - .005))
@@ -81,7 +81,7 @@ def colours(x, y, plane, s:MapSettings, n:int=6) -> list: # ms each
         a = time.perf_counter()
         again = lay_out(x, s)
         assert again is plane, 'a colour change laid the clips out again'
-        untitled(embedding_map(again.points, column, 'column', line=again.line()))
+        detach_title(plot_embedding(again.points, column, 'column', line=again.line()))
         out.append(1e3*(time.perf_counter() - a))
     return out
 

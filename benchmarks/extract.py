@@ -52,10 +52,11 @@ def encoder_only(encoder, batches):
 
 def end_to_end(corpus, encoder, settings):
     "Frames a second of the whole extraction into an empty cache, the timed probe left out of it."
-    from mmemo.features.extract import Extraction, find_missing, jobs_of, run_jobs
+    from mmemo.features.extract import Extraction, find_missing, run_jobs
+    from mmemo.features.reading import make_jobs
     from tqdm.auto import tqdm
     with tempfile.TemporaryDirectory() as cache:
-        run, jobs = Extraction({'visual': encoder}, settings, Path(cache)), jobs_of(corpus)
+        run, jobs = Extraction({'visual': encoder}, settings, Path(cache)), make_jobs(corpus)
         begun = time.perf_counter()
         find_missing(run, jobs)
         with tqdm(total=len(jobs), disable=True) as bar: run_jobs(run, jobs, bar)
@@ -132,7 +133,7 @@ def rates(config, folder, root):
     "One row a round: frames a second of each way, measured in turn."
     import open_clip
     from mmemo.features.encoders import load_visual
-    from mmemo.features.extract import ExtractSettings
+    from mmemo.features.reading import ExtractSettings
     corpus = write_corpus(root, config.clips)
     auto, full = load_visual(str(folder)), load_visual(str(folder), precision='fp32')
     transform = open_clip.image_transform(auto.size, is_train=False)
@@ -150,9 +151,10 @@ def rates(config, folder, root):
 
 
 def main(config: Config):
-    from mmemo.features.encoders import load_visual, write_random_visual
+    from mmemo.features.encoder_files import write_random_visual
+    from mmemo.features.encoders import load_visual
     from mmemo.media.faces import FaceSettings
-    from mmemo.features.extract import ExtractSettings
+    from mmemo.features.reading import ExtractSettings
     figures = conditions(config)
     print(', '.join(f'{k}: {v}' for k, v in figures.items()), flush=True)
     with tempfile.TemporaryDirectory() as tmp:

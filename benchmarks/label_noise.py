@@ -18,9 +18,9 @@ import torch
 import tyro
 
 from mmemo.core import write_json
-from mmemo.explain.errors import METHODS, label_issues, mislabelled, out_of_fold
+from mmemo.explain.suspect_labels import METHODS, list_mislabelled, predict_out_of_fold, rank_label_issues
 from mmemo.features.extract import extract
-from mmemo.training.floors import accuracy_over_subjects
+from mmemo.training.floors import score_over_subjects
 from mmemo.corpora.manifest import write_table
 from mmemo.planted.corpus import PlantedConfig, make_planted
 
@@ -39,21 +39,21 @@ class Settings:
 
 def ranked_by(pred:pd.DataFrame, method:str, wrong:set, generator:int) -> pd.DataFrame: # the first k clips: who, found
     "The suspects of one corpus."
-    top = label_issues(pred, method)[:len(wrong)]
+    top = rank_label_issues(pred, method)[:len(wrong)]
     return pd.DataFrame(dict(who=[f'{generator}-{s}' for s in top.subject], found=top.clip_id.isin(wrong).to_numpy()))
 
 
 def found_in(top:pd.DataFrame) -> dict: # value and interval over the subjects of the first k clips
     "Precision at k."
-    return accuracy_over_subjects(top.found.to_numpy(), top.who.to_numpy()) | dict(value=float(top.found.mean()), k=len(top))
+    return score_over_subjects(top.found.to_numpy(), top.who.to_numpy()) | dict(value=float(top.found.mean()), k=len(top))
 
 
 def one_corpus(generator:int, s:Settings) -> tuple: # predictions, ids of wrong clips
     config = PlantedConfig(seed=generator, val_subjects=2, test_subjects=2, val_clips=16, test_clips=16, label_noise=s.noise)
     corpus = make_planted(s.out/f'planted-{generator}', config, s.workers).subset('train')
-    pred = out_of_fold(corpus, extract(corpus, 'tiny', 'tiny', progress=False), s.model, s.folds, repeats=s.repeats, progress=lambda share, said: print(f'{generator}: {share:.0%} {said}', flush=True))
+    pred = predict_out_of_fold(corpus, extract(corpus, 'tiny', 'tiny', progress=False), s.model, s.folds, repeats=s.repeats, progress=lambda share, said: print(f'{generator}: {share:.0%} {said}', flush=True))
     write_table(pred, s.out/f'out-of-fold-{s.model}-{s.repeats}-{generator}.parquet')
-    return pred, mislabelled(corpus)
+    return pred, list_mislabelled(corpus)
 
 
 def main(s:Settings):
@@ -67,7 +67,7 @@ def main(s:Settings):
             each = {str(g): float(t.found.mean()) for g, t in zip(told, tops)}
             n, k = (sum(map(len, x)) for x in zip(*((of(pred), wrong) for pred, wrong in told.values())))
             rows.append(dict(part=part, method=method, **found_in(pd.concat(tops)), each=each, n_clips=n, share_wrong=k/n))
-    taken = [label_issues(pred).query('issue').clip_id.isin(wrong).to_numpy() for pred, wrong in told.values()]
+    taken = [rank_label_issues(pred).query('issue').clip_id.isin(wrong).to_numpy() for pred, wrong in told.values()]
     flagged = dict(n=sum(map(len, taken)), precision=float(np.concatenate(taken).mean()), recall=float(np.concatenate(taken).sum()/sum(len(wrong) for _, wrong in told.values())))
     accuracy = np.concatenate([(pred.label == pred.predicted).to_numpy() for pred, _ in told.values()]).mean()
     print(f"Synthetic, seeds {', '.join(map(str, told))}: {rows[0]['k']} of {rows[0]['n_clips']} labels are wrong; out-of-fold accuracy against the given labels {accuracy:.3f}")

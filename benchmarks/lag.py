@@ -24,15 +24,16 @@ import tyro
 from torch import nn
 
 from mmemo.explain.attribution import attribute
-from mmemo.explain.truth import attention_steps, mean_over_subjects, reading
+from mmemo.explain.map_scores import average_over_subjects, score_attention, smooth_steps
 from mmemo.core import atomic_path, write_json
-from mmemo.commands.demo import as_text
+from mmemo.commands.demo import format_figure
 from mmemo.features.encoders import load_speech, load_visual
-from mmemo.explain.modalities import step_of
+from mmemo.explain.modalities import measure_step
 from mmemo.panels.source import open_source
-from mmemo.planted.corpus import PlantedConfig, generator_hash, plan_corpus, render_face_take, render_voice_take
-from mmemo.explain.truth import PLANTED, WAYS, attention_lags, judged, map_lags
-from mmemo.features.windows import rows
+from mmemo.planted.corpus import PlantedConfig, hash_generator, plan_corpus, render_face_take, render_voice_take
+from mmemo.explain.truth import PLANTED, gather_judged_clips
+from mmemo.explain.voice_lag import WAYS, measure_attention_lags, measure_map_lags
+from mmemo.features.batch import pick_rows
 
 GRID = dict(integrated_gradients=[{}, dict(of='log_odds')], gradient_x_input=[{}, dict(of='log_odds')], occlusion=[dict(width=.24), dict(width=.24, of='log_odds')], ablation=[dict(width=.24, of='log_odds')])
 SMOOTH = (.04, .08, .12) # seconds
@@ -57,9 +58,9 @@ class Settings:
 
 def both_show(run, split:str): # -> Judged of the clips in which face and voice show something
     "The clips of a split whose lag is known."
-    j = judged(open_source(run, split), 0)
+    j = gather_judged_clips(open_source(run, split), 0)
     keep = np.flatnonzero(j.clips.lag.notna() & ~np.isnan(j.interval['visual'][:, 0]) & ~np.isnan(j.interval['audio'][:, 0]))
-    j.batch, j.clips = rows(j.batch, keep), j.clips.iloc[keep].reset_index(drop=True)
+    j.batch, j.clips = pick_rows(j.batch, keep), j.clips.iloc[keep].reset_index(drop=True)
     for each in (j.interval, *j.energy.values()): each.update({m: v[keep] for m, v in each.items()})
     return j
 
@@ -68,16 +69,16 @@ def from_attention(j) -> dict: # name -> (b,) seconds
     "Peaks of the lag curves, and the lag of two curves: how much each step is looked at."
     with torch.no_grad(): maps = j.model(j.batch, maps=True).maps
     heads = {-1: 'mean', -2: 'largest'} | {h: f'head {h + 1}' for h in range(maps[0].weights.shape[1])}
-    out = {f'peak of {m.name}, layer {m.layer + 1}, {name}': attention_lags(m, h) for m in maps for h, name in heads.items()}
-    return out | from_curves('looked at', {m: attention_steps(maps, m) for m in PLANTED}, j, (True,))
+    out = {f'peak of {m.name}, layer {m.layer + 1}, {name}': measure_attention_lags(m, h) for m in maps for h, name in heads.items()}
+    return out | from_curves('looked at', {m: score_attention(maps, m) for m in PLANTED}, j, (True,))
 
 
 def from_curves(name:str, values:dict, j, kinds=(True, False)) -> dict: # modality -> (b, t)
     "Every way of laying two curves over each other."
     out = {}
     for signed, seconds in product(kinds, SMOOTH):
-        smooth = {m: reading(torch.as_tensor(values[m]).float(), j.batch.time[m], j.batch.mask[m], signed, seconds) for m in PLANTED}
-        out |= {f"{name}, {'as it is' if signed else 'its size'}, {seconds} s, {way}": map_lags(smooth, j.batch.time, j.batch.mask, way) for way in WAYS}
+        smooth = {m: smooth_steps(torch.as_tensor(values[m]).float(), j.batch.time[m], j.batch.mask[m], signed, seconds) for m in PLANTED}
+        out |= {f"{name}, {'as it is' if signed else 'its size'}, {seconds} s, {way}": measure_map_lags(smooth, j.batch.time, j.batch.mask, way) for way in WAYS}
     return out
 
 
@@ -123,7 +124,7 @@ def make_takes(m:str, n:int, s) -> tuple: # file of (n, BINS, d) float16, (n, 2)
     plan, who = plan_corpus(config).query("split == 'train'"), PLANTED[m]
     shown = plan.query(f"{who}_state != 'Neutral'")
     own, often = shown.drop_duplicates(f'{who}_take'), shown.groupby(f'{who}_take', sort=False).size().to_numpy() # a take of an XOR quartet is in two clips
-    file = s.takes/f'{m}-{generator_hash(config)}.npy'
+    file = s.takes/f'{m}-{hash_generator(config)}.npy'
     if not file.is_file():
         parts = [own[i:i + 100] for i in range(0, len(own), 100)]
         with ProcessPoolExecutor(s.workers, mp_context=multiprocessing.get_context('spawn')) as pool:
@@ -202,7 +203,7 @@ def from_detector(nets:dict, lags, j, knowing:bool) -> dict: # lags: of the trai
 def score(said, j, step:float) -> dict:
     "Errors of one reading as a distribution, and the share within a step."
     error, lagged, who = said - j.clips.lag.to_numpy(), (j.clips.lag != 0).to_numpy(), j.clips.subject
-    near = lambda seconds, which: mean_over_subjects(np.where(np.isnan(error[which]), 0., np.abs(error[which]) <= seconds + 1e-6), who[which])
+    near = lambda seconds, which: average_over_subjects(np.where(np.isnan(error[which]), 0., np.abs(error[which]) <= seconds + 1e-6), who[which])
     every, known = np.ones(len(error), bool), error[~np.isnan(error)]
     counts = np.histogram(np.clip(known, EDGES[0] + 1e-6, EDGES[-1] - 1e-6), EDGES)[0]
     spread = np.nanstd(said[lagged])
@@ -215,7 +216,7 @@ def main(s:Settings):
     torch.set_num_threads(1)
     start = time.perf_counter()
     val, test = (both_show(s.run, split) for split in ('val', 'test'))
-    step = step_of(test.batch.time['visual'], test.batch.mask['visual'])
+    step = measure_step(test.batch.time['visual'], test.batch.mask['visual'])
     nets, lags, taught = detectors(val, s)
     sources = {'attention': from_attention, 'attribution': lambda j: from_attribution(j, s.steps), 'energy': from_energy,
                'detector': lambda j: from_detector(nets, lags, j, False), 'detector knowing the prior': lambda j: from_detector(nets, lags, j, True)}
@@ -225,7 +226,7 @@ def main(s:Settings):
         best = max(here, key=lambda k: (here[k]['within_step']['value'], -here[k]['median_abs']))
         told[name] = dict(chosen=best, compared=len(here), val=here[best], test=score(of(test)[best], test, step))
         t = told[name]['test']
-        print(f"{name}: {best} (of {len(here)}); validation {here[best]['within_step']['value']:.2f}, test {as_text(t['within_step'])}", flush=True)
+        print(f"{name}: {best} (of {len(here)}); validation {here[best]['within_step']['value']:.2f}, test {format_figure(t['within_step'])}", flush=True)
     told = dict(synthetic=True, date=str(date.today()), command='python benchmarks/lag.py', run=str(s.run), chosen_on='val', split='test', takes=taught, step_s=round(step, 4), goal_within_step=.9,
                 histogram_edges=EDGES.round(2).tolist(), readings=told, minutes=round((time.perf_counter() - start)/60, 1))
     write_json(s.out, told)
@@ -234,7 +235,7 @@ def main(s:Settings):
 
 def report(t:dict):
     "The table, printed."
-    shown = pd.DataFrame([dict(reading=k, **{'within one step': as_text(r['test']['within_step']), 'of clips with a lag': as_text(r['test']['within_step_lagged']), 'within 0.1 s': as_text(r['test']['within_0_1_s']),
+    shown = pd.DataFrame([dict(reading=k, **{'within one step': format_figure(r['test']['within_step']), 'of clips with a lag': format_figure(r['test']['within_step_lagged']), 'within 0.1 s': format_figure(r['test']['within_0_1_s']),
                                'median error (s)': f"{r['test']['median_abs']:.3f}", 'r, clips with a lag': '' if r['test']['r_lagged'] is None else f"{r['test']['r_lagged']:.2f}"}, chosen=r['chosen']) for k, r in t['readings'].items()])
     n = next(iter(t['readings'].values()))['test']
     print(f"\nSynthetic. Error of the lag on {n['n']} test clips, {n['n_lagged']} of them with a lag; one step is {t['step_s']} s; [95 % interval over subjects]\n")

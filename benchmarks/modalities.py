@@ -15,8 +15,9 @@ import torch
 import tyro
 
 from mmemo.core import write_json
-from mmemo.training.floors import accuracy_over_subjects
-from mmemo.explain.modalities import OF, degradation, knock_out, shapley_table, swap_table, swaps
+from mmemo.training.floors import score_over_subjects
+from mmemo.explain.modalities import OF, judge_swaps, knock_out, measure_degradation, tabulate_swaps
+from mmemo.explain.shapley import tabulate_shapley
 from mmemo.panels.source import open_source
 from mmemo.features.windows import Windows
 
@@ -37,13 +38,13 @@ def opened(run:Path, split:str) -> tuple: # the run's model, its windows of one 
 
 def evidence(model, windows:Windows, of:str) -> pd.DataFrame:
     "Clips with evidence in one stream that the model gets right: does Shapley name it?"
-    table = shapley_table(model, windows, of=of)
+    table = tabulate_shapley(model, windows, of=of)
     table = table[table.subset.isin(EVIDENCE) & (table.predicted == table.label)]
     return table.assign(right=table.named == table.subset.map(EVIDENCE))
 
 
 def named_right(table:pd.DataFrame) -> dict: # share with its interval over subjects
-    return accuracy_over_subjects(table.right.to_numpy(), table.subject.to_numpy()) | dict(wrong=int((~table.right).sum()))
+    return score_over_subjects(table.right.to_numpy(), table.subject.to_numpy()) | dict(wrong=int((~table.right).sum()))
 
 
 def judged(table:pd.DataFrame) -> dict:
@@ -65,10 +66,10 @@ def main(s:Settings):
     print('The right stream is named in', {k: f"{v['value']:.3f} [{v['ci95'][0]:.3f}, {v['ci95'][1]:.3f}] of {v['n']}" for k, v in found.items()})
     out = knock_out(model, test)
     print(out.pivot(index='part', columns='kept', values='score').round(3).to_string())
-    pairs = swaps(model, test)
-    won, by_class = swap_table(pairs, ()), swap_table(pairs)
+    pairs = judge_swaps(model, test)
+    won, by_class = tabulate_swaps(pairs, ()), tabulate_swaps(pairs)
     print(won.round(3).T.to_string())
-    curves = {m: {kind: degradation(model, test, m, kind, levels).to_dict('records') for kind, levels in LEVELS.items()} for m in model.modalities}
+    curves = {m: {kind: measure_degradation(model, test, m, kind, levels).to_dict('records') for kind, levels in LEVELS.items()} for m in model.modalities}
     for m, kinds in curves.items():
         for kind, rows in kinds.items(): print(m, kind, {r['level']: f"{r['score']:.3f} [{r['low']:.3f}, {r['high']:.3f}]" for r in rows})
     write_json(s.results/'modalities.json', dict(synthetic=True, date=str(date.today()), command='python benchmarks/modalities.py', run=str(s.run), split='test', by='subject',

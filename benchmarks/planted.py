@@ -16,13 +16,14 @@ import pandas as pd
 import tyro
 
 from mmemo.core import write_json
-from mmemo.commands.demo import as_text, printed
-from mmemo.training.floors import state_probes
+from mmemo.commands.demo import format_figure, format_table
+from mmemo.training.floors import probe_states
 from mmemo.training.evaluation import evaluate
 from mmemo.features.extract import extract
-from mmemo.training.floors import nuisance_curve
+from mmemo.training.floors import measure_nuisance
 from mmemo.planted.corpus import PlantedConfig, make_planted
-from mmemo.training.runs import RunConfig, run_experiment
+from mmemo.training.run_config import RunConfig
+from mmemo.training.runs import run_experiment
 from mmemo.training.loop import TrainConfig
 
 MODELS = ('bicross', 'visual', 'audio', 'linear')
@@ -59,7 +60,7 @@ def main(s:Settings):
     for g in s.generators:
         corpus = make_planted(s.out/f'planted-{g}{"-small" if s.small else ""}', config_of(s, g))
         store = extract(corpus, 'tiny', 'tiny')
-        controls += [dict(generator=g, **row) for row in state_probes(corpus, store, floors=False) if row['kind'] == 'cue']
+        controls += [dict(generator=g, **row) for row in probe_states(corpus, store, floors=False) if row['kind'] == 'cue']
         for t in s.trainings:
             for m in s.models:
                 run = run_experiment(RunConfig(model=m, corpus=str(corpus.root), train=TrainConfig(seed=t, progress=False)),
@@ -78,13 +79,13 @@ def main(s:Settings):
                 generators=s.generators, trainings=s.trainings, version=corpus.facts['version'], encoders=store.facts['encoders'],
                 minutes=round((time.perf_counter() - start) / 60, 1))
     write_json((Path('benchmarks/results') if not s.small else s.out)/'planted.json', told)
-    print('\nSynthetic. Macro-F1\n', printed(rows, 'macro_f1'), '\n\nAccuracy\n', printed(rows, 'accuracy'), sep='')
-    print('\nXOR log-loss', json.dumps(losses, indent=1), '\nstates from their own stream', *(f"{c['generator']} {c['modality']} {as_text(c)}" for c in controls), sep='\n')
+    print('\nSynthetic. Macro-F1\n', format_table(rows, 'macro_f1'), '\n\nAccuracy\n', format_table(rows, 'accuracy'), sep='')
+    print('\nXOR log-loss', json.dumps(losses, indent=1), '\nstates from their own stream', *(f"{c['generator']} {c['modality']} {format_figure(c)}" for c in controls), sep='\n')
 
 
 def curve(s:Settings):
     base = PlantedConfig(seed=31, train_clips=320, val_clips=16, test_clips=192)
-    table = nuisance_curve(partial(extract, visual='tiny', speech='tiny'), s.out/'nuisance', config=base)
+    table = measure_nuisance(partial(extract, visual='tiny', speech='tiny'), s.out/'nuisance', config=base)
     told = dict(synthetic=True, date=str(date.today()), command='python benchmarks/planted.py --nuisance', rows=table.to_dict('records'))
     write_json((Path('benchmarks/results') if not s.small else s.out)/'nuisance.json', told)
     print(table.pivot_table(index=['modality', 'kind', 'features'], columns='nuisance', values='value').round(3))

@@ -21,8 +21,10 @@ import torch
 import tyro
 
 from mmemo.core import real_data, seed_everything, stable_hash, to_jsonable, write_json
-from mmemo.training.evaluation import figures, paired_bootstrap, predict, score
-from mmemo.features.extract import ExtractSettings, extract, tracks_from_table
+from mmemo.training.evaluation import compute_figures, paired_bootstrap, predict, score
+from mmemo.features.extract import extract
+from mmemo.features.reading import ExtractSettings
+from mmemo.features.tables import tracks_from_table
 from mmemo.features.tracks import Packed
 from mmemo.labels import RAVDESS8
 from mmemo.corpora.manifest import Corpus, check_disjoint, check_manifest, write_table
@@ -178,7 +180,7 @@ def report(s:Settings, found:dict, corpus:Corpus, seconds:float):
     "Figures a fold (mean over seeds), the mean over folds with its interval over actors, and the paired differences."
     tables, rows, gaps = {n: pd.concat(p, ignore_index=True) for n, p in found.items()}, [], []
     for n, t in tables.items():
-        whole = figures(all_seeds(t, s.seeds))
+        whole = compute_figures(all_seeds(t, s.seeds))
         for m in METRICS:
             folds = [np.mean([score(g, m) for _, g in t[t.fold == k].groupby('seed')]) for k in s.folds]
             rows.append(dict(model=n, metric=m, folds=folds, mean=np.mean(folds), pooled=whole[m]['value'], ci95=whole[m]['ci95']))

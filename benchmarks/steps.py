@@ -22,7 +22,7 @@ import torch
 import tyro
 from torch import nn
 
-from mmemo.training.compare import measure_step, median_ms, noise_batch
+from mmemo.training.step_cost import make_noise_batch, measure_step, time_median
 from mmemo.core import pick_device, seed_everything, write_json
 from mmemo.models.registry import MODELS, build
 
@@ -104,7 +104,7 @@ def reference(s:Settings, batch:int=32, length:int=300) -> float:
             h = head['norm'](head['lift'](torch.cat(h, -1)).mT).mT
             loss = (torch.tanh(head['out'](nn.functional.leaky_relu(h))) - y).square().mean()
         loss.backward(); optimiser.step(); optimiser.zero_grad()
-    return median_ms(step, s.repeats, device)
+    return time_median(step, s.repeats, device)
 
 
 def one(c:Case, s:Settings) -> dict:
@@ -114,7 +114,7 @@ def one(c:Case, s:Settings) -> dict:
     dims = {m: shape[-1] for m, shape in c.shapes.items()}
     net = build(c.model, dims=dims, task=c.task, level=c.level, **(c.options or {})).to(device)
     parameters = sum(p.numel() for p in net.parameters())
-    batch = noise_batch(c.shapes, c.batch, c.task, c.level, seconds=c.seconds, device=device)
+    batch = make_noise_batch(c.shapes, c.batch, c.task, c.level, seconds=c.seconds, device=device)
     found = measure_step(torch.compile(net) if s.compile else net, batch, repeats=s.repeats, precision=s.precision)
     shape = ', '.join(f"{m} {' x '.join(map(str, v))}" for m, v in c.shapes.items())
     return dict(model=c.model, part=c.what, shapes=shape, batch=c.batch, parameters=parameters, **found, released_ms=c.released_ms,

@@ -6,7 +6,8 @@ from .corpora.manifest import Corpus as Corpus, load_corpus as load_corpus, deal
 from .corpora.readers import open_corpus as open_corpus, read_corpus as read_corpus
 from .corpora.leaks import check_leaks as check_leaks
 from .planted.corpus import PlantedConfig as PlantedConfig, make_planted as make_planted
-from .features.extract import ExtractSettings as ExtractSettings, extract as extract
+from .features.extract import extract as extract
+from .features.reading import ExtractSettings as ExtractSettings
 from .features.sources import open_features as open_features
 from .features.windows import WindowSettings as WindowSettings, Windows as Windows
 from .models.registry import available as available, build as build

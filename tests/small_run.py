@@ -14,7 +14,8 @@ def small_run():
     if (place/'bicross'/'metrics.json').exists(): return place
     from mmemo.features.extract import extract
     from mmemo.planted.corpus import PlantedConfig, make_planted
-    from mmemo.training.runs import RunConfig, run_experiment
+    from mmemo.training.run_config import RunConfig
+    from mmemo.training.runs import run_experiment
     from mmemo.training.loop import TrainConfig
     config = PlantedConfig(seed=160, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=16, val_clips=16, test_clips=16, nuisance=.3)
     corpus = make_planted(place/'corpus', config, workers=2, progress=False)
@@ -31,7 +32,8 @@ def guided_run():
     if (place/'words'/'guided'/'metrics.json').exists(): return place/'words'/'guided'
     from mmemo.corpora.readers import open_corpus
     from mmemo.features.extract import extract
-    from mmemo.training.runs import RunConfig, run_experiment
+    from mmemo.training.run_config import RunConfig
+    from mmemo.training.runs import run_experiment
     from mmemo.training.loop import TrainConfig
     corpus = open_corpus(place/'corpus')
     store = extract(corpus, 'tiny', 'tiny', progress=False)

@@ -8,13 +8,15 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from mmemo.explain.attribution import METHODS, attribute, attribute_pixels, grad_cam, last_map
-from mmemo.explain.truth import (agreement, area, attention_steps, from_middle, interval_auc, loudness_at,
-                                 mean_over_subjects, motion, randomised, reading, step_curve)
+from mmemo.explain.attribution import METHODS, attribute
+from mmemo.explain.pixel_attribution import attribute_pixels, find_last_map, grad_cam
+from mmemo.explain.map_scores import (average_over_subjects, compute_area, interval_auc, measure_agreement,
+                                      measure_loudness, measure_motion, randomise_weights, score_attention,
+                                      score_position, smooth_steps, trace_step_curve)
 from mmemo.models.parts import EmotionModel, Scale
 from mmemo.core import UserError
 from mmemo.models.registry import build
-from mmemo.features.windows import Batch, rows, without
+from mmemo.features.batch import Batch, pick_rows, without
 from mmemo.models.parts import Output
 from test_models import NAMES, make_batch, make_model
 
@@ -138,7 +140,7 @@ def test_neighbours_and_sizes_change_nothing(fused, method):
     pieces = attribute(model, batch, target, method, steps=8, internal_batch=2)
     for m, v in every.values.items():
         torch.testing.assert_close(v, pieces.values[m], atol=1e-4, rtol=1e-3)
-        torch.testing.assert_close(v[1:2], attribute(model, rows(batch, [1]), 2, method, steps=8).values[m], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(v[1:2], attribute(model, pick_rows(batch, [1]), 2, method, steps=8).values[m], atol=1e-4, rtol=1e-3)
 
 
 def test_padding_and_rubbish_in_it_change_nothing(fused):
@@ -191,7 +193,7 @@ def test_grad_cam_is_the_weighed_map(kind):
     model, batch = make_model('avtca-paper/pixels', face=kind).eval(), make_batch(b=2, t=3, pixels=True)
     batch.mask['visual'][1, 2] = False
     cam, kept = grad_cam(model, batch, 1), []
-    handle = last_map(model).register_forward_hook(lambda _, __, out: kept.append(out))
+    handle = find_last_map(model).register_forward_hook(lambda _, __, out: kept.append(out))
     score = model(batch).logits[:, 1].sum()
     handle.remove()
     grad = torch.autograd.grad(score, kept[0])[0]
@@ -206,7 +208,7 @@ def test_pixels_of_one_frame():
     tower = load_visual('tiny', precision='fp32', device='cpu')
     y, x = np.mgrid[:80, :112]/112 # not square: the tower crops the middle, so the edges get nothing
     film = (120 + 90*np.sin(9*x + np.arange(4)[:, None, None])*np.cos(7*y))[..., None].repeat(3, -1).astype(np.uint8)
-    batch = rows(make_batch(b=2, t=4), [0])
+    batch = pick_rows(make_batch(b=2, t=4), [0])
     batch = replace(batch, x=dict(visual=torch.from_numpy(tower(film))[None], audio=batch.x['audio']))
     batch.mask['visual'][:] = True
     torch.manual_seed(0)
@@ -235,7 +237,7 @@ def test_auc_counts_pairs(seed):
 
 
 def test_figures_over_subjects():
-    found = mean_over_subjects([.5, 1, np.nan, .9], ['a', 'a', 'b', 'c'])
+    found = average_over_subjects([.5, 1, np.nan, .9], ['a', 'a', 'b', 'c'])
     assert found['value'] == pytest.approx(.8) and found['n'] == 3 and found['n_groups'] == 2 and found['few_groups']
     assert found['ci95'][0] <= .8 <= found['ci95'][1]
 
@@ -245,11 +247,11 @@ def test_agreement_is_spearman(fused, signed):
     model, batch = fused
     a, b = attribute(model, batch, 0), attribute(model, batch, 0, 'occlusion', width=.08)
     for m in ('visual', 'audio'):
-        for i, got in enumerate(agreement(a, b, m, signed)):
+        for i, got in enumerate(measure_agreement(a, b, m, signed)):
             x, y = a.clip(i, m)[0], b.clip(i, m)[0]
             assert got == pytest.approx(spearmanr(x if signed else abs(x), y if signed else abs(y)).statistic, abs=1e-6)
     flat = replace(a, values={m: torch.zeros_like(v) for m, v in a.values.items()})
-    assert np.isnan(agreement(a, flat, 'visual')).all()
+    assert np.isnan(measure_agreement(a, flat, 'visual')).all()
 
 
 def test_readings_look_at_present_steps_only():
@@ -257,27 +259,27 @@ def test_readings_look_at_present_steps_only():
     mask[0, 4] = False
     time = torch.arange(9.)[None]/10
     v = torch.tensor([[1., -1, 1, -1, 1e9, 1, -1, 1, -1]])
-    assert reading(v, time, mask)[0].tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1]
-    torch.testing.assert_close(reading(v, time, mask, seconds=.3), mask.float(), atol=1e-5, rtol=0)
-    assert reading(v, time, mask, True, .3).abs().max() < .5
+    assert smooth_steps(v, time, mask)[0].tolist() == [1, 1, 1, 1, 0, 1, 1, 1, 1]
+    torch.testing.assert_close(smooth_steps(v, time, mask, seconds=.3), mask.float(), atol=1e-5, rtol=0)
+    assert smooth_steps(v, time, mask, True, .3).abs().max() < .5
 
 
 def test_the_input_s_own_energy():
     film = np.zeros((1, 5, 4, 4, 3), np.uint8)
     film[0, 2:] = 200
-    assert motion(film)[0].tolist() == [0, 100, 100, 0, 0]
-    assert motion(film, [[True, True, False, True, True]])[0].tolist() == [0, 0, 0, 0, 0] # over a gap nothing is known
-    assert np.diff(loudness_at(np.r_[.1*np.ones(800), np.ones(800)], [.025, .075]))[0] == pytest.approx(20, abs=.1)
-    assert loudness_at(None, [0, 1]).tolist() == [0, 0]
-    assert from_middle([[0, 1, 2, 9]], [[True, True, True, False]])[0].argmax() == 1
+    assert measure_motion(film)[0].tolist() == [0, 100, 100, 0, 0]
+    assert measure_motion(film, [[True, True, False, True, True]])[0].tolist() == [0, 0, 0, 0, 0] # over a gap nothing is known
+    assert np.diff(measure_loudness(np.r_[.1*np.ones(800), np.ones(800)], [.025, .075]))[0] == pytest.approx(20, abs=.1)
+    assert measure_loudness(None, [0, 1]).tolist() == [0, 0]
+    assert score_position([[0, 1, 2, 9]], [[True, True, True, False]])[0].argmax() == 1
 
 
 def test_random_weights_keep_the_scales(fused):
     model, batch = fused
-    a, b, c = randomised(model), randomised(model), randomised(model, 1)
+    a, b, c = randomise_weights(model), randomise_weights(model), randomise_weights(model, 1)
     assert (a(batch).logits == b(batch).logits).all() and (a(batch).logits != c(batch).logits).any() and (a(batch).logits != model(batch).logits).any()
     for m in ('visual', 'audio'): assert (a.streams[m].scale.mean == model.streams[m].scale.mean).all()
-    with pytest.raises(UserError, match='no weights'): randomised(make_model('linear'))
+    with pytest.raises(UserError, match='no weights'): randomise_weights(make_model('linear'))
 
 
 def test_deletion_follows_the_order():
@@ -286,18 +288,18 @@ def test_deletion_follows_the_order():
     best = attribute(model, batch, 1)
     worst = replace(best, values={m: -v for m, v in best.values.items()})
     for insertion, sign in ((False, 1), (True, -1)):
-        assert (sign*area(step_curve(model, batch, best, insertion)) < sign*area(step_curve(model, batch, worst, insertion))).all()
-    whole, none = (step_curve(model, batch, best, i)[:, 0] for i in (False, True))
+        assert (sign*compute_area(trace_step_curve(model, batch, best, insertion)) < sign*compute_area(trace_step_curve(model, batch, worst, insertion))).all()
+    whole, none = (trace_step_curve(model, batch, best, i)[:, 0] for i in (False, True))
     np.testing.assert_allclose(whole, model(batch).probabilities[:, 1].detach(), atol=1e-5)
     np.testing.assert_allclose(none, .25, atol=1e-5) # at the training mean this model has no opinion
-    assert area(np.ones((1, 11))) == pytest.approx([1])
+    assert compute_area(np.ones((1, 11))) == pytest.approx([1])
 
 
 def test_attention_is_summed_over_present_queries(fused):
     model, batch = fused
     with torch.no_grad(): maps = model(batch, maps=True).maps
     for m in ('visual', 'audio'):
-        found, own = attention_steps(maps, m), next(a for a in maps if a.key == m)
+        found, own = score_attention(maps, m), next(a for a in maps if a.key == m)
         torch.testing.assert_close(found.sum(1), own.query_mask.sum(1).float())
         assert (found[~batch.mask[m]] == 0).all()
-    assert attention_steps([], 'audio') is None
+    assert score_attention([], 'audio') is None

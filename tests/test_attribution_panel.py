@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mmemo.explain.attribution import METHODS, attribute, joined
-from mmemo.panels.attribution import AttributionPanel, FramePixels, attribution_panel, planted, read_bands, window_at
+from mmemo.explain.attribution import METHODS, attribute, join_windows
+from mmemo.panels.attribution import AttributionPanel, FramePixels, attribution_panel, find_planted, read_bands, find_window
 from mmemo.core import UserError
 from mmemo.models.registry import build
 from mmemo.panels.parts import NoPanel
 from mmemo.panels.source import find_run, open_source
-from mmemo.explain.evidence import clip_windows
+from mmemo.explain.evidence import cut_clip_windows
 from small_run import small_run
 
 
@@ -47,8 +47,8 @@ def lines(panel): return {d['customdata'][0]: numbers(d['y']) for d in panel.vie
 
 def values_now(source, panel, **asked):
     w = source.settings
-    batch = clip_windows(source.corpus, source.store, panel.state.clip_id, w.length, w.eval_stride, w.task).whole()
-    return joined(attribute(source.model, batch, **asked, width=.24))
+    batch = cut_clip_windows(source.corpus, source.store, panel.state.clip_id, w.length, w.eval_stride, w.task).whole()
+    return join_windows(attribute(source.model, batch, **asked, width=.24))
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -110,11 +110,11 @@ def test_a_moment_beyond_the_clip_is_its_end(panel):
 
 
 def test_the_frame_is_the_one_of_the_moment(source, pixels):
-    from mmemo.media.files import VideoReader
+    from mmemo.media.frames import VideoReader
     clip = source.offered.clip_id[3]
     reader = VideoReader(source.corpus.path(clip))
     at = float(reader.times[17])
-    _, _, number, seconds = window_at(source, clip, at)
+    _, _, number, seconds = find_window(source, clip, at)
     assert number == 17 and np.isclose(seconds, at, atol=1e-3)
     assert np.array_equal(pixels.frame(clip, at), reader.frames([17])[0])
 
@@ -140,7 +140,7 @@ def test_the_player_follows(panel):
     panel.view.play.value = True
     player = panel.controller.player
     assert panel.view.stage.children == (player,) and player.show == 'integrated gradients' and player.clip_id == panel.state.clip_id
-    bands, before = read_bands(panel.controller.found), player.map['values']
+    bands, before = read_bands(panel.controller.attribution), player.map['values']
     assert np.isclose(np.frombuffer(before, np.float32).max(), max(v.max() for v, _ in bands.values()), atol=1e-3)
     panel.view.target.value = 'Fear'; assert player.map['values'] != before
     panel.view.method.value = 'occlusion'; assert player.show == 'occlusion'
@@ -162,10 +162,10 @@ def test_the_attention_player_offers_attributions_and_works_out_none(source):
 
 def test_windows_of_a_clip_add_up(source):
     w, clip = source.settings, source.offered.clip_id[0]
-    batch = clip_windows(source.corpus, source.store, clip, 24, 12, w.task).whole()
+    batch = cut_clip_windows(source.corpus, source.store, clip, 24, 12, w.task).whole()
     assert len(batch) > 1
     each = attribute(source.model, batch, 'Anger', 'integrated_gradients')
-    one = joined(each)
+    one = join_windows(each)
     assert torch.isclose(sum(one.shares().values()) - one.delta, each.output.mean() - each.reference.mean(), atol=1e-3).all()
     assert one.values['visual'].shape[1] == len(np.unique(batch.frame[batch.frame >= 0]))
 
@@ -175,7 +175,7 @@ def test_words_for_what_cannot_be(panel, tmp_path):
     assert panel.state.target == 'predicted'
     with pytest.raises(UserError, match="no clip 'nobody'"): panel.state.clip_id = 'nobody'
     assert isinstance(attribution_panel(tmp_path/'none'), NoPanel)
-    assert planted(dict(face_onset=float('nan'), face_offset=1., voice_onset=.1, voice_offset=.2, voice_state='cue1')) == dict(audio=(.1, .2))
+    assert find_planted(dict(face_onset=float('nan'), face_offset=1., voice_onset=.1, voice_offset=.2, voice_state='cue1')) == dict(audio=(.1, .2))
 
 
 def test_a_film_that_cannot_be_read_is_a_sentence(panel, source, pixels, monkeypatch):

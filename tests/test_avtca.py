@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mmemo.models.avtca import AVTCA, PRESETS, AVTCAConfig, Ends, Shared
+from mmemo.models.avtca import AVTCA, PRESETS, AVTCAConfig, FinalAttention, SharedAttention
 from mmemo.core import UserError
 from mmemo.labels import TASKS, task_space
-from mmemo.models.pixels import FACES, EachFrame, picture, turned
-from mmemo.features.windows import Batch, rows, without
+from mmemo.models.pixels import FACES, EachFrame, prepare_frames, turn_clips
+from mmemo.features.batch import Batch, pick_rows, without
 
 torch.set_num_threads(1)
 SMALL = dict(dims=dict(visual=12, audio=10), n_classes=3, dim=16, heads=2)
@@ -82,7 +82,7 @@ def test_padding_and_neighbours_change_nothing(name, level):
     for value in (99., float('nan')):
         got = model(padded(batch, value=value)).logits[:, :12] if level == 'frame' else model(padded(batch, value=value)).logits
         assert apart(got, want) <= 1e-5
-    assert apart(model(rows(batch, [2])).logits, want[2:3]) <= 1e-5
+    assert apart(model(pick_rows(batch, [2])).logits, want[2:3]) <= 1e-5
     junk = replace(batch, x={m: torch.where(batch.mask[m][..., None], v, 1e4) for m, v in batch.x.items()})
     assert apart(model(junk).logits, want) <= 1e-5
 
@@ -164,7 +164,7 @@ def test_presets_follow_the_table():
 def test_shared_self_attention():
     "What the released code calls cross-attention: one module, one stream at a time."
     end = make_model('avtca-code').end
-    assert isinstance(end, Shared) and len(list(end.parameters())) == 8 # queries, keys, values, out: once
+    assert isinstance(end, SharedAttention) and len(list(end.parameters())) == 8 # queries, keys, values, out: once
     h = dict(visual=torch.randn(2, 5, 16), audio=torch.randn(2, 9, 16))
     there, swap = {m: torch.ones(v.shape[:2]).bool() for m, v in h.items()}, lambda d: dict(visual=d['audio'], audio=d['visual'])
     out, other = end(h, there, None, False)[0], end(swap(h), swap(there), None, False)[0]
@@ -179,7 +179,7 @@ def test_shared_self_attention():
 @pytest.mark.parametrize('name', ['avtca-paper', 'avtca-diagram'])
 def test_the_end_is_cross_attention_elsewhere(name):
     end = make_model(name).end.eval()
-    assert isinstance(end, Ends)
+    assert isinstance(end, FinalAttention)
     h = dict(visual=torch.randn(1, 5, 16), audio=torch.randn(1, 9, 16, requires_grad=True))
     there, time = {m: torch.ones(v.shape[:2]).bool() for m, v in h.items()}, {m: torch.linspace(0, 1, v.shape[1])[None] for m, v in h.items()}
     assert apart(end({**h, 'visual': h['visual'] + torch.randn(1, 5, 16)}, there, time, False)[0]['audio'], end(h, there, time, False)[0]['audio']) > 1e-3
@@ -258,11 +258,12 @@ def test_exactly_three_point_six_seconds():
 
 def test_red_is_not_blue(tmp_path):
     "A red film, written and read by the project's own media, lights up the first channel."
-    from mmemo.media.files import VideoReader, write_clip
+    from mmemo.media.files import write_clip
+    from mmemo.media.frames import VideoReader
     film = np.zeros((4, 64, 64, 3), np.uint8); film[..., 0] = 230
     write_clip(tmp_path/'red.mp4', film, 25.)
     frames = torch.from_numpy(np.asarray(VideoReader(tmp_path/'red.mp4').frames(range(4)))).permute(0, 3, 1, 2)
-    x = picture(frames)
+    x = prepare_frames(frames)
     assert x[:, 0].mean() > .7 and x[:, 1:].mean() < .2
     for kind in FACES:
         torch.manual_seed(0)
@@ -286,7 +287,7 @@ def test_from_pixels(name, level):
     again = make().train()
     torch.manual_seed(1); assert torch.equal(again(batch).logits, a) # augmentation follows the seed
     warm(model, batch)
-    assert apart(model(rows(batch, [1])).logits, model(batch).logits[1:]) <= 1e-5
+    assert apart(model(pick_rows(batch, [1])).logits, model(batch).logits[1:]) <= 1e-5
     got = model(padded(batch, value=3)).logits
     assert apart(got[:, :5] if level == 'frame' else got, model(batch).logits) <= 1e-5
     never = replace(batch, x={'audio': batch.x['audio']}, mask={'audio': batch.mask['audio']})
@@ -322,15 +323,15 @@ def test_any_side(kind, side):
 
 def test_turned_alike_within_a_clip():
     x = torch.rand(6, 1, 3, 48, 48).expand(-1, 3, -1, -1, -1)
-    torch.manual_seed(0); y = turned(x)
+    torch.manual_seed(0); y = turn_clips(x)
     assert torch.equal(y[:, 0], y[:, 1]) and torch.equal(y[:, 0], y[:, 2])
-    assert all(not torch.equal(a, b) for a, b in itertools.combinations(turned(x[:1].expand(6, -1, -1, -1, -1))[:, 0], 2)) # one draw a clip
-    mirrored = [apart(turned(x[:1], 0.), x[:1]) > 1e-3 for _ in range(200)]
+    assert all(not torch.equal(a, b) for a, b in itertools.combinations(turn_clips(x[:1].expand(6, -1, -1, -1, -1))[:, 0], 2)) # one draw a clip
+    mirrored = [apart(turn_clips(x[:1], 0.), x[:1]) > 1e-3 for _ in range(200)]
     assert .4 < np.mean(mirrored) < .6
     line = torch.zeros(1, 1, 3, 64, 64); line[..., 31:33, :] = 1 # a horizontal line: its slope after turning
     slopes = []
     for _ in range(100):
-        a = turned(line)[0, 0, 0]
+        a = turn_clips(line)[0, 0, 0]
         rows_of = (a * torch.arange(64.)[:, None]).sum(0) / a.sum(0).clamp(min=1e-6)
         slopes.append(torch.rad2deg(torch.atan((rows_of[48] - rows_of[16]) / 32)))
     assert 6 < torch.stack(slopes).abs().max() < 11
@@ -343,7 +344,7 @@ def test_learns_what_only_both_streams_tell():
     batch = make_batch(160, 5, 16)
     x = {m: v * .3 + (2. * s - 1)[:, None, None] for (m, v), s in zip(batch.x.items(), (face, voice))}
     batch = replace(batch, x=x, mask={m: torch.ones_like(v) for m, v in batch.mask.items()}, y=(face == voice).long())
-    train, test = rows(batch, torch.arange(112)), rows(batch, torch.arange(112, 160))
+    train, test = pick_rows(batch, torch.arange(112)), pick_rows(batch, torch.arange(112, 160))
     for name in VARIANTS:
         model = make_model(name, dims=dict(visual=12, audio=10), dim=32).train()
         opt = torch.optim.Adam(model.parameters(), 5e-3)

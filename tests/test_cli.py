@@ -132,7 +132,7 @@ def predict(said, file, out, *more): return said('predict', file, '--run', small
 
 def face_clip(path, audio=None, seconds=1.6):
     "A planted face in a wide picture, as a camera would see it."
-    from mmemo.media.files import VideoReader
+    from mmemo.media.frames import VideoReader
     frames = VideoReader(next((small_run()/'corpus'/'clips').glob('test-*.mp4'))).frames(range(40))
     wide = np.full((40, 160, 240, 3), 90, np.uint8); wide[:, 24:136, 64:176] = frames
     write_clip(path, wide, 25, audio)
@@ -266,7 +266,7 @@ def brought_along(tmp_path, shape='cmu-mosei'):
     "The small planted corpus as CMU-MOSEI is handed out: features of noise, words, labels, and no clips."
     from mmemo.core import rng_for
     from mmemo.corpora.manifest import load_corpus
-    from mmemo.planted.twins import write_twin
+    from twins import write_twin
     corpus, rng = load_corpus(small_run()/'corpus'), rng_for('brought along')
     noise = lambda n, d: {c: (rng.normal(size=(n, d)).astype('float16'), (np.arange(n) + .5)/n*1.6) for c in corpus.clips.clip_id}
     return write_twin(corpus, shape, tmp_path/'tree', (), dict(visual=noise(30, 6), audio=noise(50, 4)))

@@ -9,18 +9,20 @@ import pytest
 import torch
 
 from mmemo.commands.cli import main
-from mmemo.training.compare import (as_text, compare, compared, config_for, differences, fitting, main_score, pooled_over_seeds, small_print, tables_of, train_all)
-from mmemo.pages.comparison import compare_page, differences_figure
+from mmemo.training.compare import (format_comparison, compare, make_rows, make_model_config, compare_pairs, build_fitting, find_main_score, pool_seeds, write_small_print, read_tables, train_all)
+from mmemo.pages.comparison import write_comparison, plot_differences
 from mmemo.core import UserError, read_json
 from mmemo.training.evaluation import evaluate
 from mmemo.features.extract import extract
 from mmemo.corpora.manifest import load_corpus
-from mmemo.commands.reproduce import LANDMARKS, PAPERS, asked_for, cost_of, dealt, read_data
-from mmemo.training.runs import RunConfig
+from mmemo.commands.recipes import PAPERS, deal_protocols, make_request, read_data
+from mmemo.commands.reproduce import estimate_cost
+from mmemo.training.published import LANDMARKS
+from mmemo.training.run_config import RunConfig
 from mmemo.training.loop import TrainConfig
-from mmemo.planted.twins import write_twin
 from mmemo.features.windows import WindowSettings
 from small_run import small_run
+from twins import write_twin
 
 TRAIN = TrainConfig(epochs=2, lr=2e-3, lambda_text=0., device='cpu', progress=False)
 def tiny(*models): return {k: v for k, v in TINY.items() if k.partition('.')[0] in models}
@@ -94,18 +96,18 @@ def test_csv_says_the_same(done):
 
 def test_text_and_page_say_what_must_be_said(done):
     out, told = done
-    text = as_text(told)
+    text = format_comparison(told)
     assert 'synthetic' in text and 'minus bicross' in text and "the prior's" in text and 'text is not in the table' in text and 'itself uncertain' in text
-    made = compare_page(out).read_text()
+    made = write_comparison(out).read_text()
     assert all(w in made for w in ('synthetic', 'id="scores"', 'id="differences"', 'bicross-0/card.md', 'text is not in the table'))
-    fig = differences_figure(told)
+    fig = plot_differences(told)
     assert {t.y[0] for t in fig.data} == {'visual', 'linear'} and len(fig.data) == 10
 
 
 def test_seeds_of_a_person_stay_together(done, planted):
     "Three equal seeds tell no more than one; counted as more people they would seem to."
-    one = next(iter(tables_of([p for p in plans_of(done, planted)['visual']]).values()))
-    alone, thrice = (evaluate(*pooled_over_seeds({s: one for s in range(n)}, planted[0]))['all']['accuracy'] for n in (1, 3))
+    one = next(iter(read_tables([p for p in plans_of(done, planted)['visual']]).values()))
+    alone, thrice = (evaluate(*pool_seeds({s: one for s in range(n)}, planted[0]))['all']['accuracy'] for n in (1, 3))
     assert alone['ci95'] == thrice['ci95'] and alone['n_groups'] == thrice['n_groups'] == 3
 
 
@@ -115,12 +117,12 @@ def plans_of(done, planted):
 
 
 def test_a_difference_is_paired(done, planted):
-    tables = {m: tables_of(p) for m, p in plans_of(done, planted).items()}
-    same = differences(tables['visual'], tables['visual'], planted[0])
+    tables = {m: read_tables(p) for m, p in plans_of(done, planted).items()}
+    same = compare_pairs(tables['visual'], tables['visual'], planted[0])
     assert all(g['ci95'] in (None, [0., 0.]) and g['value'] == 0 for part in same.values() for g in part.values())
     right = {s: t.assign(**{c: (t.label.astype(str) == c[2:]).astype(float) for c in t if c.startswith('p_')}, predicted=t.label) for s, t in tables['visual'].items()}
-    gap = differences(right, tables['visual'], planted[0])['all']['accuracy']
-    assert gap['ci95'][0] > 0 and gap['value'] == pytest.approx(1 - evaluate(*pooled_over_seeds(tables['visual'], planted[0]))['all']['accuracy']['value'])
+    gap = compare_pairs(right, tables['visual'], planted[0])['all']['accuracy']
+    assert gap['ci95'][0] > 0 and gap['value'] == pytest.approx(1 - evaluate(*pool_seeds(tables['visual'], planted[0]))['all']['accuracy']['value'])
 
 
 # kept or trained anew
@@ -208,7 +210,7 @@ def test_a_failing_run_does_not_take_the_others_with_it(planted, tmp_path, monke
     told = again(planted, tmp_path, ('visual', 'linear'))
     visual, linear = told['rows']
     assert visual['failed'] and 'RuntimeError: ours' in visual['skipped'] and 'Traceback' in (tmp_path/'visual-1'/'error.txt').read_text()
-    assert 'scores' in linear and told['against'] == 'linear' and 'visual failed' in '\n'.join(small_print(told))
+    assert 'scores' in linear and told['against'] == 'linear' and 'visual failed' in '\n'.join(write_small_print(told))
 
 
 @pytest.mark.parametrize('change,found', [
@@ -232,8 +234,8 @@ def test_valence_and_arousal_by_frame(planted, tmp_path):
     window = WindowSettings(level='frame', task='va', stride=60, eval_stride=60)
     told = again(planted, tmp_path, ('visual', 'linear'), replace(BASE, window=window, train=replace(TRAIN, epochs=1)), seeds=1)
     row = told['rows'][0]
-    assert main_score(row['scores']['all']) == 'ccc' and 'ccc' in told['rows'][1]['against']['all'] and 'accuracy' not in row['scores']['all']
-    assert 'ccc minus visual' in as_text(told) and 'CCC minus visual' in compare_page(tmp_path).read_text()
+    assert find_main_score(row['scores']['all']) == 'ccc' and 'ccc' in told['rows'][1]['against']['all'] and 'accuracy' not in row['scores']['all']
+    assert 'ccc minus visual' in format_comparison(told) and 'CCC minus visual' in write_comparison(tmp_path).read_text()
 
 
 # the command line
@@ -324,12 +326,12 @@ def test_valence_and_arousal_apart_and_their_mean(reproduced):
 
 def test_what_is_reported_chooses_nothing(twins):
     "Official validation clips are reported; those to stop by come out of training, and share nobody with it."
-    asked = asked_for('bicross', twins['affwild2'])
+    asked = make_request('bicross', twins['affwild2'])
     corpus = read_data(asked)
-    clips = dealt(asked, corpus)['official'].clips
+    clips = deal_protocols(asked, corpus)['official'].clips
     were = corpus.clips.set_index('clip_id').split
     assert set(were[clips.clip_id[clips.split == 'test']]) == {'val'} and set(were[clips.clip_id[clips.split == 'val']]) == {'train'}
-    folds = dealt(asked_for('rcma', twins['affwild2'], data='affwild2-va', folds=(1, 2, 3, 4, 5)), corpus)
+    folds = deal_protocols(make_request('rcma', twins['affwild2'], data='affwild2-va', folds=(1, 2, 3, 4, 5)), corpus)
     tested = [set(c.clips.clip_id[c.clips.split == 'test']) for c in folds.values()]
     assert sum(map(len, tested)) == len(set().union(*tested)) == (were == 'train').sum()
 
@@ -341,10 +343,10 @@ def test_dry_run_only_tells(twins, tmp_path, capsys):
 
 
 def test_cost_grows_with_the_work(twins):
-    asked = asked_for('avtca', twins['ravdess'], encoders='pixels-48+mfcc', models=('avtca-paper',), seeds=1, options=dict(dim=16, width=.25), workers=1,
+    asked = make_request('avtca', twins['ravdess'], encoders='pixels-48+mfcc', models=('avtca-paper',), seeds=1, options=dict(dim=16, width=.25), workers=1,
                       settings=replace(PAPERS['avtca'].settings, frames=4), window=WindowSettings(4, 4))
     corpus = read_data(asked)
-    few, many = (cost_of(replace(asked, seeds=s), corpus, dealt(asked, corpus)) for s in (1, 3))
+    few, many = (estimate_cost(replace(asked, seeds=s), corpus, deal_protocols(asked, corpus)) for s in (1, 3))
     assert many.runs == 3*few.runs == 6 and few.step_ms['avtca-paper'] > 0 and few.encoding.megabytes > 48*4*48*48*3/1e6, 'pixels are large'
     per_run = lambda c: c.seconds/c.runs/c.step_ms['avtca-paper']
     assert per_run(many) == pytest.approx(per_run(few))

@@ -11,27 +11,29 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.planted.twins as twins
 import test_corpora_acted as acted
 import test_corpora_affwild2 as wild
 import test_corpora_mosei as mosei
-from mmemo.corpora.acted import ravdess_folds
-from mmemo.corpora.affwild2 import crop_file
+import twins
+from mmemo.corpora.ravdess import make_ravdess_folds
+from mmemo.corpora.affwild2 import locate_crop
 from mmemo.core import UserError, read_json, rng_for
-from mmemo.corpora.readers import read_corpus, twin_facts
+from mmemo.corpora.readers import read_corpus, read_twin_facts
 from mmemo.features.extract import extract
 from mmemo.corpora.leaks import check_leaks
 from mmemo.labels import CREMA6, MOSEI_EMOTIONS
 from mmemo.corpora.manifest import check_disjoint, folds_by_subject, save_corpus
-from mmemo.media.files import VideoReader, read_audio
+from mmemo.media.frames import VideoReader
+from mmemo.media.sound import read_audio
 from mmemo.training.metrics import HEADLINES
 from mmemo.corpora.mosei import load_mosei
 from mmemo.planted.corpus import PlantedConfig, make_planted
-from mmemo.training.runs import RunConfig, run_experiment
+from mmemo.training.run_config import RunConfig
+from mmemo.training.runs import run_experiment
 from mmemo.features.sources import open_features
 from mmemo.training.loop import TrainConfig
-from mmemo.planted.twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, victims, write_twin
 from mmemo.features.windows import WindowSettings
+from twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, victims, write_twin
 
 ALL = [(shape, name) for shape, known in DEFECTS.items() for name in known]
 CONFIG = PlantedConfig(seed=18, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=32, val_clips=16, test_clips=16,
@@ -352,7 +354,7 @@ def test_affwild2_pictures_are_of_their_frames(clean, readings):
     corpus, _, _ = readings('affwild2', 'affwild2-expr')
     clip = corpus.clips.clip_id[3]
     film_ = VideoReader(corpus.path(clip))
-    for i in (0, 7, 23): assert np.abs(np.asarray(Image.open(crop_file(corpus, clip, i))).astype(int) - film_.frames([i])[0]).mean() < 4
+    for i in (0, 7, 23): assert np.abs(np.asarray(Image.open(locate_crop(corpus, clip, i))).astype(int) - film_.frames([i])[0]).mean() < 4
 
 
 def test_left_and_right_keep_their_own_labels_and_share_a_group(clean, tmp_path, planted):
@@ -376,7 +378,7 @@ def test_ravdess_actors_are_the_planted_subjects(clean, readings, planted):
     weak = (was.label == 'Neutral') & (was.intensity < twins.WEAK)
     assert twin.truth.label.tolist() == was.label.mask(weak, 'Calm').tolist() and weak.any()
     check_disjoint(corpus.clips.assign(split=truth.split.tolist()))
-    for fold in ravdess_folds(corpus): assert not set(truth.subject[fold]) & set(truth.subject[~fold])
+    for fold in make_ravdess_folds(corpus): assert not set(truth.subject[fold]) & set(truth.subject[~fold])
 
 
 @pytest.mark.parametrize('target, column', [('intended', 'label'), ('perceived_audio', 'VoiceVote'), ('perceived_video', 'FaceVote'), ('perceived_av', 'MultiModalVote')])
@@ -460,9 +462,9 @@ def test_refusals(planted, tmp_path):
 @pytest.mark.parametrize('shape', SHAPES)
 def test_a_twin_says_that_it_is_synthetic(shape, clean):
     twin = clean(shape)
-    facts = twin_facts(twin)
+    facts = read_twin_facts(twin)
     assert facts['synthetic'] and facts['twin_of'] == shape and facts['generator']
-    assert twin_facts(twin.root.parent) == {}
+    assert read_twin_facts(twin.root.parent) == {}
 
 
 # --- the whole way
@@ -489,7 +491,7 @@ def small(level='clip', task='expression', model='bicross', **options):
 def with_planted_splits(corpus, twin):
     "The planted lists, since neither RAVDESS nor CREMA-D has any; a subject is on one side."
     split = corpus.clips.subject.map(twin.truth.drop_duplicates('subject').set_index('subject').split)
-    return replace(corpus, clips=corpus.clips.assign(split=split), facts=corpus.facts | twin_facts(twin))
+    return replace(corpus, clips=corpus.clips.assign(split=split), facts=corpus.facts | read_twin_facts(twin))
 
 
 def check_run(run, figure, unit, split='test'):
@@ -505,7 +507,7 @@ def check_run(run, figure, unit, split='test'):
 def test_from_affwild2_to_a_model(task, planted, cache, seen, tmp_path):
     twin = write_twin(planted, 'affwild2', tmp_path/'tree')
     corpus, _, _ = read(twin, f'affwild2-{task}')
-    corpus.facts |= twin_facts(twin)
+    corpus.facts |= read_twin_facts(twin)
     store = extract(corpus, 'tiny', 'tiny', cache=cache, progress=False)
     # pictures stand in for a video that cannot be read; what cannot be heard is missing, with its reason
     assert store.quarantine.empty and set(store['audio'].missing) >= {*victims(twin, 'no_video'), *victims(twin, 'cut_video'), *victims(twin, 'no_sound')}

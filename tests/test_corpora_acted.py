@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 
 from damage import damaged
-from mmemo.corpora.acted import (CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_SENTENCES, RAVDESS_FOLDS, ravdess_folds, ravdess_split,
-                         read_cremad, read_ravdess)
+from mmemo.corpora.cremad import CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_SENTENCES, read_cremad
+from mmemo.corpora.ravdess import RAVDESS_FOLDS, make_ravdess_folds, read_ravdess, split_ravdess
 from mmemo.core import UserError, real_data, rng_for
 from mmemo.labels import CREMA6, RAVDESS8
 from mmemo.corpora.manifest import check_disjoint, load_corpus, save_corpus
-from mmemo.media.files import read_audio, write_clip
+from mmemo.media.files import write_clip
+from mmemo.media.sound import read_audio
 
 POINTER = b'version https://git-lfs.github.com/spec/v1\noid sha256:' + b'0'*64 + b'\nsize 131376\n'
 FOLDS_OF_20 = [(1, 7, 13, 19), (2, 8, 14, 20), (3, 9, 15, 21), (4, 10, 16, 23), (6, 11, 18, 24)]
@@ -75,7 +76,7 @@ def test_ravdess_twins_kept_on_request_never_part(tmp_path):
     names = corpus.clips.clip_id
     assert not set(names[half]) & set(names[~half])                             # naive: no name on both sides ...
     assert set(corpus.clips.group[half]) & set(corpus.clips.group[~half])       # ... and yet the same sound
-    for fold in ravdess_folds(corpus): assert not set(corpus.clips.group[fold]) & set(corpus.clips.group[~fold])
+    for fold in make_ravdess_folds(corpus): assert not set(corpus.clips.group[fold]) & set(corpus.clips.group[~fold])
 
 
 def test_ravdess_av_without_sound_takes_the_twins(tmp_path):
@@ -231,10 +232,10 @@ def test_ravdess_survives_a_table_on_disk(tmp_path):
     bare.to_csv(tmp_path/'naive.csv', index=False)
     assert set(pd.read_csv(tmp_path/'naive.csv').subject.astype(str)) != set(bare.subject)     # naive: '01' comes back as 1
     assert (again.clips.subject == corpus.clips.subject).all() and again.facts == corpus.facts
-    for a, b in zip(ravdess_folds(again), ravdess_folds(corpus)): assert (a == b).all()
+    for a, b in zip(make_ravdess_folds(again), make_ravdess_folds(corpus)): assert (a == b).all()
 
 
-def lists(corpus, scheme): return [tuple(sorted({int(s[5:]) for s in corpus.clips.subject[f]})) for f in ravdess_folds(corpus, scheme)]
+def lists(corpus, scheme): return [tuple(sorted({int(s[5:]) for s in corpus.clips.subject[f]})) for f in make_ravdess_folds(corpus, scheme)]
 
 
 def test_ravdess_folds_keep_actors_whole(tmp_path):
@@ -243,18 +244,18 @@ def test_ravdess_folds_keep_actors_whole(tmp_path):
     naive = rng_for('80/20').random(len(corpus)) < .2                           # naive: the paper's random split
     assert set(corpus.clips.subject[naive]) & set(corpus.clips.subject[~naive])
     for scheme, n in (('five', 5), ('six', 6), ('five-published', 5)):
-        folds = ravdess_folds(corpus, scheme)
+        folds = make_ravdess_folds(corpus, scheme)
         assert len(folds) == n and (np.sum(folds, 0) == 1).all()
         for f in folds: assert not set(corpus.clips.subject[f]) & set(corpus.clips.subject[~f])
     assert lists(corpus, 'six')[0] == (1, 2, 3, 4) and lists(corpus, 'five')[0] == (1, 6, 11, 16, 21)
-    for f in ravdess_folds(corpus, 'six'): assert corpus.clips.gender[f].value_counts().tolist() == [120, 120]
+    for f in make_ravdess_folds(corpus, 'six'): assert corpus.clips.gender[f].value_counts().tolist() == [120, 120]
     assert lists(corpus, 'parent') == [(1, 2, 3, 4), (5, 6, 7, 8)]
     assert lists(corpus, 'parent-weights') == [(5, 10, 16, 19), (11, 13, 18, 22)]
-    split = ravdess_split(corpus, 'parent')
+    split = split_ravdess(corpus, 'parent')
     check_disjoint(split.clips)
     assert split.clips.split.value_counts().to_dict() == dict(train=960, test=240, val=240)
     assert split.facts['protocol'] == 'parent, fold 0'
-    for k in range(5): check_disjoint(ravdess_split(corpus, 'five', k).clips)
+    for k in range(5): check_disjoint(split_ravdess(corpus, 'five', k).clips)
 
 
 def test_ravdess_five_folds_of_the_twenty_actors(tmp_path):
@@ -270,10 +271,10 @@ def test_ravdess_mistakes_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match="kind='av'.*0 audio-visual, 0 video-only, 1 audio-only"): read_ravdess(tmp_path, kind='av')
     with pytest.raises(UserError, match="vocal='songs': expected one of"): read_ravdess(tmp_path, vocal='songs')
     corpus, _ = read_ravdess(tmp_path)
-    with pytest.raises(UserError, match="fold 1 of 'five' would be empty"): ravdess_folds(corpus)
-    with pytest.raises(UserError, match="scheme='seven'"): ravdess_folds(corpus, 'seven')
+    with pytest.raises(UserError, match="fold 1 of 'five' would be empty"): make_ravdess_folds(corpus)
+    with pytest.raises(UserError, match="scheme='seven'"): make_ravdess_folds(corpus, 'seven')
     with pytest.raises(UserError, match="found 's1'"):
-        corpus.clips['subject'] = 's1'; ravdess_folds(corpus)
+        corpus.clips['subject'] = 's1'; make_ravdess_folds(corpus)
 
 
 def test_ravdess_real_speech_of_twenty_actors():
@@ -283,7 +284,7 @@ def test_ravdess_real_speech_of_twenty_actors():
     clips = corpus.clips
     assert len(clips) == 1184 and clips.subject.nunique() == 20 and set(clips.label) == set(RAVDESS8.classes)
     assert corpus.facts['kind'] == 'audio' and all(corpus.path(p).is_file() for p in clips.clip_id.iloc[:3])
-    folds = ravdess_folds(corpus, 'five')
+    folds = make_ravdess_folds(corpus, 'five')
     assert lists(corpus, 'five') == FOLDS_OF_20 and (np.sum(folds, 0) == 1).all()
     for f in folds:
         for column in ('subject', 'group'): assert not set(clips[column][f]) & set(clips[column][~f])

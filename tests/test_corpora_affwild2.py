@@ -8,13 +8,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mmemo.corpora.affwild2 import (affwild2_folds, crop_file, find_tree, parse_labels, read_affwild2, read_submission,
-                            write_submission)
+from mmemo.corpora.affwild2 import find_tree, locate_crop, read_affwild2
+from mmemo.corpora.affwild2_files import parse_labels, read_affwild2_folds, read_submission, write_submission
 from mmemo.core import UserError
 from mmemo.labels import EXPRESSION8
 from mmemo.corpora.manifest import check_disjoint, load_corpus, save_corpus
-from mmemo.media.files import VideoReader, read_audio, write_clip
-from mmemo.training.metrics import accuracy, classification_scores, macro_f1
+from mmemo.media.files import write_clip
+from mmemo.media.frames import VideoReader
+from mmemo.media.sound import read_audio
+from mmemo.training.metrics import accuracy, score_classes, macro_f1
 
 NAMES = ','.join(EXPRESSION8.classes)
 EDITION = '6th_ABAW_Annotations'
@@ -108,7 +110,7 @@ def test_new_videos_lie_in_another_folder(tmp_path):
     film(tmp_path/'batch1/old.mp4', 2); film(tmp_path/'new_vids/new.mp4', 2)
     corpus, report = read(tmp_path, crops='cropped_aligned')
     assert corpus.frames.has_crop.all() and corpus.clips.has_video.all()
-    assert crop_file(corpus, 'new', 1) == tmp_path/'cropped_aligned_new_50_vids/new/00002.jpg'
+    assert locate_crop(corpus, 'new', 1) == tmp_path/'cropped_aligned_new_50_vids/new/00002.jpg'
     assert not (tmp_path/'cropped_aligned/new').exists() # where a naive reading looks
     _, report = read(tmp_path) # `cropped` is not there at all: said, and the other taken
     assert len(said(report, 'missing', '.', "'cropped_aligned' is taken in its place"))
@@ -144,7 +146,7 @@ def test_missing_crop_is_marked_never_shifted(gaps):
     a = of(corpus, 'a')
     assert list(a.label) == list(range(8)) and list(a.has_crop) == [True, True, False, False, True, True, False, True]
     for frame in a.frame[a.has_crop]: # picture and label are of the same frame
-        assert abs(int(np.asarray(Image.open(crop_file(corpus, 'a', frame)))[0, 0, 0]) - (frame + 1)) <= 1
+        assert abs(int(np.asarray(Image.open(locate_crop(corpus, 'a', frame)))[0, 0, 0]) - (frame + 1)) <= 1
     assert said(report, 'missing', 'a', 'without a picture, 3 with a label')['count'].tolist() == [3]
     naive = list(zip(sorted(p.name for p in (gaps/'cropped/a').iterdir()), a.label)) # n-th picture, n-th label
     assert naive[2] == ('00005.jpg', 2) and a.label.iloc[4] == 4
@@ -353,12 +355,12 @@ def test_variable_frame_rate_takes_time_stamps(tmp_path):
 
 
 def test_frames_meet_the_video_in_time(tmp_path):
-    from mmemo.features.windows import nearest_rows
+    from mmemo.features.windows import find_nearest_rows
     for name, n in (('a', 7), ('b', 5)):
         put(tmp_path, f'{EXPR}/Train_Set/{name}.txt', expr(*range(n))); film(tmp_path/f'batch1/{name}.mp4', n)
     corpus, _ = read(tmp_path)
     times = [VideoReader(tmp_path/f'batch1/{name}.mp4').times for name in 'ba']
-    rows = nearest_rows(np.concatenate(times), np.array([0, 5, 12]), ['b', 'a'], corpus.frames, .01)
+    rows = find_nearest_rows(np.concatenate(times), np.array([0, 5, 12]), ['b', 'a'], corpus.frames, .01)
     assert list(rows) == [*range(7, 12), *range(7)]
 
 
@@ -406,21 +408,21 @@ def test_folds_keep_the_people_of_a_video_together(twins):
     corpus, report = read(twins)
     for i, names in enumerate((['v'], ['w.mp4', '../x'])): put(twins, f'lists/fold{i + 1}.txt', '\n'.join(names))
     put(twins, 'lists/fold1_train.txt', 'w')
-    with pytest.raises(UserError, match='expected a name, found a path'): affwild2_folds(corpus.clips, twins/'lists')
-    folds = affwild2_folds(corpus.clips, twins/'lists', report)
+    with pytest.raises(UserError, match='expected a name, found a path'): read_affwild2_folds(corpus.clips, twins/'lists')
+    folds = read_affwild2_folds(corpus.clips, twins/'lists', report)
     assert [f.tolist() for f in folds] == [[True, True, False, False], [False, False, True, True]]
     assert folds[0].dtype == bool
     assert corpus.clips.clip_id.isin(['v']).sum() == 0 # by name alone, nobody is held out
     one = put(twins, 'six.txt', 'v_left, 1\nw, 10\nw_right, 10\nv_right 1\n')
-    assert [f.sum() for f in affwild2_folds(corpus.clips, one)] == [2, 2]
+    assert [f.sum() for f in read_affwild2_folds(corpus.clips, one)] == [2, 2]
     put(twins, 'six.txt', 'v_left, 1\nv_right, 2\nw, 3')
-    with pytest.raises(UserError, match=r"different folds \('v'\)"): affwild2_folds(corpus.clips, one)
+    with pytest.raises(UserError, match=r"different folds \('v'\)"): read_affwild2_folds(corpus.clips, one)
     put(twins, 'six.txt', 'v, 1\nv, 2')
-    with pytest.raises(UserError, match="'v' is held out in fold 1 and in fold 2"): affwild2_folds(corpus.clips, one)
+    with pytest.raises(UserError, match="'v' is held out in fold 1 and in fold 2"): read_affwild2_folds(corpus.clips, one)
     put(twins, 'six.txt', 'v, 1\nzz, 2')
     with pytest.raises(UserError, match="1 name.s. are not in the corpus, the first is 'zz'"):
-        affwild2_folds(corpus.clips, one)
-    assert len(affwild2_folds(corpus.clips, one, report)) == 2 and len(said(report, 'missing', 'six.txt', "'zz'"))
+        read_affwild2_folds(corpus.clips, one)
+    assert len(read_affwild2_folds(corpus.clips, one, report)) == 2 and len(said(report, 'missing', 'six.txt', "'zz'"))
 
 
 def test_names_with_blanks_find_their_files(tmp_path):
@@ -515,7 +517,7 @@ def test_always_answering_other_is_right_in_two_frames_of_five():
     conf = np.zeros((8, 8), np.int64); conf[:, 7] = counts
     assert round(100*float(accuracy(conf)), 1) == 37.9 and round(float(macro_f1(conf)), 3) == .069
     y = np.repeat(np.arange(8), counts)
-    scores = classification_scores(y, np.full_like(y, 7), 8, classes=EXPRESSION8.classes)
+    scores = score_classes(y, np.full_like(y, 7), 8, classes=EXPRESSION8.classes)
     assert np.array_equal(scores['confusion'], conf) and scores['n'] == 280_532
     assert scores['accuracy'] == float(accuracy(conf))
     assert scores['macro_f1'] == float(macro_f1(conf))

@@ -9,10 +9,10 @@ import torch
 import mmemo.explain.embedding as em
 from mmemo.core import UserError, rng_for
 from mmemo.corpora.readers import open_corpus
-from mmemo.panels.jobs import Background
-from mmemo.explain.embedding import (Embedded, MapSettings, PromptBook, edit_prompts, embed_clips, lay_out, map_key, similarities, trust, zero_shot)
+from mmemo.panels.jobs import JobRunner
+from mmemo.explain.embedding import (Embedded, MapSettings, PromptBook, edit_prompts, embed_clips, lay_out, make_map_key, compute_cosines, measure_trust, score_zero_shot)
 from mmemo.labels import EXPRESSION8
-from mmemo.pages.workbench_plots import SYMBOLS, embedding_map, label_sides
+from mmemo.pages.explain_plots import SYMBOLS, place_star_labels, plot_embedding
 from small_run import small_run
 
 
@@ -29,7 +29,8 @@ def clouds(n=160, d=24, seed=0):
 def guided(tmp_path_factory):
     "A model trained for a moment with the text guide on, its corpus and its features."
     from mmemo.features.extract import extract
-    from mmemo.training.runs import RunConfig, run_experiment
+    from mmemo.training.run_config import RunConfig
+    from mmemo.training.runs import run_experiment
     from mmemo.training.loop import TrainConfig
     place = small_run()
     corpus = open_corpus(place/'corpus')
@@ -82,9 +83,9 @@ def test_a_frame_without_a_face_has_no_say():
     class Windows:
         def to(self, device): return self
         def batches(self, size):
-            from mmemo.features.windows import Batch
+            from mmemo.features.batch import Batch
             yield Batch({}, {}, dict(visual=torch.zeros(1, 6)), clip_index=torch.tensor([0]), frame=torch.tensor([[0, 1, 2, 3, -1, -1]]))
-    _, u, p = em.window_vectors(Model(), Windows())
+    _, u, p = em.embed_windows(Model(), Windows())
     expected = torch.nn.functional.normalize(project(V[0, seen[0]]), dim=-1).sum(0)
     assert np.allclose(u[0], expected.detach().numpy(), atol=1e-5) and np.allclose(p.sum(1), 1, atol=1e-5)
 
@@ -135,9 +136,9 @@ def test_a_failing_map_leaves_no_lock_behind(monkeypatch):
 @pytest.mark.parametrize('change', [dict(seed=1), dict(neighbours=5), dict(min_dist=.3), dict(method='pca')])
 def test_the_key_holds_every_setting(change):
     x = clouds()[0]
-    assert map_key(x, MapSettings()) != map_key(x, MapSettings(**change))
+    assert make_map_key(x, MapSettings()) != make_map_key(x, MapSettings(**change))
     y = x.copy(); y[3, 3] += 1e-6
-    assert map_key(x, MapSettings()) != map_key(y, MapSettings())
+    assert make_map_key(x, MapSettings()) != make_map_key(y, MapSettings())
 
 
 def test_only_the_last_maps_are_kept(monkeypatch):
@@ -157,8 +158,8 @@ def test_trustworthiness_is_sklearns_and_says_when_it_samples():
     from sklearn.manifold import trustworthiness
     x = clouds(200)[0]
     flat = x[:, :2].astype(float)
-    assert trust(x, flat)[0] == pytest.approx(trustworthiness(x, flat, n_neighbors=15, metric='cosine'))
-    value, k, n = trust(x, flat, MapSettings(sample=80))
+    assert measure_trust(x, flat)[0] == pytest.approx(trustworthiness(x, flat, n_neighbors=15, metric='cosine'))
+    value, k, n = measure_trust(x, flat, MapSettings(sample=80))
     assert n == 80 and k == 15
     assert '80 of 200 clips' in lay_out(x, MapSettings('pca', sample=80)).line()
 
@@ -171,7 +172,7 @@ def test_impossible_settings(bad):
 # beside the main thread
 
 def test_the_newest_job_counts():
-    job, gate, got = Background(), threading.Event(), []
+    job, gate, got = JobRunner(), threading.Event(), []
     job.start(lambda progress: gate.wait(10) and 'old', got.append)
     job.start(lambda progress: 'new', got.append)
     gate.set(); job.wait(10)
@@ -179,7 +180,7 @@ def test_the_newest_job_counts():
 
 
 def test_an_error_is_told_and_the_next_job_runs():
-    job, got, wrong = Background(), [], []
+    job, got, wrong = JobRunner(), [], []
     def broken(progress): raise UserError('no')
     job.start(broken, got.append, on_error=wrong.append); job.wait(10)
     job.start(lambda progress: 1, got.append); job.wait(10)
@@ -189,7 +190,7 @@ def test_an_error_is_told_and_the_next_job_runs():
 def test_on_a_loop_answers_come_on_the_loops_thread():
     "A notebook's kernel has a loop: no widget is touched by two threads, and the loop goes round while the job runs."
     async def kernel():
-        job, gate, where, turns = Background(), threading.Event(), [], 0
+        job, gate, where, turns = JobRunner(), threading.Event(), [], 0
         def work(progress): progress(.5, 'half'); gate.wait(10); return 'map'
         job.start(work, lambda r: where.append((r, threading.get_ident())), lambda s, t: where.append((t, threading.get_ident())))
         while not where: await asyncio.sleep(.002)
@@ -205,7 +206,7 @@ def test_a_star_is_placed_while_another_map_is_made(plane):
     import numba
     if numba.threading_layer() not in ('omp', 'tbb'): pytest.skip('numba serves one thread at a time here')
     first, _, _, stars = plane
-    expected, job, begun = first.place(stars), Background(), threading.Event()
+    expected, job, begun = first.place(stars), JobRunner(), threading.Event()
     def work(progress): return lay_out(clouds(1500, seed=9)[0], progress=lambda share, said: share > .4 and begun.set())
     job.start(work); assert begun.wait(120)
     first.known.clear()
@@ -218,10 +219,10 @@ def test_a_star_is_placed_while_another_map_is_made(plane):
 def test_zero_shot_is_recall_with_intervals_over_people():
     from sklearn.metrics import balanced_accuracy_score, recall_score
     x, y, stars = clouds(300)
-    s = similarities(x, stars) + rng_for('zs').normal(size=(300, 8))*.25
+    s = compute_cosines(x, stars) + rng_for('zs').normal(size=(300, 8))*.25
     names = np.array(EXPRESSION8.classes, object)[y]; names[:20] = None
     who = np.array([f's{i % 15}' for i in range(300)])
-    t = zero_shot(s, names, EXPRESSION8, who).set_index('class')
+    t = score_zero_shot(s, names, EXPRESSION8, who).set_index('class')
     said, true = s.argmax(1)[20:], y[20:]
     for i, c in enumerate(EXPRESSION8.classes): assert t.value[c] == pytest.approx(recall_score(true, said, labels=[i], average=None)[0])
     assert t.value['mean of classes'] == pytest.approx(balanced_accuracy_score(true, said)) and t.value['all clips'] == pytest.approx((true == said).mean())
@@ -232,7 +233,7 @@ def test_zero_shot_is_recall_with_intervals_over_people():
 def test_one_person_gives_no_interval_and_absent_classes_no_row():
     x, y, stars = clouds(60)
     names = [EXPRESSION8.classes[i] if i < 3 else None for i in y]
-    t = zero_shot(similarities(x, stars), names, EXPRESSION8, ['s'] * 60)
+    t = score_zero_shot(compute_cosines(x, stars), names, EXPRESSION8, ['s'] * 60)
     assert t['class'].tolist() == ['Neutral', 'Anger', 'Disgust', 'mean of classes', 'all clips'] and t.low.isna().all() and t.few_groups.all()
 
 
@@ -294,7 +295,7 @@ def test_every_clip_is_drawn_once_whatever_the_column():
     rng = rng_for('fig')
     p, ids = rng.normal(size=(50, 2)), [f'k{i}' for i in range(50)]
     for column in (np.array(EXPRESSION8.classes)[rng.integers(8, size=50)], np.array(['a', None]*25, object), rng.random(50), np.arange(50) % 3, np.arange(50) % 2 == 0):
-        fig = embedding_map(p, column, 'c', ids)
+        fig = plot_embedding(p, column, 'c', ids)
         drawn = [row[0] for t in fig.data for row in t.customdata]
         assert sorted(drawn) == sorted(ids)
         for t in fig.data:
@@ -305,5 +306,5 @@ def test_class_marks_are_all_different(): assert len(set(SYMBOLS.values())) == l
 
 
 def test_labels_of_near_stars_take_different_sides():
-    assert len(set(label_sides([[0, 0], [.001, 0], [10, 10]], 500, 400)[:2])) == 2
-    assert label_sides(np.zeros((0, 2)), 500, 400) == [] and label_sides([[1, 1]], 500, 400) == ['top center']
+    assert len(set(place_star_labels([[0, 0], [.001, 0], [10, 10]], 500, 400)[:2])) == 2
+    assert place_star_labels(np.zeros((0, 2)), 500, 400) == [] and place_star_labels([[1, 1]], 500, 400) == ['top center']

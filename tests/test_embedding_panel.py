@@ -9,7 +9,7 @@ import mmemo.panels.embedding as ep
 from mmemo.core import UserError
 from mmemo.explain.embedding import MAPS, Plane, edit_prompts, lay_out, MapSettings
 from mmemo.panels.parts import NoPanel
-from mmemo.panels.embedding import EmbeddingPanel, colour_columns, embedding_panel, open_vectors
+from mmemo.panels.embedding import EmbeddingPanel, list_colour_columns, embedding_panel, open_vectors
 from small_run import guided_run, small_run
 
 
@@ -197,7 +197,7 @@ def test_without_words_or_without_a_run_there_is_a_sentence(tmp_path):
 
 
 def test_columns_that_tell_nothing_are_not_offered(source):
-    offered = [c for _, c in colour_columns(source.embedded.clips)]
+    offered = [c for _, c in list_colour_columns(source.embedded.clips)]
     assert offered[:2] == ['label', 'predicted'] and not {'clip_id', 'group', 'split'} & set(offered)
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mmemo.core import UserError, real_data
-from mmemo.features.encoders import (is_synthetic_only, load_speech, load_text, load_visual, pick_precision, speech_files,
-                            visual_files, write_random_speech, write_random_visual)
+from mmemo.features.encoder_files import (find_speech_files, find_visual_files, is_synthetic_only, write_random_speech,
+                                          write_random_visual)
+from mmemo.features.encoders import load_speech, load_text, load_visual, pick_precision
 
 FAMILIES = {'wav2vec2': dict(kind='wav2vec2'), # group norm: padding would change every step
             'wav2vec2-large': dict(kind='wav2vec2', feat_extract_norm='layer', do_stable_layer_norm=True,
@@ -94,13 +95,13 @@ def test_missing_weights_are_refused(speech_folders, tmp_path):
 def test_pickles_are_refused(tmp_path):
     (tmp_path/'open_clip_config.json').write_text('{}'); (tmp_path/'config.json').write_text('{}')
     (tmp_path/'pytorch_model.bin').write_bytes(b'\x80')
-    for find in (visual_files, speech_files):
+    for find in (find_visual_files, find_speech_files):
         with pytest.raises(UserError, match='pytorch_model.bin, a pickle'): find(str(tmp_path))
 
 
 def test_offline_sentence():
-    for find, name in ((visual_files, 'clip-vit-l14'), (visual_files, 'hf-hub:nobody/nothing'),
-                       (speech_files, 'nobody/nothing')):
+    for find, name in ((find_visual_files, 'clip-vit-l14'), (find_visual_files, 'hf-hub:nobody/nothing'),
+                       (find_speech_files, 'nobody/nothing')):
         with pytest.raises(UserError, match=f'mmemo fetch {name}'): find(name)
 
 
@@ -158,7 +159,7 @@ def test_gpu_agrees(vit_b32):
 def test_real_whisper():
     "The mean of two layers equals what transformers gives by itself."
     import transformers
-    from mmemo.media.files import read_audio
+    from mmemo.media.sound import read_audio
     folder = real_data()/'whisper_tiny_en_encoder'
     x = read_audio(sorted((real_data()/'ravdess_speech_16k').glob('*.flac'))[0])
     enc = load_speech(str(folder), layers='2,3', precision='fp32')
@@ -210,6 +211,6 @@ def test_pixels_show_the_face():
     assert np.abs(small - mean).mean() < 2 and np.array_equal(enc(x[5:6])[0], small[5]) # colours in their order, and no neighbours
     wide = enc(np.pad(x, ((0, 0), (0, 0), (24, 24), (0, 0)))) # of a wide picture the middle; at its edge the filter sees what stands beside
     assert np.array_equal(wide[:, :, 1:-1], small[:, :, 1:-1])
-    assert visual_files('pixels-48').weights == () and not is_synthetic_only('pixels-48+mfcc')
+    assert find_visual_files('pixels-48').weights == () and not is_synthetic_only('pixels-48+mfcc')
     for name in ('pixels-3', 'pixels-99999'):
         with pytest.raises(UserError, match='8 to 1024'): load_visual(name)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.explain.errors import calibration, clips_in, compare_runs, confusion_table, in_slice, side_by_side, slices, worst_slice
-from mmemo.panels.errors import PAGE, ErrorsPanel, errors_panel, labels_said, runs_beside, slices_figure
-from mmemo.training.evaluation import classes_of, probabilities
+from mmemo.explain.errors import measure_calibration, list_cell_clips, compare_runs, tabulate_confusion, select_slice, compare_clips, score_slices, find_worst_slice
+from mmemo.panels.errors import PAGE, ErrorsPanel, errors_panel, describe_labels, find_runs_beside, plot_slices
+from mmemo.training.evaluation import list_classes, get_probabilities
 from mmemo.panels.parts import NoPanel
 from mmemo.panels.source import ClipSource, open_source
 from small_run import small_run
@@ -28,7 +28,7 @@ def pred(source): return source.predictions[source.predictions.clip_id.isin(sour
 @pytest.fixture(scope='module')
 def other(source):
     "Another run's answers: right in two clips of three."
-    p, names = source.predictions.copy(), classes_of(source.predictions)
+    p, names = source.predictions.copy(), list_classes(source.predictions)
     y = np.array([names.index(c) for c in p.label])
     said = np.where(np.arange(len(p)) % 3 > 0, y, (y + 1) % 8)
     p[[f'p_{c}' for c in names]] = (.05 + .6*np.eye(8)[said]).astype('float32')
@@ -63,7 +63,7 @@ def on_sheet(panel): return panel.view.figures['sheet'].figure['data'][0]['custo
 
 
 def fullest(pred): # a cell off the diagonal with the most clips
-    found = confusion_table(pred)
+    found = tabulate_confusion(pred)
     return found[found.label != found.predicted].sort_values('n').iloc[-1]
 
 
@@ -90,7 +90,7 @@ def test_a_cell_leads_to_its_clips_and_back(panel, pred):
 
 
 def test_the_matrix_tells_its_intervals(panel, pred):
-    data, found = panel.view.figures['matrix'].figure['data'][0], confusion_table(pred, draws=1000)
+    data, found = panel.view.figures['matrix'].figure['data'][0], tabulate_confusion(pred, draws=1000)
     about = np.array(data['customdata'], float)
     assert np.array_equal(about[..., 0].ravel(), found.n)
     assert np.allclose(about[..., 1].ravel(), found.low, equal_nan=True) and np.allclose(about[..., 2].ravel(), found.high, equal_nan=True)
@@ -99,7 +99,7 @@ def test_the_matrix_tells_its_intervals(panel, pred):
 def test_a_bar_leads_to_its_slice(panel, source, pred):
     assert touched(panel, lambda: setattr(panel.view.by, 'value', 'subset')) == {'slices'}
     bars, _, whole = panel.view.figures['slices'].figure['data']
-    known = slices(pred, source.corpus, 'subset', min_clips=1)
+    known = score_slices(pred, source.corpus, 'subset', min_clips=1)
     assert np.allclose(bars['x'], known.score) and known.score.is_monotonic_increasing and whole['customdata'] == [w['subset'] for w in known['where']]
     assert touched(panel, lambda: click(panel, 'slices', about='audio')) == {'matrix', 'slices', 'sheet'}
     assert panel.state.where == {'subset': 'audio'} and set(panel.selection.subset) == {'audio'}
@@ -138,10 +138,10 @@ def test_a_strip_opens_the_player(panel):
 def test_confidence(panel, pred):
     panel.state.part = 'confidence'
     table, found = panel.source.calibrated
-    known = calibration(pred, 10)
+    known = measure_calibration(pred, 10)
     assert found['value'] == known['value'] and f"{known['value']:.2f}" in panel.view.figures['confidence'].figure['title']
     assert touched(panel, lambda: click(panel, 'confidence', about=len(table) - 1)) == {'confidence', 'sheet'}
-    top = probabilities(pred).max(1)
+    top = get_probabilities(pred).max(1)
     inside = pred.clip_id[(top >= table.start.iloc[-1]) & (top <= table.end.iloc[-1])]
     assert len(panel.selection) == table.n.iloc[-1] and set(panel.selection.clip_id) == set(inside)
     assert sum(len(panel.selection) for panel.state.bin in range(len(table))) == len(pred), 'each clip in one bin'
@@ -150,7 +150,7 @@ def test_confidence(panel, pred):
 def test_two_runs(panel, pred, other):
     panel.state.part = 'runs'
     other = other[other.clip_id.isin(pred.clip_id)].reset_index(drop=True)
-    known, gap = side_by_side(other, pred), compare_runs(other, pred, 'accuracy')['gap']
+    known, gap = compare_clips(other, pred), compare_runs(other, pred, 'accuracy')['gap']
     for outcome in ('broken', 'both wrong', 'both right', 'fixed'):
         assert touched(panel, lambda: click(panel, 'outcomes', about=outcome)) <= {'outcomes', 'sheet'}
         assert set(panel.selection.clip_id) == set(known.clip_id[known.outcome == outcome]) and panel.view.outcome.value == outcome
@@ -182,22 +182,22 @@ def test_what_the_planted_corpus_knows_is_said(panel, source):
     ranked = panel.controller.issues
     wrong = source.corpus.clips.clip_id.isin(ranked.clip_id[:4])
     changed = type(source.corpus)('noisy', source.corpus.root, source.corpus.clips.assign(true_label=source.corpus.clips.label.where(~wrong, 'nothing of it')))
-    assert '4 of its labels are wrong on purpose: of the first 4 here 100% are' in labels_said(ranked, changed)
+    assert '4 of its labels are wrong on purpose: of the first 4 here 100% are' in describe_labels(ranked, changed)
     unknown = type(source.corpus)('real', source.corpus.root, source.corpus.clips.drop(columns='true_label'))
-    assert 'planted' not in labels_said(ranked, unknown)
+    assert 'planted' not in describe_labels(ranked, unknown)
 
 
 def test_the_search_says_on_whom_it_was_judged(panel, source, pred, monkeypatch):
-    monkeypatch.setattr('mmemo.panels.errors.worst_slice', lambda pred, corpus, by: worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
+    monkeypatch.setattr('mmemo.panels.errors.worst_slice', lambda pred, corpus, by: find_worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
     assert panel.view.show_worst.layout.display == 'none'
     before = drawn(panel); work(panel.view.worst_work)
     found = panel.controller.found
     assert drawn(panel) == before and f'Worst of {found.looked_at.iloc[0]} slices' in panel.view.worst.value and 'Believe the other half' in panel.view.worst.value
     assert f'{found.score_where_found.iloc[0]:.2f}. On the other half {found.score.iloc[0]:.2f}' in panel.view.worst.value
     panel.view.show_worst.click()
-    here = in_slice(pred, source.corpus, found['where'].iloc[0])
+    here = select_slice(pred, source.corpus, found['where'].iloc[0])
     assert panel.state.where == found['where'].iloc[0]
-    assert set(panel.selection.clip_id) == set(clips_in(here).query('label != predicted').clip_id)
+    assert set(panel.selection.clip_id) == set(list_cell_clips(here).query('label != predicted').clip_id)
 
 
 def test_a_search_that_finds_too_few_clips_is_a_sentence(panel):
@@ -221,10 +221,10 @@ def test_the_theme_is_followed(panel):
 
 
 def test_a_slice_of_few_people_says_so(source, pred):
-    said = slices_figure(slices(pred, source.corpus, 'subset', min_clips=1), 'subset').layout.title.subtitle.text
+    said = plot_slices(score_slices(pred, source.corpus, 'subset', min_clips=1), 'subset').layout.title.subtitle.text
     assert 'too narrow' in said, 'three subjects'
-    many = slices(pred, source.corpus, 'subset', min_clips=1).assign(few_groups=False)
-    assert 'too narrow' not in slices_figure(many, 'subset').layout.title.subtitle.text
+    many = score_slices(pred, source.corpus, 'subset', min_clips=1).assign(few_groups=False)
+    assert 'too narrow' not in plot_slices(many, 'subset').layout.title.subtitle.text
 
 
 def test_a_page_for_readers_without_a_kernel(panel, pred):
@@ -236,7 +236,7 @@ def test_a_page_for_readers_without_a_kernel(panel, pred):
 
 def test_from_a_folder(tmp_path, panel):
     assert isinstance(errors_panel(tmp_path), NoPanel) and '`make demo`' in errors_panel(tmp_path).sentence
-    assert runs_beside(small_run()/'bicross') == {}
+    assert find_runs_beside(small_run()/'bicross') == {}
     alone = errors_panel(small_run(), part='runs')
     assert alone.source.name == 'bicross' and alone.view.other.disabled and alone.selection.empty
     assert 'no other run' in str(alone.view.figures['outcomes'].figure) and 'no other run' in str(alone.view.figures['sheet'].figure)
@@ -245,5 +245,5 @@ def test_from_a_folder(tmp_path, panel):
 def test_without_predictions_or_labels_there_is_a_sentence(source, pred):
     def bare(p): return ClipSource(source.model, source.corpus, source.store, source.settings, 'test', p)
     with pytest.raises(UserError, match='no predictions'): ErrorsPanel(bare(None))
-    with pytest.raises(UserError, match='none of the clips'): ErrorsPanel(bare(pred.assign(label=pd.Categorical([None]*len(pred), classes_of(pred)))))
+    with pytest.raises(UserError, match='none of the clips'): ErrorsPanel(bare(pred.assign(label=pd.Categorical([None]*len(pred), list_classes(pred)))))
     with pytest.raises(UserError, match="task 'va'"): ErrorsPanel(bare(pred[['clip_id', 'subject']].assign(valence=0., p_valence=0., arousal=0., p_arousal=0.)))

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError, real_data
-from mmemo.media.faces import FaceSettings, FaceTracker, detectors, face_chunks, square
-from mmemo.media.files import VideoReader, write_clip
+from mmemo.media.faces import FaceSettings, FaceTracker, detectors, read_face_chunks, place_square
+from mmemo.media.files import write_clip
+from mmemo.media.frames import VideoReader
 
 
 @pytest.fixture
@@ -109,7 +110,7 @@ def test_detector_looks_at_every_nth_frame():
 
 def test_crops_stay_inside(told):
     for box in ([-20, -20, 40, 40], [150, 90, 40, 40], [0, 0, 300, 300]):
-        x0, y0, x1, y1 = square(box, .2, 100, 160)
+        x0, y0, x1, y1 = place_square(box, .2, 100, 160)
         assert 0 <= x0 < x1 <= 160 and 0 <= y0 < y1 <= 100 and x1 - x0 == y1 - y0
 
 
@@ -120,7 +121,7 @@ def test_none_is_the_middle_square(tmp_path):
     crops, _, _ = FaceTracker(FaceSettings(size=32), 25).crop(film, np.arange(10))
     assert crops.shape == (10, 32, 32, 3)
     write_clip(tmp_path/'x.mp4', film, 25)
-    assert sum(len(c) for _, c, _, _ in face_chunks(VideoReader(tmp_path/'x.mp4'), FaceSettings(size=32), size=4)) == 10
+    assert sum(len(c) for _, c, _, _ in read_face_chunks(VideoReader(tmp_path/'x.mp4'), FaceSettings(size=32), size=4)) == 10
 
 
 def test_yunet_says_what_it_needs(tmp_path):
@@ -135,7 +136,7 @@ def test_yunet_says_what_it_needs(tmp_path):
 def test_haar_on_real_faces(name, middle):
     if real_data() is None: pytest.skip('MMEMO_REAL_DATA is not set: no real faces to try')
     reader = VideoReader(real_data()/'clips'/name, end=1.)
-    crops, boxes, valid = (np.concatenate(x) for x in list(zip(*face_chunks(reader, FaceSettings('haar', size=64))))[1:])
+    crops, boxes, valid = (np.concatenate(x) for x in list(zip(*read_face_chunks(reader, FaceSettings('haar', size=64))))[1:])
     assert valid.all() and crops.shape[1:] == (64, 64, 3)
     assert np.abs(middles(boxes) - middle).max() < .1*reader.height
     assert (boxes[:, 2] - boxes[:, 0]).std() < .02*reader.height

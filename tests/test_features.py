@@ -7,18 +7,24 @@ import pandas as pd
 import pytest
 
 import mmemo.features.extract as features
+import mmemo.features.reading as reading
 from mmemo.core import UserError, file_hash, stable_hash
 from mmemo.corpora.readers import read_corpus
-from mmemo.features.encoders import load_speech, load_visual, write_random_speech, write_random_visual
+from mmemo.features.encoder_files import write_random_speech, write_random_visual
+from mmemo.features.encoders import load_speech, load_visual
 from mmemo.media.faces import FaceSettings
-from mmemo.features.extract import (ExtractSettings, Extraction, cache_list, cache_prune, extract, find_missing,
-                                    jobs_of, tracks_from_table)
-from mmemo.features.tracks import Track, compact, load_track, pack_tracks, save_track, track_bytes
+from mmemo.features.cache import list_cache, prune_cache
+from mmemo.features.extract import Extraction, extract, find_missing
+from mmemo.features.reading import ExtractSettings, make_jobs
+from mmemo.features.tables import tracks_from_table
+from mmemo.features.tracks import Track, compact, load_track, pack_tracks, save_track, encode_track
 from mmemo.media.prefetch import read_ahead
 from mmemo.corpora.manifest import Corpus, load_corpus, save_corpus
-from mmemo.media.files import SILENCE_DB, VideoReader, decoder_version, read_audio, write_clip
-from mmemo.planted.twins import victims, write_affwild2, plant
+from mmemo.media.files import write_clip
+from mmemo.media.frames import VideoReader, decoder_version
+from mmemo.media.sound import SILENCE_DB, read_audio
 from mmemo.features.windows import Windows, WindowSettings
+from twins import victims, write_affwild2, plant
 
 
 def picture(n, seed, size=64):
@@ -174,7 +180,7 @@ def test_wide_values_stay_wide(tmp_path):
     save_track(tmp_path/'t.safetensors', Track(compact(wide), np.zeros(1), np.ones(1, bool)))
     assert load_track(tmp_path/'t.safetensors').values[0, 1] == 1e6
     track = Track(compact(narrow), np.zeros(1), np.ones(1, bool), dict(z=1, a=2, m=3))
-    assert len({track_bytes(track) for _ in range(20)}) == 1
+    assert len({encode_track(track) for _ in range(20)}) == 1
     with pytest.raises(UserError, match='one time'): Track(narrow, np.zeros(2), np.ones(1, bool))
 
 
@@ -208,13 +214,13 @@ def test_bad_tables(tmp_path):
 
 def test_prune(corpus, encoders, tmp_path):
     run(corpus, encoders, tmp_path)
-    held = cache_list(tmp_path)
+    held = list_cache(tmp_path)
     assert held.tracks.tolist()[:2] == [5, 5] and (held.modality == 'pack').sum() == 1
     (tmp_path/'tracks'/'00').mkdir(exist_ok=True); (tmp_path/'tracks'/'00'/'x.safetensors').write_bytes(b'?')
-    assert set(cache_prune(tmp_path).modality) == {'pack', 'unreadable'}
-    cache_prune(tmp_path, encoders[0].weight_hash)
-    assert cache_list(tmp_path).modality.tolist() == ['audio']
-    assert len(cache_list(tmp_path/'nothing')) == 0 and len(cache_prune(tmp_path/'nothing')) == 0
+    assert set(prune_cache(tmp_path).modality) == {'pack', 'unreadable'}
+    prune_cache(tmp_path, encoders[0].weight_hash)
+    assert list_cache(tmp_path).modality.tolist() == ['audio']
+    assert len(list_cache(tmp_path/'nothing')) == 0 and len(prune_cache(tmp_path/'nothing')) == 0
 
 
 def test_reading_stays_a_bounded_way_ahead():
@@ -230,7 +236,7 @@ def test_reading_stays_a_bounded_way_ahead():
 
 def test_keys_are_those_of_before(corpus, encoders, tmp_path):
     "Features that somebody has waited a night for are still found: the key, and what a track says of itself."
-    run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), ExtractSettings(), tmp_path), jobs_of(corpus)
+    run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), ExtractSettings(), tmp_path), make_jobs(corpus)
     find_missing(run, jobs)
     both = [decoder_version('decord'), decoder_version('pyav')]
     reading = dict(visual=dict(decoder=both, every=1, crop={'detector': 'none'}),
@@ -281,7 +287,7 @@ def test_pixels_and_mfcc_through_extract(takes, tmp_path):
     again = run(takes, ('pixels-40', 'mfcc'), tmp_path, **AVTCA)
     assert again.facts['counts']['encoded'] == 0 and again['visual'].values.tobytes() == face.values.tobytes()
     assert run(takes, ('pixels-24', 'logmel'), tmp_path, **AVTCA).facts['counts']['encoded'] == 8
-    listed = cache_list(tmp_path).set_index('encoder')
+    listed = list_cache(tmp_path).set_index('encoder')
     assert listed.tracks['pixels-40'] == listed.tracks['mfcc'] == 4 and listed.precision['pixels-24'] == 'uint8'
     alone = run(takes.subset(['5.0']), ('pixels-40', 'mfcc'), tmp_path/'alone', workers=2, ahead=1, **AVTCA)
     assert alone['visual'].values.tobytes() == mine.values.tobytes()
@@ -314,11 +320,11 @@ def test_speech_encoders_hear_the_stretch_and_no_filling(takes, encoders, tmp_pa
 
 def test_faces_are_looked_for_in_each_of_few_frames(takes, tmp_path, monkeypatch):
     looked = []
-    class Tracker(features.FaceTracker):
+    class Tracker(reading.FaceTracker):
         def crop(self, frames, indices, times=None):
             looked.append((self.settings.every, *np.round(times, 2)))
             return super().crop(frames, indices, times)
-    monkeypatch.setattr(features, 'FaceTracker', Tracker)
+    monkeypatch.setattr(reading, 'FaceTracker', Tracker)
     store = run(takes.subset(['5.0']), ('pixels-40', None), tmp_path, faces=FaceSettings('haar'), **AVTCA)
     assert [t for _, *t in looked] == [[round(float(t), 2) for t in store.clip('5.0', 'visual').time]] and {e for e, *_ in looked} == {1}
     assert not store.clip('5.0', 'visual').valid.any() and store['visual'].missing == {'5.0': 'no face'}
@@ -461,8 +467,8 @@ def test_pictures_are_known_by_content(tree, tmp_path):
     assert np.flatnonzero(~store.clip('p0', 'visual').valid).tolist() == [2, 4] and whose(store.clip('p0', 'visual'))[1][2] == 2
     sources = [load_track(p).source for p in (cache/'tracks').rglob('*.safetensors')]
     assert sorted(s['broken'] for s in sources if 'broken' in s)[-1] == 2
-    listed = cache_list(cache)
-    assert (listed.modality == 'stamp').any() and 'stamp' in set(cache_prune(cache).modality) and 'stamp' not in set(cache_list(cache).modality)
+    listed = list_cache(cache)
+    assert (listed.modality == 'stamp').any() and 'stamp' in set(prune_cache(cache).modality) and 'stamp' not in set(list_cache(cache).modality)
 
 
 def test_stamps_save_reading(tree, tmp_path, monkeypatch):
@@ -508,6 +514,6 @@ def test_pictures_without_a_clock(tree, tmp_path):
 def test_cache_lists_transcripts(tmp_path):
     (tmp_path/'transcripts'/'ab').mkdir(parents=True)
     (tmp_path/'transcripts'/'ab'/'ab1.json').write_text(json.dumps(dict(words=[], missing='', model='openai/whisper-tiny', weights='w', precision='fp32')))
-    held = cache_list(tmp_path)
+    held = list_cache(tmp_path)
     assert held[['modality', 'encoder', 'tracks']].values.tolist() == [['transcript', 'openai/whisper-tiny', 1]]
-    assert not len(cache_prune(tmp_path)) and len(cache_prune(tmp_path, 'openai/whisper-tiny')) == 1 and not len(cache_list(tmp_path))
+    assert not len(prune_cache(tmp_path)) and len(prune_cache(tmp_path, 'openai/whisper-tiny')) == 1 and not len(list_cache(tmp_path))

@@ -8,16 +8,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mmemo.corpora.fingerprints as fingerprints_module
 import mmemo.corpora.leaks as guard_module
 from mmemo.core import UserError, file_hash, real_data, rng_for
-from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard, kept_prints, sets_of, sound_print, video_print
+from mmemo.corpora.fingerprints import fingerprint_sound, number_sets
+from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard
 from mmemo.corpora.manifest import deal_clips
-from mmemo.media.prefetch import in_threads
+from mmemo.media.prefetch import map_in_threads
 from mmemo.corpora.manifest import Corpus, check_manifest, folds_by_subject, load_corpus, save_corpus, split_by_subject
-from mmemo.media.files import VideoReader, read_audio, write_clip
-from mmemo.planted.corpus import PlantedConfig, _Row, make_planted, plan_corpus, render_face_take, subject_looks
-from mmemo.planted.face import idle_motion, render_face, sample_scene
-from mmemo.explain.probe import clip_properties, held_out, described, shortcut_check, shortcut_table, subject_probe
+from mmemo.media.files import write_clip
+from mmemo.media.frames import VideoReader
+from mmemo.media.sound import read_audio
+from mmemo.planted.corpus import PlantedConfig, PlanRow, make_planted, plan_corpus, render_face_take, sample_subject_face
+from mmemo.planted.face import sample_idle_motion
+from mmemo.planted.render import render_face
+from mmemo.planted.scene import sample_scene
+from mmemo.explain.probe import read_clip_properties, predict_held_out, describe_columns, check_shortcuts, tabulate_shortcuts, probe_subject
 
 RAVDESS_FOLDS = [(1, 7, 13, 19), (2, 8, 14, 20), (3, 9, 15, 21), (4, 10, 16, 23), (6, 11, 18, 24)]
 
@@ -54,7 +60,7 @@ def planted(tmp_path_factory):
     folder, config = tmp_path_factory.mktemp('takes'), PlantedConfig(seed=3)
     plan = plan_corpus(config)
     who = plan[(plan.subject == plan.subject[0]) & (plan.subset != 'xor')].head(4)
-    takes = [render_face_take(_Row(**r._asdict()), config) for r in who.itertuples(index=False)]
+    takes = [render_face_take(PlanRow(**r._asdict()), config) for r in who.itertuples(index=False)]
     for i, t in enumerate(takes): write_clip(folder/f'take{i}.mp4', t, 25)
     return folder, takes
 
@@ -89,7 +95,7 @@ def test_a_film_and_its_remuxed_copy_sound_the_same(tmp_path, planted):
         for p in i.demux():
             if p.dts is not None: p.stream = tracks[p.stream]; o.mux(p)
     assert file_hash(tmp_path/'a.mp4') != file_hash(tmp_path/'b.mkv')
-    assert sound_print(tmp_path/'a.mp4') == sound_print(tmp_path/'b.mkv') != ''
+    assert fingerprint_sound(tmp_path/'a.mp4') == fingerprint_sound(tmp_path/'b.mkv') != ''
 
 
 def test_silence_and_missing_sound_never_match(tmp_path, own, planted):
@@ -152,7 +158,7 @@ def test_near_identical_video(tmp_path, own, planted, edit):
 def test_two_clips_of_one_subject_are_not_identical(planted, own):
     folder, _ = planted
     report = guard(corpus_of(folder, [(f'take{i}', f'take{i}.mp4', f's{i}', 'train' if i % 2 else 'test') for i in range(4)]), **own)
-    assert report.checked['video'] == 4 and report.found.empty
+    assert report.checked['video'] == 4 and report.table.empty
 
 
 def sign_bits(path): # the usual fingerprint: signs of the slow waves of eight pictures
@@ -166,7 +172,7 @@ def sign_bits(path): # the usual fingerprint: signs of the slow waves of eight p
 @pytest.mark.parametrize('nuisance', [0., .3])
 def test_still_faces_of_one_set_are_not_identical(tmp_path, own, nuisance):
     scene = replace(sample_scene(rng_for('set'), .3), pan=(0., 0.), occluder='none', flicker=0.)
-    takes = [render_face(subject_looks(3, 'sitter'), idle_motion(rng_for('still', i), 60, 25., nuisance), scene, rng_for('grain', i), 112) for i in range(8)]
+    takes = [render_face(sample_subject_face(3, 'sitter'), sample_idle_motion(rng_for('still', i), 60, 25., nuisance), scene, rng_for('grain', i), 112) for i in range(8)]
     for i, t in enumerate(takes):
         write_clip(tmp_path/f'take{i}.mp4', t, 25)
         write_clip(tmp_path/f'copy{i}.mp4', t, 25, crf=34)
@@ -175,7 +181,7 @@ def test_still_faces_of_one_set_are_not_identical(tmp_path, own, nuisance):
     copied = [(bits[f'take{i}'] != bits[f'copy{i}']).mean() for i in range(8)]
     if not nuisance: assert min(apart) < 1.5*max(copied)     # the usual fingerprint leaves no room between them
     corpus = corpus_of(tmp_path, [(n, f'{n}.mp4', f's{n}', 'train' if n.startswith('take') else 'test') for n in bits])
-    found = check_leaks(corpus, refuse=False, **own).found
+    found = check_leaks(corpus, refuse=False, **own).table
     assert sorted(sorted(c) for c in found.clips) == [[f'copy{i}', f'take{i}'] for i in range(8)]
 
 
@@ -190,7 +196,7 @@ def test_real_film_its_copy_and_its_halves(tmp_path, own, name):
     half = reader.duration/2
     clips = pd.DataFrame(dict(clip_id=['whole', 'copy', 'first', 'second'], path=[str(real_data()/'clips'/name), str(tmp_path/'copy.mp4')]*1 + [str(tmp_path/'copy.mp4')]*2,
                               start=[None, None, 0, half], end=[None, None, half, None], subject=list('abcd')))
-    found = check_leaks(Corpus('film', tmp_path, check_manifest(clips)), sound=False, refuse=False, **own).found
+    found = check_leaks(Corpus('film', tmp_path, check_manifest(clips)), sound=False, refuse=False, **own).table
     assert [sorted(c) for c in found[found.kind == 'video'].clips] == [['copy', 'whole']]
     assert sorted(map(sorted, found[found.kind == 'source'].clips)) == [['copy', 'first', 'second']]
 
@@ -205,7 +211,7 @@ def test_real_speech_and_a_copy_under_another_actor(tmp_path, own):
     by_actor = [[f'{a:02d}' for a in f] for f in RAVDESS_FOLDS]
     corpus = Corpus('ravdess', root, check_manifest(clips))
     report = guard(corpus, folds=folds_by_subject(corpus.clips, by_actor), **own)
-    assert report.found.empty and report.checked['sound'] == report.n == 1184
+    assert report.table.empty and report.checked['sound'] == report.n == 1184
     # one clip of actor 01 once more, filed under actor 02, in another container
     source = root/'03-01-05-01-01-01-01.flac'
     write_sound(tmp_path/'03-01-05-01-01-02-02.wav', read_audio(source)*32768/32767)
@@ -225,7 +231,7 @@ def test_real_speech_and_a_copy_under_another_actor(tmp_path, own):
 
 def test_a_subject_is_refused_before_anything_is_decoded(tmp_path, own, monkeypatch):
     write_sound(tmp_path/'a.wav', voice(0)); write_sound(tmp_path/'b.wav', voice(1))
-    monkeypatch.setattr(guard_module, 'make_print', lambda *_: pytest.fail('decoded'))
+    monkeypatch.setattr(fingerprints_module, 'make_fingerprint', lambda *_: pytest.fail('decoded'))
     corpus = corpus_of(tmp_path, [('a', 'a.wav', 's1', 'train'), ('b', 'b.wav', 's1', 'test')])
     with pytest.raises(UserError, match=r"'s1' \(test and train\)"): guard(corpus, **own)
     apart = replace(corpus, clips=corpus.clips.assign(subject=['s1', 's2'], group='g'))
@@ -255,7 +261,7 @@ def test_the_same_sound_on_one_side_is_said_and_not_refused(tmp_path, own):
     report = guard(corpus_of(tmp_path, rows), **own)
     assert report.leaks.empty and report.twins.clips.tolist() == [['a', 'b']] and 'identical sound' in str(report)
     one = corpus_of(tmp_path, rows)
-    assert guard(replace(one, clips=one.clips.assign(subject=['s1', 's1', 's3'])), **own).found.empty   # one person's two files
+    assert guard(replace(one, clips=one.clips.assign(subject=['s1', 's1', 's3'])), **own).table.empty   # one person's two files
     unsplit = replace(one, clips=one.clips.drop(columns='split'))
     with pytest.raises(UserError, match="expected a column 'split'"): guard(unsplit, **own)
     folds = [np.array([1, 0, 0], bool), np.array([0, 1, 0], bool), np.array([0, 0, 1], bool)]
@@ -267,7 +273,7 @@ def test_the_same_sound_on_one_side_is_said_and_not_refused(tmp_path, own):
 def test_clips_on_no_side_do_not_count(tmp_path, own):
     write_sound(tmp_path/'a.wav', voice(0)); write_sound(tmp_path/'b.flac', voice(0), 'flac')
     corpus = corpus_of(tmp_path, [('a', 'a.wav', 's1', 'train'), ('b', 'b.flac', 's2', None)])
-    assert guard(corpus, **own).found.empty
+    assert guard(corpus, **own).table.empty
 
 
 def test_group_twins_keeps_copies_and_old_groups_together(tmp_path, own):
@@ -299,7 +305,7 @@ def test_random_only_by_name_and_marked(tmp_path, own):
 
 
 def test_features_without_media_take_no_time_and_say_so(tmp_path, own, monkeypatch):
-    monkeypatch.setattr(guard_module, 'prints_of', lambda *_, **__: pytest.fail('looked for media'))
+    monkeypatch.setattr(guard_module, 'collect_fingerprints', lambda *_, **__: pytest.fail('looked for media'))
     (tmp_path/'all.csd').write_bytes(b'features')
     (tmp_path/'crops').mkdir()
     clips = check_manifest(pd.DataFrame(dict(clip_id=[f'c{i}' for i in range(20000)], path='all.csd', subject=[f's{i % 900}' for i in range(20000)])))
@@ -315,8 +321,8 @@ def test_a_copy_is_decoded_once_and_a_second_look_decodes_nothing(tmp_path, own,
     for n in 'ab': write_sound(tmp_path/f'{n}.wav', voice(0))
     write_sound(tmp_path/'c.wav', voice(1))
     corpus = corpus_of(tmp_path, [(n, f'{n}.wav', 's', 'train') for n in 'abc'])
-    made, make = [], guard_module.make_print
-    monkeypatch.setattr(guard_module, 'make_print', lambda *a: made.append(a) or make(*a))
+    made, make = [], fingerprints_module.make_fingerprint
+    monkeypatch.setattr(fingerprints_module, 'make_fingerprint', lambda *a: made.append(a) or make(*a))
     first = check_leaks(corpus, **own)
     assert sorted(m[0] for m in made) == ['sound']*2 + ['video']*2
     made.clear()
@@ -332,14 +338,14 @@ def test_a_copy_is_decoded_once_and_a_second_look_decodes_nothing(tmp_path, own,
 def test_what_was_stopped_goes_on(tmp_path, own, monkeypatch):
     for i in range(8): write_sound(tmp_path/f'{i}.wav', voice(i))
     corpus = corpus_of(tmp_path, [(str(i), f'{i}.wav', f's{i}', 'train') for i in range(8)])
-    make, made = guard_module.make_print, []
+    make, made = fingerprints_module.make_fingerprint, []
     def stop(*a):
         if len(made) == 3: raise KeyboardInterrupt
         made.append(a); return make(*a)
-    monkeypatch.setattr(guard_module, 'make_print', stop)
+    monkeypatch.setattr(fingerprints_module, 'make_fingerprint', stop)
     with pytest.raises(KeyboardInterrupt): check_leaks(corpus, video=False, workers=1, **own)
     assert not [p for p in (tmp_path/'cache').rglob('.*')]              # nothing half-written
-    monkeypatch.setattr(guard_module, 'make_print', lambda *a: made.append(a) or make(*a))
+    monkeypatch.setattr(fingerprints_module, 'make_fingerprint', lambda *a: made.append(a) or make(*a))
     assert check_leaks(corpus, video=False, **own).checked['sound'] == 8
     assert len(made) == 8 and len({m[1] for m in made}) == 8            # none twice
 
@@ -364,7 +370,7 @@ def test_bad_files_are_noted_and_the_rest_goes_on(tmp_path, own):
 
 def test_threads_keep_order_and_work_side_by_side():
     here = threading.Barrier(4, timeout=10)
-    assert in_threads(lambda i: (here.wait(), i)[1], list(range(4)), workers=4, progress=False) == list(range(4))
+    assert map_in_threads(lambda i: (here.wait(), i)[1], list(range(4)), workers=4, progress=False) == list(range(4))
 
 
 def test_many_clips_are_compared_without_a_loop_over_pairs():
@@ -372,11 +378,11 @@ def test_many_clips_are_compared_without_a_loop_over_pairs():
     unit = lambda x: x/np.linalg.norm(x)
     marks = [unit(rng.normal(size=(1, 63)) + rng.normal(size=(16, 63))).astype(np.float16) for _ in range(1500)]
     marks[1400] = marks[3]*np.float16(1.01)
-    sets = sets_of('video', ['', *(m.tobytes().hex() for m in marks)])
+    sets = number_sets('video', ['', *(m.tobytes().hex() for m in marks)])
     assert sets[0] == -1 and sets[4] == sets[1401] and len(set(sets)) == 1500
     words = [' '.join(f'{x:x}' for x in rng.integers(1 << 40, size=9)) for _ in range(3000)]
     words[2000] = ' '.join([*words[7].split()[:6], 'ab', 'cd'])     # cut short, with other ends
-    sets = sets_of('sound', words)
+    sets = number_sets('sound', words)
     assert sets[7] == sets[2000] and len(set(sets)) == 2999
 
 
@@ -386,10 +392,10 @@ def test_shortcut_is_raised_where_it_was_planted(tmp_path):
     small = PlantedConfig(seed=55, train_subjects=8, val_subjects=1, test_subjects=2, train_clips=32, val_clips=16, test_clips=16, seconds=.8, fps=10, size=48)
     for on in (True, False):
         corpus = make_planted(tmp_path/str(on), replace(small, shortcut=on), workers=1, progress=False)
-        table = shortcut_check(corpus, progress=False).set_index('property')
+        table = check_shortcuts(corpus, progress=False).set_index('property')
         assert table.raised['background'] == on and (table.n == 32).all() and table.few_groups.all()
         if on: assert table.low['background'] > table.luck['background']
-        if on: assert not shortcut_check(corpus, split='test', draws=50, progress=False).set_index('property').raised['background'] # training only
+        if on: assert not check_shortcuts(corpus, split='test', draws=50, progress=False).set_index('property').raised['background'] # training only
 
 
 def test_a_bad_file_does_not_stop_the_check(tmp_path):
@@ -397,11 +403,11 @@ def test_a_bad_file_does_not_stop_the_check(tmp_path):
     (tmp_path/'0.wav').write_bytes(b'')
     clips = corpus_of(tmp_path, [(str(i), f'{i}.wav', f's{i // 2}', None) for i in range(24)]).clips.drop(columns='split').assign(label=np.array(['Neutral', 'Anger'])[np.arange(24) % 2])
     corpus = Corpus('loud', tmp_path, clips)
-    table = shortcut_check(corpus, progress=False).set_index('property')
+    table = check_shortcuts(corpus, progress=False).set_index('property')
     assert table.raised['loudness'] and not table.raised['codec'] and (table.unreadable == 1).all()
-    assert 'empty' in clip_properties(corpus, progress=False)[1].of('skipped')['what'][0]
-    with pytest.raises(UserError, match='no media files'): shortcut_check(replace(corpus, clips=clips.assign(path='x.csd')), progress=False)
-    with pytest.raises(UserError, match="needs a column 'subject'"): shortcut_check(replace(corpus, clips=clips.drop(columns='subject')), progress=False)
+    assert 'empty' in read_clip_properties(corpus, progress=False)[1].of('skipped')['what'][0]
+    with pytest.raises(UserError, match='no media files'): check_shortcuts(replace(corpus, clips=clips.assign(path='x.csd')), progress=False)
+    with pytest.raises(UserError, match="needs a column 'subject'"): check_shortcuts(replace(corpus, clips=clips.drop(columns='subject')), progress=False)
 
 
 def test_false_alarms_are_rare():
@@ -412,7 +418,7 @@ def test_false_alarms_are_rare():
         who, y = np.arange(160) % 16, rng.integers(6, size=160)
         table = pd.DataFrame(2*rng.normal(size=(16, 7))[who] + rng.normal(size=(160, 7)), columns=list('abcdefg'))
         folds = [who % 4 == i for i in range(4)]
-        alarms += shortcut_table(table, y, who, folds, draws=160, columns={c: [c] for c in table}).raised.any()
+        alarms += tabulate_shortcuts(table, y, who, folds, draws=160, columns={c: [c] for c in table}).raised.any()
     assert alarms <= 2
 
 
@@ -423,18 +429,18 @@ def test_classifier_learns_a_hump_and_a_name():
     folds = [np.arange(120) < 60, np.arange(120) >= 60]
     hump = pd.DataFrame(dict(size=np.where(y, np.sign(x)*(2 + abs(x)), x/3)))
     line = ((hump - hump.mean())/hump.std()).to_numpy()
-    right = lambda z: (held_out(z, y, folds, 2) == y).mean()
-    assert right(described(hump)) > .85 > .7 > right(line)
-    assert right(described(pd.DataFrame(dict(codec=np.array(['h264', 'vp9'])[y])))) == 1
+    right = lambda z: (predict_held_out(z, y, folds, 2) == y).mean()
+    assert right(describe_columns(hump)) > .85 > .7 > right(line)
+    assert right(describe_columns(pd.DataFrame(dict(codec=np.array(['h264', 'vp9'])[y])))) == 1
 
 
 def test_subject_probe_needs_people_with_two_takes():
     rng = np.random.default_rng(0)
     who = np.repeat([f's{i}' for i in range(8)], 12)
     face = rng.normal(size=(8, 5))[np.repeat(np.arange(8), 12)]
-    assert subject_probe(face + .1*rng.normal(size=(96, 5)), who)['value'] == 1
-    lonely = subject_probe(np.r_[face, [[9.]*5]], [*who, 'once'])
+    assert probe_subject(face + .1*rng.normal(size=(96, 5)), who)['value'] == 1
+    lonely = probe_subject(np.r_[face, [[9.]*5]], [*who, 'once'])
     assert lonely['n'] == 96 and lonely['n_groups'] == 8 and lonely['chance'] == 1/8
-    chance = [subject_probe(rng.normal(size=(96, 5)), who, seed=s)['raised'] for s in range(4)]
+    chance = [probe_subject(rng.normal(size=(96, 5)), who, seed=s)['raised'] for s in range(4)]
     assert sum(chance) <= 1
-    with pytest.raises(UserError, match='subject for each of 96'): subject_probe(face, who[:5])
+    with pytest.raises(UserError, match='subject for each of 96'): probe_subject(face, who[:5])

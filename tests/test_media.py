@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from mmemo.core import real_data
-from mmemo.media.files import (MediaError, VideoReader, audio_chunks, decord_version, loudness_db, probe,
-                         read_audio, write_clip)
+from mmemo.media.files import MediaError, probe, write_clip
+from mmemo.media.frames import VideoReader, decord_version
+from mmemo.media.sound import loudness_db, read_audio, read_audio_chunks
 
 needs_decord = pytest.mark.skipif(decord_version() is None, reason='decord does not import on this machine')
 
@@ -195,11 +196,12 @@ def test_constant_memory(tmp_path):
     path = tmp_path/'long.mp4'
     few = list(pattern(50, 128, 160))
     write_clip(path, (few[i % 50] for i in range(180*25)), 25, np.zeros(180*16_000, np.float32), preset='ultrafast')
-    code = ('import sys, psutil\nfrom mmemo.media.files import VideoReader, audio_chunks\n'
+    code = ('import sys, psutil\nfrom mmemo.media.frames import VideoReader\n'
+            'from mmemo.media.sound import read_audio_chunks\n'
             'rss = lambda: psutil.Process().memory_info().rss/2**20\nr = VideoReader(sys.argv[1])\n'
-            'chunks = r.chunks(64); next(chunks); n = 64\nnext(audio_chunks(sys.argv[1])); first = most = rss()\n'
+            'chunks = r.chunks(64); next(chunks); n = 64\nnext(read_audio_chunks(sys.argv[1])); first = most = rss()\n'
             'for i, _ in chunks: n += len(i); most = max(most, rss())\n'
-            's = sum(len(x) for x in audio_chunks(sys.argv[1])); most = max(most, rss())\nprint(n, s, most - first)')
+            's = sum(len(x) for x in read_audio_chunks(sys.argv[1])); most = max(most, rss())\nprint(n, s, most - first)')
     out = subprocess.run([sys.executable, '-c', code, str(path)], capture_output=True, text=True, check=True).stdout.split()
     assert int(out[0]) == 4500 and abs(int(out[1]) - 180*16_000) < 1600
     assert float(out[2]) < 60, out
@@ -231,7 +233,7 @@ def test_sound_segment_equals_a_cut(tmp_path):
 def test_sound_of_a_clip(clip, tmp_path):
     assert len(read_audio(clip)) == 38_400 # the encoder's padding is gone
     write_clip(tmp_path/'silent.mp4', pattern(5), 25)
-    assert read_audio(tmp_path/'silent.mp4') is None and not list(audio_chunks(tmp_path/'silent.mp4'))
+    assert read_audio(tmp_path/'silent.mp4') is None and not list(read_audio_chunks(tmp_path/'silent.mp4'))
     assert loudness_db(np.zeros(0)) == loudness_db(np.zeros(100)) == -120
 
 

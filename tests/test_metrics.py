@@ -12,7 +12,6 @@ from torchmetrics.functional.classification import (multiclass_accuracy, multicl
 
 from mmemo.core import rng_for
 from mmemo.training import intervals as I, metrics as M
-from mmemo.training.sentiment import emotion_scores, sentiment_scores
 
 warnings.filterwarnings('ignore', message='.*variance of predictions.*')
 
@@ -32,7 +31,7 @@ def draw(seed):
 def test_scores_equal_sklearn_and_torchmetrics(seed):
     y, p, c = draw(seed)
     keep = y >= 0
-    ours = M.classification_scores(y, p, c)
+    ours = M.score_classes(y, p, c)
     assert ours['n'] == keep.sum()
     if not keep.any():
         assert ours['macro_f1'] == 0 and np.isnan(ours['accuracy'])
@@ -100,7 +99,7 @@ def test_ccc_of_constants_is_zero(value):
 
 def test_always_answering_other_on_aff_wild2():
     counts = [82258, 6126, 5296, 8408, 34511, 25157, 12332, 106444]
-    s = M.classification_scores(np.repeat(np.arange(8), counts), np.full(sum(counts), 7), 8)
+    s = M.score_classes(np.repeat(np.arange(8), counts), np.full(sum(counts), 7), 8)
     assert round(100*s['accuracy'], 1) == 37.9 and round(s['macro_f1'], 3) == .069 and s['uar'] == .125
 
 
@@ -109,9 +108,9 @@ def test_bootstrap_equals_resampling_the_rows_of_drawn_groups(score):
     "The same draws, done the slow way: rows of each drawn group repeated and scored by scikit-learn."
     rng = np.random.default_rng(1)
     group = rng.integers(0, 9, 400); y, p = rng.integers(-1, 4, 400), rng.integers(0, 4, 400)
-    names, sums = M.group_confusions(y, p, group, 4)
+    names, sums = M.count_confusions(y, p, group, 4)
     f, draws = getattr(M, score), 25
-    fast = f(I.resampled(sums, draws, seed=3))
+    fast = f(I.resample_groups(sums, draws, seed=3))
     times = rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=draws)
     for k in range(draws):
         rows = np.concatenate([np.flatnonzero((group == g) & (y >= 0)) for g, t in zip(names, times[k]) for _ in range(t)])
@@ -123,7 +122,7 @@ def test_bootstrap_equals_resampling_the_rows_of_drawn_groups(score):
 
 
 def drawn(task, rng, n=240):
-    "Labels with holes and predictions of a task, as `task_sums` takes them."
+    "Labels with holes and predictions of a task, as `sum_for_task` takes them."
     if task == 'expression': return rng.integers(-1, 4, n), rng.random((n, 4))
     if task == 'emotions':
         y = np.where(rng.random((n, 6)) < .35, rng.integers(1, 10, (n, 6))/3, 0.); p = rng.random((n, 6))*.6 + .3*(y > 0)
@@ -134,16 +133,30 @@ def drawn(task, rng, n=240):
     return y, p
 
 
+def slow_sentiment(y, p):
+    "Every figure of sentiment from scikit-learn and plain rounding."
+    non0, weighted = y != 0, dict(average='weighted', zero_division=0)
+    cut = lambda v: np.clip(v, -3, 3)
+    away = lambda v: np.sign(v)*np.ceil(np.abs(cut(v)))
+    return dict(acc2_has0=np.mean((y >= 0) == (p >= 0)), acc2_non0=np.mean((y > 0)[non0] == (p > 0)[non0]),
+                weighted_f1_has0=sk.f1_score(y >= 0, p >= 0, **weighted), weighted_f1_non0=sk.f1_score((y > 0)[non0], (p > 0)[non0], **weighted),
+                acc7_mmsa=np.mean(np.round(cut(y)) == np.round(cut(p))), acc7_sdk=np.mean(away(y) == away(p)),
+                pearson_r=pearsonr(y, p)[0], mae=np.abs(y - p).mean(), ccc=M.ccc(p, y))
+
+
 def slow_score(task, name, y, p):
     "One score of the rows, by other means."
     keep = y >= 0 if task == 'expression' else ~np.isnan(y).any(1)
     y, p = y[keep], p[keep]
     if task == 'expression':
-        s = M.classification_scores(y, p.argmax(1), p.shape[1]); return s[name]
+        s = M.score_classes(y, p.argmax(1), p.shape[1]); return s[name]
     if task == 'sentiment':
         a, b = y[:, 0], p[:, 0]
-        return dict(sentiment_scores(a, b), pearson_r=pearsonr(a, b)[0], mae=np.abs(a - b).mean(), ccc=M.ccc(b, a))[name]
-    if task == 'emotions': return emotion_scores(y, p, 'abcdef', .5)['mean'][name]
+        return slow_sentiment(a, b)[name]
+    if task == 'emotions':
+        f = dict(weighted_accuracy=sk.balanced_accuracy_score, f1_present=lambda t, q: sk.f1_score(t, q, zero_division=0),
+                 weighted_f1=lambda t, q: sk.f1_score(t, q, average='weighted', zero_division=0))[name]
+        return np.mean([f(y[:, i] > 0, p[:, i] > .5) for i in range(6)])
     each = [M.ccc(p[:, i], y[:, i]) for i in range(y.shape[1])]
     return dict(ccc=np.mean(each), ccc_valence=each[0], ccc_arousal=each[-1])[name]
 
@@ -152,9 +165,9 @@ def slow_score(task, name, y, p):
 def test_every_score_of_a_task_equals_resampling_the_rows(task):
     rng = np.random.default_rng(7)
     y, p = drawn(task, rng); group = rng.integers(0, 8, len(p))
-    names, sums = M.task_sums(task, y, p, group)
+    names, sums = M.sum_for_task(task, y, p, group)
     times = rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=12)
-    fast = {k: f(I.resampled(sums, 12, seed=3)) for k, f in M.SCORES[task].items()}
+    fast = {k: f(I.resample_groups(sums, 12, seed=3)) for k, f in M.SCORES[task].items()}
     for draw in range(12):
         rows = np.concatenate([np.flatnonzero(group == g) for g, t in zip(names, times[draw]) for _ in range(t)])
         for k in fast: np.testing.assert_allclose(fast[k][draw], slow_score(task, k, y[rows], p[rows]), atol=1e-9, err_msg=k)
@@ -164,26 +177,26 @@ def test_every_score_of_a_task_equals_resampling_the_rows(task):
 
 
 def test_sentiment_without_labels_or_without_movement():
-    names, sums = M.sentiment_sums([np.nan, np.nan], [1., 2.])
+    names, sums = M.sum_for_sentiment([np.nan, np.nan], [1., 2.])
     assert len(names) == 0 and sums.shape == (0, 17) and np.isnan(I.bootstrap_ci(M.SCORES['sentiment']['mae'], sums)['value'])
-    flat = M.sentiment_sums([-1., 0, 2], [.1, .1, .1])[1].sum(0)
+    flat = M.sum_for_sentiment([-1., 0, 2], [.1, .1, .1])[1].sum(0)
     assert M.SCORES['sentiment']['pearson_r'](flat) == 0 == M.SCORES['sentiment']['ccc'](flat)
-    assert np.isnan(M.SCORES['sentiment']['pearson_r'](M.sentiment_sums([1., 1], [0., 1])[1].sum(0)))
-    zeros = M.sentiment_sums([0., 0], [1., -1])[1].sum(0)
+    assert np.isnan(M.SCORES['sentiment']['pearson_r'](M.sum_for_sentiment([1., 1], [0., 1])[1].sum(0)))
+    zeros = M.sum_for_sentiment([0., 0], [1., -1])[1].sum(0)
     assert np.isnan(M.SCORES['sentiment']['acc2_non0'](zeros)) and np.isnan(M.SCORES['sentiment']['weighted_f1_non0'](zeros)) and M.SCORES['sentiment']['acc2_has0'](zeros) == .5
 
 
 def test_an_emotion_of_one_kind_has_no_say_in_the_mean():
     y = np.zeros((40, 2)); y[::4, 0] = 1; p = y + .1
-    sums = M.emotion_sums(y, p)[1].sum(0)
-    assert M.both_recalls(sums)[0] == 1 and np.isnan(M.both_recalls(sums)[1]) and M.SCORES['emotions']['weighted_accuracy'](sums) == 1
-    assert np.isnan(M.SCORES['emotions']['weighted_accuracy'](M.emotion_sums(y*0, p)[1].sum(0)))
+    sums = M.sum_for_emotions(y, p)[1].sum(0)
+    assert M.average_recalls(sums)[0] == 1 and np.isnan(M.average_recalls(sums)[1]) and M.SCORES['emotions']['weighted_accuracy'](sums) == 1
+    assert np.isnan(M.SCORES['emotions']['weighted_accuracy'](M.sum_for_emotions(y*0, p)[1].sum(0)))
 
 
 def test_ccc_sums_add_up_over_groups():
     rng = np.random.default_rng(2)
     x, g = rng.normal(size=500), rng.integers(0, 20, 500); y = x + rng.normal(size=500)
-    np.testing.assert_allclose(M.ccc_from_sums(M.ccc_sums(x, y, g)[1].sum(0)), M.ccc(x, y), atol=1e-12)
+    np.testing.assert_allclose(M.ccc_from_sums(M.sum_for_ccc(x, y, g)[1].sum(0)), M.ccc(x, y), atol=1e-12)
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():
@@ -192,7 +205,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     for _ in range(100):
         skill = rng.beta(8, 4, 40)
         right = rng.random((40, 30)) < skill[:, None]
-        conf = M.group_confusions(np.zeros(1200, int), (~right).ravel().astype(int), np.repeat(np.arange(40), 30), 2)[1]
+        conf = M.count_confusions(np.zeros(1200, int), (~right).ravel().astype(int), np.repeat(np.arange(40), 30), 2)[1]
         low, high = I.bootstrap_ci(M.accuracy, conf)['ci95']
         hits += low <= 8/12 <= high
     assert hits >= 90
@@ -201,7 +214,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
 def test_a_million_frames_in_milliseconds():
     rng = np.random.default_rng(4)
     y, p, g = rng.integers(0, 8, 10**6), rng.integers(0, 8, 10**6), rng.integers(0, 70, 10**6)
-    sums = M.group_confusions(y, p, g, 8)[1]
+    sums = M.count_confusions(y, p, g, 8)[1]
     I.bootstrap_ci(M.macro_f1, sums)
     took = []
     for _ in range(5):
@@ -214,7 +227,7 @@ def test_paired_difference_uses_one_draw_for_both():
     group = np.repeat(np.arange(30), 40); hard = np.repeat(rng.uniform(.2, .9, 30), 40)
     y = rng.integers(0, 4, 1200); luck = rng.random(1200)
     a = np.where(luck < hard + .05, y, (y + 1) % 4); b = np.where(luck < hard, y, (y + 1) % 4)
-    A, B = (M.group_confusions(y, q, group, 4)[1] for q in (a, b))
+    A, B = (M.count_confusions(y, q, group, 4)[1] for q in (a, b))
     gap = I.paired_ci(M.accuracy, A, B)
     assert gap['value'] == pytest.approx((a == y).mean() - (b == y).mean())
     assert gap['ci95'][0] > 0 and gap['p_better'] == 1
@@ -227,12 +240,12 @@ def test_paired_difference_uses_one_draw_for_both():
 def test_few_groups_are_marked_and_one_group_has_no_interval():
     rng = np.random.default_rng(6)
     for n in (1, 2, 11, 12, 50):
-        conf = M.group_confusions(rng.integers(0, 3, 600), rng.integers(0, 3, 600), np.arange(600) % n, 3)[1]
+        conf = M.count_confusions(rng.integers(0, 3, 600), rng.integers(0, 3, 600), np.arange(600) % n, 3)[1]
         f = I.bootstrap_ci(M.macro_f1, conf)
         assert f['n_groups'] == n and f['few_groups'] == (n < 12) and (f['ci95'] is None) == (n == 1)
 
 
 def test_bad_input_is_one_sentence():
-    for bad in (lambda: M.confusion([0, 1], [0], 2), lambda: M.confusion([3], [0], 2), lambda: M.confusion([0], [-1], 2),
+    for bad in (lambda: M.count_confusion([0, 1], [0], 2), lambda: M.count_confusion([3], [0], 2), lambda: M.count_confusion([0], [-1], 2),
                 lambda: M.log_loss([0, 1], [[.5, .5]])):
         with pytest.raises(ValueError, match='expected'): bad()

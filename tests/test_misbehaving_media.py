@@ -10,15 +10,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.media.files as media
+import mmemo.media.frames as media_frames
+import mmemo.media.sound as media_sound
 from mmemo.core import real_data, rng_for
-from mmemo.features.encoders import load_speech, load_visual, write_random_speech, write_random_visual
-from mmemo.media.faces import FaceSettings, FaceTracker, face_chunks, haar
-from mmemo.features.extract import ExtractSettings, extract
+from mmemo.features.encoder_files import write_random_speech, write_random_visual
+from mmemo.features.encoders import load_speech, load_visual
+from mmemo.media.faces import FaceSettings, FaceTracker, read_face_chunks, haar
+from mmemo.features.extract import extract
+from mmemo.features.reading import ExtractSettings
 from mmemo.corpora.manifest import Corpus
-from mmemo.media.files import (MediaError, VideoReader, audio_chunks, decord_version, loudness_db, probe, read_audio,
-                         write_clip)
-from mmemo.planted.face import FaceMotion, Scene, render_face, sample_face
+from mmemo.media.files import MediaError, probe, write_clip
+from mmemo.media.frames import VideoReader, decord_version
+from mmemo.media.sound import loudness_db, read_audio, read_audio_chunks
+from mmemo.planted.face import FaceMotion, sample_face
+from mmemo.planted.render import render_face
+from mmemo.planted.scene import Scene
 
 no_decord = pytest.mark.skipif(decord_version() is None, reason='decord does not import')
 BACKENDS = ['pyav', pytest.param('decord', marks=no_decord)]
@@ -285,7 +291,7 @@ def test_clock_that_jumps(tmp_path):
             f.sample_rate, f.pts, f.time_base = 8000, begin, Fraction(1, 8000)
             c.mux(a.encode(f))
     refused(read_audio, path, 'jump by')
-    sizes = [len(x) for x in audio_chunks(path, end=1801)] # half an hour of silence is possible, and comes in pieces
+    sizes = [len(x) for x in read_audio_chunks(path, end=1801)] # half an hour of silence is possible, and comes in pieces
     assert sum(sizes) == 1801*16_000 and max(sizes) <= 160_000
 
 
@@ -400,12 +406,12 @@ def hour(tmp_path_factory):
 
 @pytest.mark.parametrize('backend', ['auto', 'pyav'])
 def test_the_middle_of_an_hour(hour, backend, monkeypatch):
-    seen, plain = Counter(), media._decode
+    seen, plain = Counter(), media_frames.decode_packets
     def counting(container, track, *rest):
         for frame in plain(container, track, *rest):
             seen[track.type] += getattr(frame, 'samples', 1)
             yield frame
-    monkeypatch.setattr(media, '_decode', counting)
+    for room in (media_frames, media_sound): monkeypatch.setattr(room, 'decode_packets', counting)
     part = VideoReader(hour, 1801, 1811, backend=backend)
     assert numbers(part.frames(range(len(part)))) == list(range(1801, 1811)) and part.duration == pytest.approx(10)
     heard = read_audio(hour, start=1799.5, end=1801.5)
@@ -416,11 +422,12 @@ def test_the_middle_of_an_hour(hour, backend, monkeypatch):
 
 
 def test_an_hour_in_constant_memory(hour):
-    code = ('import sys, psutil\nfrom mmemo.media.files import VideoReader, audio_chunks\n'
+    code = ('import sys, psutil\nfrom mmemo.media.frames import VideoReader\n'
+            'from mmemo.media.sound import read_audio_chunks\n'
             'rss = lambda: psutil.Process().memory_info().rss/2**20\nr = VideoReader(sys.argv[1], backend="pyav")\n'
-            'chunks = r.chunks(64); next(chunks); n = 64\nnext(audio_chunks(sys.argv[1])); first = most = rss()\n'
+            'chunks = r.chunks(64); next(chunks); n = 64\nnext(read_audio_chunks(sys.argv[1])); first = most = rss()\n'
             'for i, _ in chunks: n += len(i); most = max(most, rss())\ns = 0\n'
-            'for x in audio_chunks(sys.argv[1]): s += len(x); most = max(most, rss())\nprint(n, s, most - first)')
+            'for x in read_audio_chunks(sys.argv[1]): s += len(x); most = max(most, rss())\nprint(n, s, most - first)')
     done = subprocess.run([sys.executable, '-c', code, str(hour)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     out = done.stdout.split()
@@ -445,7 +452,7 @@ def heads(n, *people, h=240, w=360):
 def followed(path, frames, **settings):
     "The face of a film, from its file."
     if not path.exists(): write_clip(path, frames, 25)
-    parts = list(face_chunks(VideoReader(path), FaceSettings('haar', size=48, **settings), size=16))
+    parts = list(read_face_chunks(VideoReader(path), FaceSettings('haar', size=48, **settings), size=16))
     return [np.concatenate(x) for x in list(zip(*parts))[1:]]
 
 

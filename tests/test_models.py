@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from mmemo.core import UserError
 from mmemo.labels import task_space
 from mmemo.models.registry import MODELS, available, build, from_pretrained, make_config, save_pretrained
-from mmemo.features.windows import Batch, rows, without
-from mmemo.models.parts import outputs_of
+from mmemo.features.batch import Batch, pick_rows, without
+from mmemo.models.parts import count_outputs
 
 torch.set_num_threads(1)
 DIMS, SIDE = dict(visual=12, audio=10, text=8), 48
@@ -117,7 +117,7 @@ def plain(request):
 
 def test_shapes_and_declaration(case):
     model, batch = case
-    out, n, space = model.eval()(batch), outputs_of(model.config.task, 3), task_space(model.config.task)
+    out, n, space = model.eval()(batch), count_outputs(model.config.task, 3), task_space(model.config.task)
     assert out.task == model.config.task and out.task in model.tasks
     assert out.logits.shape == ((4, n) if model.config.level == 'clip' else (4, 12, n))
     assert out.logits.isfinite().all() and out.logits.dtype == torch.float32
@@ -159,7 +159,7 @@ def test_padding_changes_nothing_in_any_task(case):
 
 def test_neighbours_change_nothing(plain):
     model, batch = plain
-    alone = model.eval()(rows(batch, [2])).logits
+    alone = model.eval()(pick_rows(batch, [2])).logits
     assert apart(model(batch).logits[2:3], alone) <= 1e-5
 
 
@@ -341,7 +341,7 @@ def test_tensor_fusion_without_a_voice_is_that_of_the_face():
     model = make_model('tfn', dims=dict(visual=12, audio=10)).eval()
     for s in model.sums: s.narrow.bias.data.zero_()
     model.parts['audio'].streams['audio'].missing.data.zero_()
-    from mmemo.models.fusion import tensor_product
+    from mmemo.models.tensor_fusion import tensor_product
     h = torch.randn(3, 4)
     z = tensor_product([h, torch.zeros(3, 4)]).reshape(3, 5, 5)
     assert torch.equal(z[:, 1:, 0], h) and not z[:, :, 1:].any()
@@ -373,7 +373,7 @@ def test_mult_keys_reach_the_right_target():
     assert [k for k in first if apart(first[k], now[k]) > 1e-6] == [('audio', 'visual')]
 
 
-@pytest.mark.parametrize('name', [n for n in MODELS if MODELS[n].config.__module__ in ('mmemo.models.bicross', 'mmemo.models.baselines') and n != 'linear'])
+@pytest.mark.parametrize('name', [n for n in MODELS if MODELS[n].config.__module__ in ('mmemo.models.bicross', *(f'mmemo.models.{room}' for room in ('single', 'early_late', 'tensor_fusion', 'mult')))])
 @pytest.mark.parametrize('changes', [dict(norm='post'), dict(norm='pre'), dict(sequential=True), dict(causal=True), dict(pool='mean'), dict(deviation=False),
                                      dict(product=False), dict(residual=False), dict(kernel=5)], ids=str)
 def test_switches(name, changes):

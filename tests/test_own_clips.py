@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 
 from damage import damaged
-from mmemo.corpora.acted import read_ravdess
+from mmemo.corpora.ravdess import read_ravdess
 from mmemo.corpora.affwild2 import find_tree
 from mmemo.core import UserError, rng_for
 from mmemo.corpora.readers import find_clips, open_corpus, read_corpus
 from mmemo.corpora.manifest import Report, save_corpus
-from mmemo.media.files import FILMS, SOUNDS, walk
+from mmemo.media.files import FILMS, SOUNDS, walk_folder
 
 
 def put(root, *names, content=b'x'):

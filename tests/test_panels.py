@@ -6,10 +6,10 @@ import pytest
 
 from mmemo.core import UserError
 from mmemo.explain.evidence import Evidence
-from mmemo.panels.clip import ClipPanel, chosen_map, clip_panel
+from mmemo.panels.clip import ClipPanel, choose_map, clip_panel
 from mmemo.panels.parts import NoPanel
 from mmemo.panels.source import find_run, open_source
-from mmemo.explain.evidence import look_at
+from mmemo.explain.evidence import gather_evidence
 from small_run import small_run
 
 
@@ -72,11 +72,11 @@ def test_buttons_go_round(panel):
 def test_both_directions_of_the_map(panel, source):
     seen = source.evidence(panel.state.clip_id, 0.)
     for query, canvas, axis in (('visual', panel.view.to_face, 'voice time (s), keys'), ('audio', panel.view.to_voice, 'face time (s), keys')):
-        weights, at, of, _ = chosen_map(seen.maps, query)
+        weights, at, of, _ = choose_map(seen.maps, query)
         assert np.allclose(weights.sum(1), 1, atol=1e-2) and weights.shape == (len(at), len(of)), 'rows of present keys sum to one'
         assert canvas.figure['layout']['xaxis']['title']['text'] == axis
-    heads = np.mean([chosen_map(seen.maps, 'visual', head=h)[0] for h in range(seen.maps[0].weights.shape[1])], 0)
-    assert np.allclose(heads, chosen_map(seen.maps, 'visual')[0], atol=1e-6)
+    heads = np.mean([choose_map(seen.maps, 'visual', head=h)[0] for h in range(seen.maps[0].weights.shape[1])], 0)
+    assert np.allclose(heads, choose_map(seen.maps, 'visual')[0], atol=1e-6)
 
 
 def test_the_largest_head_and_the_rollout(panel, source):
@@ -86,17 +86,17 @@ def test_the_largest_head_and_the_rollout(panel, source):
     assert np.allclose(panel.view.to_face.figure['data'][0]['zmax'], whole.max(), atol=1e-4)
     assert ('rollout', -2) in panel.view.layer.options
     panel.view.head.value = -1
-    before = chosen_map(seen.maps, 'visual')[0]
+    before = choose_map(seen.maps, 'visual')[0]
     panel.view.layer.value = -2
-    assert np.allclose(chosen_map(seen.maps, 'visual', -2)[0], before, atol=1e-5), 'the rollout of one layer is its own map'
+    assert np.allclose(choose_map(seen.maps, 'visual', -2)[0], before, atol=1e-5), 'the rollout of one layer is its own map'
 
 
 def test_the_lag_figure_is_the_curve_of_both_maps(panel, source):
-    from mmemo.models.attention import lag_curve
+    from mmemo.models.attention import measure_lag
     maps = source.evidence(panel.state.clip_id, 0.).maps
     lines = {d['name']: d for d in panel.view.lag.figure['data'] if d.get('name')}
     for m, name in zip(maps, ('face asks voice', 'voice asks face')):
-        found = lag_curve(*m.clip(0))
+        found = measure_lag(*m.clip(0))
         assert np.allclose(values(lines[name]['y']), found.weight.mean(0)) and np.allclose(values(lines[name]['x']), found.lag)
 
 
@@ -110,8 +110,8 @@ def test_maps_of_every_system_are_shown(name):
     "RCMA's joint asks; the released one correlates features, and says so."
     import torch
     from mmemo.models.registry import build
-    from mmemo.panels.clip import ClipState, clip_lag, map_figure
-    from mmemo.features.windows import Batch
+    from mmemo.panels.clip import ClipState, plot_clip_lag, plot_map
+    from mmemo.features.batch import Batch
     torch.manual_seed(0)
     own = {} if name == 'avtca-paper' else dict(length=12)
     model = build(name, dims=dict(visual=128, audio=128), **own).eval()
@@ -119,13 +119,13 @@ def test_maps_of_every_system_are_shown(name):
     batch = Batch({m: torch.randn(1, t.shape[1], 128) for m, t in at.items()}, {m: torch.ones(1, t.shape[1], dtype=torch.bool) for m, t in at.items()}, at, frame=torch.arange(12)[None])
     with torch.no_grad(): maps = model(batch, maps=True).maps
     seen = Evidence('x', ('a',), np.zeros(12), np.ones((12, 1)), .48, np.ones(12, bool), maps)
-    drawn = [map_figure(seen, of, ClipState()) for of in ('visual', 'audio')]
+    drawn = [plot_map(seen, of, ClipState()) for of in ('visual', 'audio')]
     assert all(f.data and f.data[0].type == 'heatmap' for f in drawn)
     if name == 'avtca-paper': assert drawn[0].layout.yaxis.title.text == 'face time (s), queries'; return
     features = name == 'rjcma-code'
     assert [f.layout.xaxis.title.text for f in drawn] == [f'features of the {s}, keys' if features else f'{s} time (s), keys' for s in ('face', 'voice')]
     assert all('joint' in f.layout.yaxis.title.text and f.data[0].zmin == -f.data[0].zmax for f in drawn)
-    assert (not clip_lag(seen).data) == features, 'features have no offset in time'
+    assert (not plot_clip_lag(seen).data) == features, 'features have no offset in time'
 
 
 def test_unknown_clip_is_a_sentence_and_changes_nothing(panel):
@@ -160,9 +160,9 @@ def test_a_run_is_found_from_the_notebook_folder(monkeypatch, tmp_path):
 def test_the_label_is_not_seen_by_the_model(source):
     "Evidence is the same whatever the clip is labelled."
     clip = source.offered.clip_id[0]
-    before = look_at(source.model, source.corpus, source.store, clip, source.settings).probs
+    before = gather_evidence(source.model, source.corpus, source.store, clip, source.settings).probs
     other = source.corpus.subset(list(source.corpus.clips.clip_id)); other.clips['label'] = 'Surprise'
-    assert np.array_equal(before, look_at(source.model, other, source.store, clip, source.settings).probs)
+    assert np.array_equal(before, gather_evidence(source.model, other, source.store, clip, source.settings).probs)
 
 
 def test_a_longer_clip_is_judged_by_overlapping_windows():
@@ -180,7 +180,7 @@ def test_a_longer_clip_is_judged_by_overlapping_windows():
             return Output('expression', torch.zeros(len(batch), 8))
     pack = lambda hz, d: SimpleNamespace(values=np.zeros((n*hz//25, d), np.float32), time=(np.arange(n*hz//25) + .5)/hz, valid=np.ones(n*hz//25, bool), offsets=np.array([0, n*hz//25]), clip_ids=['x'], dim=d, missing={})
     corpus = Corpus('toy', Path('.'), pd.DataFrame(dict(clip_id=['x'], path=['x.mp4'])))
-    seen = look_at(Counts(), corpus, dict(visual=pack(25, 3), audio=pack(50, 2)), 'x', WindowSettings(60, 30))
+    seen = gather_evidence(Counts(), corpus, dict(visual=pack(25, 3), audio=pack(50, 2)), 'x', WindowSettings(60, 30))
     assert isinstance(seen, Evidence) and len(seen.time) == n and np.isclose(seen.end, n/25)
     held = torch.cat(Counts.seen[1:]).flatten(); held = held[held >= 0].bincount()
     assert len(held) == n and held[100:300].min() >= 2

@@ -4,11 +4,15 @@ from importlib.resources import files
 
 import numpy as np, pytest, torch
 
+import mmemo.panels.film as film_module
 import mmemo.panels.player as player_module
 from mmemo.models.attention import AttentionMap
 from mmemo.core import UserError
-from mmemo.media.files import VideoReader, read_audio, write_clip
-from mmemo.panels.player import PIECE, Player, attention_row, band_row, map_row, media_for, player_for
+from mmemo.media.files import write_clip
+from mmemo.media.frames import VideoReader
+from mmemo.media.sound import read_audio
+from mmemo.panels.film import PIECE, prepare_film
+from mmemo.panels.player import Player, make_attention_row, make_band_row, make_map_row, make_player
 from mmemo.explain.evidence import Evidence
 from small_run import small_run
 
@@ -42,7 +46,7 @@ def evidence(end=2., maps=None, **facts):
 def clip(tmp_path):
     tone = np.zeros(32_000, np.float32); tone[16_000:16_200] = .9 # a click at one second
     write_clip(tmp_path/'clip.mp4', marked(50), 25, tone)
-    return media_for(tmp_path/'clip.mp4', cache=tmp_path/'cache')
+    return prepare_film(tmp_path/'clip.mp4', cache=tmp_path/'cache')
 
 
 # the film
@@ -50,7 +54,7 @@ def clip(tmp_path):
 def test_pieces_are_small_in_order_and_give_the_same_bytes(tmp_path):
     noise = np.random.default_rng(0).integers(0, 255, (40, 240, 320, 3), np.uint8)
     write_clip(tmp_path/'noise.mp4', noise, 25)
-    player = player_for(evidence(1.6), media_for(tmp_path/'noise.mp4', cache=tmp_path))
+    player = make_player(evidence(1.6), prepare_film(tmp_path/'noise.mp4', cache=tmp_path))
     ask = lambda i: player.answer(dict(kind='piece', key=player.film.key, segment=0, piece=i, view='a'))
     n = ask(0)[0]['pieces']
     got = [ask(i) for i in range(n)]
@@ -61,7 +65,7 @@ def test_pieces_are_small_in_order_and_give_the_same_bytes(tmp_path):
 
 
 def test_no_piece_is_ever_sent_unasked(clip):
-    player = player_for(evidence(), clip)
+    player = make_player(evidence(), clip)
     sent = []
     player.send = lambda *a: sent.append(a)
     player.head = 1; player.time = 1.; player.playing = True
@@ -74,7 +78,7 @@ def test_no_piece_is_ever_sent_unasked(clip):
 
 
 def test_segments_hold_each_frame_once(clip, monkeypatch):
-    monkeypatch.setattr(player_module, 'SEGMENT', .6)
+    monkeypatch.setattr(film_module, 'SEGMENT', .6)
     assert clip.segments == [(0., .6), (.6, 1.2), (1.2, 1.8), (1.8, 2.)]
     found = np.concatenate([numbers(clip.file(i)) for i in range(4)])
     assert found.tolist() == list(range(50))
@@ -88,7 +92,7 @@ def test_sound_stands_where_it_stood(clip):
 
 
 def test_a_stretch_of_a_file(tmp_path, clip):
-    part = media_for(clip.path, .4, 1.2, cache=tmp_path)
+    part = prepare_film(clip.path, .4, 1.2, cache=tmp_path)
     assert numbers(part.file(0)).tolist() == list(range(10, 30)) and part.key != clip.key
     assert abs(part.seconds - .8) < .01
     heard = read_audio(part.file(0), 16_000)
@@ -104,24 +108,24 @@ def test_every_half_second_a_key_frame_and_none_that_waits_for_later_ones(clip):
 
 def test_large_films_become_small_and_even(tmp_path):
     write_clip(tmp_path/'big.mp4', np.zeros((4, 722, 1282, 3), np.uint8), 25)
-    r = VideoReader(media_for(tmp_path/'big.mp4', cache=tmp_path).file(0))
+    r = VideoReader(prepare_film(tmp_path/'big.mp4', cache=tmp_path).file(0))
     assert r.height == 360 and r.width % 2 == 0 and abs(r.width/r.height - 1282/722) < .01
 
 
 def test_the_cache_is_used_and_follows_the_file(tmp_path, clip):
     a = clip.file(0)
     stamp = a.stat().st_mtime_ns
-    again = media_for(clip.path, cache=tmp_path/'cache')
+    again = prepare_film(clip.path, cache=tmp_path/'cache')
     assert again.key == clip.key and again.file(0).stat().st_mtime_ns == stamp
     write_clip(clip.path, marked(49), 25)
-    assert media_for(clip.path, cache=tmp_path/'cache').key != clip.key
+    assert prepare_film(clip.path, cache=tmp_path/'cache').key != clip.key
     assert not [p for p in (tmp_path/'cache').rglob('.*')], 'no temporary file stays'
 
 
 def test_a_film_that_breaks_leaves_nothing_behind(clip):
-    player = player_for(evidence(), clip)
+    player = make_player(evidence(), clip)
     clip.path.write_bytes(b'no longer a film')
-    player_module._reader.cache_clear()
+    film_module._reader.cache_clear()
     said, buffers = player.answer(dict(kind='piece', key=clip.key, segment=0, piece=0))
     assert said['kind'] == 'no-film' and 'clip.mp4' in said['sentence'] and not buffers
     assert not list(clip.cache.rglob('*.mp4'))
@@ -129,7 +133,7 @@ def test_a_film_that_breaks_leaves_nothing_behind(clip):
 
 def test_ten_minutes_are_cut_and_nothing_is_encoded_ahead(tmp_path):
     write_clip(tmp_path/'long.mp4', (f for f in marked(1200, 16, 24)), 2)
-    film = media_for(tmp_path/'long.mp4', cache=tmp_path/'cache')
+    film = prepare_film(tmp_path/'long.mp4', cache=tmp_path/'cache')
     assert len(film.segments) == 60 and film.segments[-1][1] == 600 and not (tmp_path/'cache').exists()
     assert len(VideoReader(film.file(48))) == film.frames and len(list((tmp_path/'cache').rglob('*.mp4'))) == 1
 
@@ -138,8 +142,8 @@ def test_ten_minutes_are_cut_and_nothing_is_encoded_ahead(tmp_path):
 
 def test_without_sound(tmp_path):
     write_clip(tmp_path/'silent.mp4', marked(25), 25)
-    film = media_for(tmp_path/'silent.mp4', cache=tmp_path)
-    player = player_for(evidence(1.), film)
+    film = prepare_film(tmp_path/'silent.mp4', cache=tmp_path)
+    player = make_player(evidence(1.), film)
     assert film.video and not film.audio and 'mp4a' not in film.piece(0, 0)[2]
     assert player.rows['says']['sound'] == 'This clip has no sound track; the map shows the face alone.' and 'sound' not in player.rows
 
@@ -147,7 +151,7 @@ def test_without_sound(tmp_path):
 def test_without_picture(tmp_path):
     import soundfile
     soundfile.write(tmp_path/'voice.wav', .2*np.sin(np.arange(32_000)/9), 16_000)
-    player = player_for(evidence(), media_for(tmp_path/'voice.wav', cache=tmp_path))
+    player = make_player(evidence(), prepare_film(tmp_path/'voice.wav', cache=tmp_path))
     assert not player.media['video'] and player.media['audio'] and 'no picture' in player.media['why']
     assert player.film.piece(0, 0)[2] == 'audio/mp4; codecs="mp4a.40.2"' and player.rows['sound']['low']
 
@@ -155,50 +159,50 @@ def test_without_picture(tmp_path):
 @pytest.mark.parametrize('name,content', [('gone.mp4', None), ('text.mp4', b'not a film'), ('empty.mp4', b'')])
 def test_a_film_that_cannot_be_read(tmp_path, name, content):
     if content is not None: (tmp_path/name).write_bytes(content)
-    player = player_for(evidence(), media_for(tmp_path/name, cache=tmp_path))
+    player = make_player(evidence(), prepare_film(tmp_path/name, cache=tmp_path))
     assert not player.media['video'] and not player.media['audio'] and name in player.media['why'] and str(tmp_path) not in player.media['why']
     assert player.map['values'] and player.rows['curve']['values']
 
 
 def test_maps_that_are_not_there():
-    assert 'keeps no attention maps' in attention_row([], 'visual')['says']
-    assert 'no voice in this clip' in map_row(np.zeros((4, 0)), np.arange(4), [])['says']
-    assert 'nothing' in band_row(dict(visual=([], [])), 1.)['says']
+    assert 'keeps no attention maps' in make_attention_row([], 'visual')['says']
+    assert 'no voice in this clip' in make_map_row(np.zeros((4, 0)), np.arange(4), [])['says']
+    assert 'nothing' in make_band_row(dict(visual=([], [])), 1.)['says']
 
 
 # the rows
 
 def test_signed_maps_and_features_are_marked():
-    one = attention_row(evidence().maps, 'audio')
+    one = make_attention_row(evidence().maps, 'audio')
     assert one['signed'] and one['low'] < 0 and one['note'].startswith('Strongest')
     m = AttentionMap('columns', torch.rand(1, 1, 6, 5), 'visual', 'audio')
-    assert attention_row([m], 'visual')['axes'] == dict(query='feature', key='feature')
+    assert make_attention_row([m], 'visual')['axes'] == dict(query='feature', key='feature')
 
 
 @pytest.mark.parametrize('head,of', [(-1, lambda w: w.mean(0)), (-2, lambda w: w.max(0)), (1, lambda w: w[1]), (99, lambda w: w[2])])
 def test_heads(head, of):
     maps = evidence().maps
-    got = np.frombuffer(attention_row(maps, 'visual', head=head)['values'], np.float32).reshape(20, 30)
+    got = np.frombuffer(make_attention_row(maps, 'visual', head=head)['values'], np.float32).reshape(20, 30)
     assert np.allclose(got, of(maps[0].weights[0].numpy()))
 
 
 def test_large_maps_go_as_bytes():
     z = np.random.default_rng(0).random((300, 400))
-    row = map_row(z, np.arange(300), np.arange(400))
+    row = make_map_row(z, np.arange(300), np.arange(400))
     got = np.frombuffer(row['values'], np.uint8).reshape(300, 400)/255*(row['high'] - row['low']) + row['low']
     assert row['bits'] == 8 and np.abs(got - z).max() <= 1/250
-    assert len(map_row(np.ones((2000, 2000)), np.arange(2000), np.arange(2000))['values']) <= 256*1024
+    assert len(make_map_row(np.ones((2000, 2000)), np.arange(2000), np.arange(2000))['values']) <= 256*1024
 
 
 def test_a_signed_large_map_keeps_its_zero():
-    row = map_row(np.linspace(-1, 3, 120_000).reshape(300, 400), np.arange(300), np.arange(400), signed=True)
+    row = make_map_row(np.linspace(-1, 3, 120_000).reshape(300, 400), np.arange(300), np.arange(400), signed=True)
     got = np.frombuffer(row['values'], np.uint8)/255*(row['high'] - row['low']) + row['low']
     assert abs(got[30_000]) < .02
 
 
 def test_labels_and_words(clip):
     labels = ['Neutral']*20 + ['Anger']*30
-    player = player_for(evidence(words='[["door", 0.2, 0.6]]'), clip, labels=labels, times=(np.arange(50) + .5)/25)
+    player = make_player(evidence(words='[["door", 0.2, 0.6]]'), clip, labels=labels, times=(np.arange(50) + .5)/25)
     assert [r[2] for r in player.rows['label']] == ['Neutral', 'Anger'] and abs(player.rows['label'][1][0] - .8) < .021
     assert player.rows['words'] == [['door', .2, .6]] and player.rows['words_timed']
     assert player.facts == [['clip', 'c1', ''], ['subject', 's9', ''], ['labelled', 'Anger', ''], ['predicted', 'Fear 0.65', 'wrong']]
@@ -208,7 +212,7 @@ def test_labels_and_words(clip):
 # the state
 
 def test_another_head_sends_the_map_and_nothing_else(clip):
-    player = player_for(evidence(), clip)
+    player = make_player(evidence(), clip)
     sent = []
     player.observe(lambda c: sent.append(c['name']), ['map', 'rows', 'media', 'facts', 'options', 'time'])
     player.head = 2
@@ -219,7 +223,7 @@ def test_another_head_sends_the_map_and_nothing_else(clip):
 
 def test_attribution_stands_beside_attention(clip):
     t = np.arange(50)/25
-    player = player_for(evidence(), clip, attributions={'occlusion': dict(visual=(np.sin(t), t), audio=(np.cos(t), t))})
+    player = make_player(evidence(), clip, attributions={'occlusion': dict(visual=(np.sin(t), t), audio=(np.cos(t), t))})
     assert [n for n, _ in player.options['show']] == ['attention', 'occlusion']
     player.show = 'occlusion'
     assert player.map['names'] == ['face', 'voice'] and player.map['signed']
@@ -228,7 +232,7 @@ def test_attribution_stands_beside_attention(clip):
 
 
 def test_the_page_holds_its_film_or_says_why_not(clip, monkeypatch):
-    player = player_for(evidence(), clip)
+    player = make_player(evidence(), clip)
     html = player.to_html()
     assert len(html) < 10e6 and 'left out' not in html and not re.search(r'(src|href)="?https?:', html)
     monkeypatch.setattr(player_module, 'PAGE_FILM', 100)

@@ -11,8 +11,8 @@ from mmemo.training.metrics import ccc
 from mmemo.training.objectives import ccc_loss
 from mmemo.models.norm import StepNorm
 from mmemo.models.rcma import PRESETS, PUBLISHED, RCMA, RCMAConfig
-from mmemo.features.windows import Batch, rows, without
-from mmemo.models.parts import outputs_of
+from mmemo.features.batch import Batch, pick_rows, without
+from mmemo.models.parts import count_outputs
 
 torch.set_num_threads(1)
 DIMS, RATE = dict(visual=12, audio=10, text=9), dict(visual=25, audio=50, text=8)
@@ -259,7 +259,7 @@ def test_batch_norm_sees_no_padding():
 def test_neighbours_change_nothing(case):
     model, batch = case
     model.eval()
-    assert (model(batch).logits[2:3] - model(rows(batch, [2])).logits).abs().max() <= 1e-5
+    assert (model(batch).logits[2:3] - model(pick_rows(batch, [2])).logits).abs().max() <= 1e-5
 
 
 @pytest.mark.parametrize('gone', ['visual', 'audio', 'text', 'everything'])
@@ -311,7 +311,7 @@ def test_tasks(task, level):
     model, batch = make_model('rcma-v1', level=level, task=task).eval(), make_batch()
     model.head.out.weight.data.mul_(100)
     logits = model(batch).logits
-    assert logits.shape == ((4,) if level == 'clip' else (4, 12)) + (outputs_of(task, 3),)
+    assert logits.shape == ((4,) if level == 'clip' else (4, 12)) + (count_outputs(task, 3),)
     reach = dict(sentiment=3., expression=None, emotions=None).get(task, 1.)
     if reach: assert reach / 2 < logits.abs().max() <= reach
     else: assert logits.abs().max() > 3

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mmemo.core import UserError
-from mmemo.pages.plots import confusion_matrix
-from mmemo.pages.html import figure_block, markdown, page, table, words
-from mmemo.pages.report import with_interval, write_report
+from mmemo.pages.score_plots import plot_confusion
+from mmemo.pages.html import render_figure, render_markdown, render_page, render_table, render_text
+from mmemo.pages.report import format_interval, write_report
 from small_run import small_run
 
 
@@ -68,8 +68,8 @@ def test_a_missing_run_is_a_sentence(tmp_path):
 
 @pytest.mark.parametrize('evil', ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '</script><b>', "' onload='x", '&lt;'])
 def test_nothing_from_outside_is_run(evil):
-    fig = confusion_matrix(np.eye(2), [evil, 'b'])
-    text = page(evil, [words(evil), words(evil, 'h1'), table([{evil: evil, 'n': 1}], evil), markdown(evil), figure_block(fig, 'f')])
+    fig = plot_confusion(np.eye(2), [evil, 'b'])
+    text = render_page(evil, [render_text(evil), render_text(evil, 'h1'), render_table([{evil: evil, 'n': 1}], evil), render_markdown(evil), render_figure(fig, 'f')])
     r = read(text)
     assert not [t for t, a in r.seen if t in ('img', 'b') or any(k.startswith('on') for k in a)]
     assert sum(t == 'script' for t, _ in r.seen) == 4, 'figure, templates, library, drawing: none came from outside'
@@ -77,7 +77,7 @@ def test_nothing_from_outside_is_run(evil):
 
 @pytest.mark.parametrize('figure,said', [(dict(value=.5, ci95=[.4, .6]), '0.50 [0.40, 0.60]'), (dict(value=.5, ci95=[.499, .501]), '0.500 [0.499, 0.501]'), (dict(value=None), 'not defined'),
                                          (dict(value=float('nan'), ci95=[0, 1]), 'not defined'), (dict(value=.5, ci95=[None, None]), '0.50 [no interval]')])
-def test_digits_follow_the_interval(figure, said): assert with_interval(figure) == said
+def test_digits_follow_the_interval(figure, said): assert format_interval(figure) == said
 
 
-def test_empty_table_speaks(): assert 'Nothing' in table([])
+def test_empty_table_speaks(): assert 'Nothing' in render_table([])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mmemo.features.encoders import write_random_speech, write_random_visual
+from mmemo.features.encoder_files import write_random_speech, write_random_visual
 from mmemo.media.files import write_clip
 
 CLIPS, KILLS = 24, 5

@@ -11,10 +11,11 @@ import torch
 from mmemo.training import evaluation as E
 from mmemo.core import UserError, read_json
 from mmemo.media.faces import FaceSettings
-from mmemo.features.extract import ExtractSettings
+from mmemo.features.reading import ExtractSettings
 from mmemo.corpora.manifest import Corpus
 from mmemo.models.registry import MODELS, available
-from mmemo.training.runs import FILES, RunConfig, command_for, config_from, load_run, own_settings, run_experiment
+from mmemo.training.run_config import RunConfig, make_run_config, write_command
+from mmemo.training.runs import FILES, choose_settings, load_run, run_experiment
 from mmemo.training.loop import TrainConfig
 from mmemo.features.windows import WindowSettings, Windows
 from mmemo.models.parts import Output
@@ -79,7 +80,7 @@ def test_predictions_are_the_mean_over_windows_frame_by_frame():
             if f >= 0: total[b.clip_id[0], f] = total.get((b.clip_id[0], f), 0) + row; count[b.clip_id[0], f] = count.get((b.clip_id[0], f), 0) + 1
     assert len(pred) == len(total) == len(corpus.frames) and max(count.values()) >= 3
     want = np.stack([total[k]/count[k] for k in zip(pred.clip_id, pred.frame)])
-    np.testing.assert_allclose(E.probabilities(pred), want, atol=1e-6)
+    np.testing.assert_allclose(E.get_probabilities(pred), want, atol=1e-6)
     at = corpus.frames.set_index(['clip_id', 'frame'])
     own = at.loc[list(zip(pred.clip_id, pred.frame))]
     assert (pd.Categorical(pred.label, NAMES).codes == own.label.to_numpy()).all()
@@ -96,11 +97,11 @@ def test_prediction_does_not_depend_on_batch_size_and_leaves_the_mode():
 @pytest.mark.parametrize('width', [0, .04, .1, .37, 1, 100])
 def test_smoothing_equals_a_plain_loop(width):
     corpus, store, w = by_frame(2); pred = E.predict(Reader(), w)
-    soft, p = E.smooth(pred, width), E.probabilities(pred)
+    soft, p = E.smooth(pred, width), E.get_probabilities(pred)
     for clip in pred.clip_id.unique()[:6]:
         rows = np.flatnonzero(pred.clip_id == clip); t = pred.time.to_numpy()[rows]
         want = np.stack([p[rows][np.abs(t - s) <= width/2 + 1e-6].mean(0) for s in t])
-        np.testing.assert_allclose(E.probabilities(soft)[rows], want, atol=1e-6)
+        np.testing.assert_allclose(E.get_probabilities(soft)[rows], want, atol=1e-6)
     assert soft.attrs['smoothing_s'] == width and E.smooth(pred[:0], width).empty
 
 
@@ -115,7 +116,7 @@ def test_filling_equals_numpy_interpolation():
     for clip, own in full.groupby('clip_id'):
         known = own[~own.filled]
         for c in ('p_Neutral', 'p_Other'): np.testing.assert_allclose(own[c], np.interp(own.time, known.time, known[c]), atol=1e-5)
-    np.testing.assert_allclose(E.probabilities(full).sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(E.get_probabilities(full).sum(1), 1, atol=1e-5)
 
 
 def test_smoothing_is_chosen_where_it_is_told_and_clip_level_has_none():
@@ -155,7 +156,7 @@ def test_restricted_decides_between_two_classes_only():
     assert r['two']['accuracy']['value'] == pytest.approx(((p[own, 4] > p[own, 1]) == (y[own] == 4)).mean())
     assert r['two']['log_loss']['value'] == pytest.approx(-np.log(np.where(y[own] == 4, p[own, 4], p[own, 1])/(p[own, 1] + p[own, 4])).mean(), abs=1e-6)
     assert r['few']['n'] == 30 and r['where']['n'] == 10 and r['where']['accuracy']['ci95'] is None
-    with pytest.raises(UserError, match='no class'): E.restricted(pred, ('Happiness', 'Joy'))
+    with pytest.raises(UserError, match='no class'): E.restrict_classes(pred, ('Happiness', 'Joy'))
 
 
 def test_prior_log_loss_is_that_of_the_training_shares():
@@ -187,9 +188,9 @@ def test_the_command_on_a_card_gives_the_config_back(seed):
                        settings=ExtractSettings(faces=FaceSettings(**some(dict(detector='haar', smooth=.4, margin=.3))), **some(dict(every=2, precision='fp32'))),
                        window=WindowSettings(**some(dict(length=90, stride=15, level='frame', task='va'))),
                        train=TrainConfig(**some(dict(lr=3e-4, progress=False, learn_scale=False, seed=7, loss='focal', precision='bf16', lambda_text=0.))))
-    words = shlex.split(command_for(config))
+    words = shlex.split(write_command(config))
     assert words[:2] == ['mmemo', 'train'] and tyro.cli(RunConfig, args=words[4:]) == config
-    assert config_from(json.loads(json.dumps(read_back(config)))) == config
+    assert make_run_config(json.loads(json.dumps(read_back(config)))) == config
 
 
 def read_back(config):
@@ -203,14 +204,14 @@ def test_new_clips_are_cut_as_the_training_clips_were(tmp_path):
     run_experiment(quick(), corpus, type('Store', (dict,), dict(facts=dict(settings=made)))(store), tmp_path/'run')
     run = load_run(tmp_path/'run')
     assert run.config.settings == made # what the features say, not what the config had
-    own = own_settings(run)
+    own = choose_settings(run)
     assert (own.faces, own.every, own.workers, own.limit) == (made.faces, 2, 0, 0) # ExtractSettings() would crop nothing
-    assert own_settings(run, 'yunet', 'y.onnx').faces == FaceSettings(detector='yunet', model_file='y.onnx')
+    assert choose_settings(run, 'yunet', 'y.onnx').faces == FaceSettings(detector='yunet', model_file='y.onnx')
 
 
 @pytest.mark.parametrize('stored', [dict(modle='x'), dict(train=dict(lrr=1)), dict(window=dict(levle='clip')), dict(settings=dict(faces=dict(detectr='haar'))), dict(window=dict(level='clop'))])
 def test_a_config_with_a_typing_error_is_refused(stored):
-    with pytest.raises(UserError): config_from(stored)
+    with pytest.raises(UserError): make_run_config(stored)
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_every_model_makes_a_whole_run_and_loads_again(model, tmp_path):
     assert again.config == run.config and again.metrics == run.metrics and again.model.name == model and not again.model.training
     test = again.predictions[again.predictions.split == 'test'].reset_index(drop=True)
     fresh = E.predict(again.model, again.windows(corpus, store, 'test'))
-    np.testing.assert_allclose(E.probabilities(fresh), E.probabilities(test), atol=1e-6)
+    np.testing.assert_allclose(E.get_probabilities(fresh), E.get_probabilities(test), atol=1e-6)
     assert set(again.predictions.split) == {'val', 'test'} and (test.clip_id.to_numpy() == fresh.clip_id.to_numpy()).all()
     assert len(again.history) == (1 if model == 'linear' else 3)
     card = (tmp_path/'r'/'card.md').read_text()

@@ -16,16 +16,17 @@ from mmemo.labels import MOSEI_EMOTIONS, task_space
 from mmemo.corpora.manifest import load_corpus
 from mmemo.training.metrics import HEADLINES, SHOWN
 from mmemo.corpora.mosei import load_mosei
-from mmemo.pages.plots import pretty
-from mmemo.commands.predict import Prediction, frames_table
-from mmemo.explain.evidence import look_at
+from mmemo.pages.score_plots import prettify
+from mmemo.commands.predict import Prediction, tabulate_frames
+from mmemo.explain.evidence import gather_evidence
 from mmemo.pages.report import write_report
-from mmemo.training.runs import RunConfig, build_for, load_run, run_experiment
+from mmemo.training.run_config import RunConfig
+from mmemo.training.runs import build_for, load_run, run_experiment
 from mmemo.training.loop import TrainConfig
-from mmemo.corpora.readers import twin_facts
-from mmemo.planted.twins import write_twin
+from mmemo.corpora.readers import read_twin_facts
 from mmemo.features.windows import Windows, WindowSettings
 from small_run import small_run
+from twins import write_twin
 
 torch.set_num_threads(1)
 TRAIN = TrainConfig(epochs=3, lr=5e-3, batch=8, device='cpu', progress=False, lambda_text=0.)
@@ -48,7 +49,7 @@ def twin(tmp_path_factory):
 
 def mosei(twin, labels):
     corpus, tracks, _ = load_mosei(twin, labels, progress=False, **twin.options)
-    corpus.facts |= twin_facts(twin)
+    corpus.facts |= read_twin_facts(twin)
     return corpus, FeatureStore({m: pack_tracks(t, list(corpus.clips.clip_id)) for m, t in tracks.items()}, dict(synthetic_only=True))
 
 
@@ -64,16 +65,16 @@ def check_run(run, corpus, store, task, level='clip'):
         assert f['ci95'] is None or f['ci95'][0] <= f['ci95'][1]
     assert np.isfinite(found[HEADLINES[task]]['value'])
     test = again.predictions[again.predictions.split == 'test'].reset_index(drop=True)
-    assert set(space.columns) <= set(test) and E.task_of(test) == task and E.classes_of(test) == list(space.classes)
-    p, reach = E.probabilities(test), (0, 1) if space.kind == 'multilabel' else (-space.reach, space.reach)
+    assert set(space.columns) <= set(test) and E.infer_task(test) == task and E.list_classes(test) == list(space.classes)
+    p, reach = E.get_probabilities(test), (0, 1) if space.kind == 'multilabel' else (-space.reach, space.reach)
     assert reach[0] <= p.min() and p.max() <= reach[1]
     if level == 'clip':
         fresh = E.predict(again.model, again.windows(corpus, store, 'test'))
-        np.testing.assert_allclose(E.probabilities(fresh), p, atol=1e-6)
+        np.testing.assert_allclose(E.get_probabilities(fresh), p, atol=1e-6)
         assert E.evaluate(fresh, corpus)['all'][HEADLINES[task]]['value'] == pytest.approx(found[HEADLINES[task]]['value'], abs=1e-6)
     assert E.paired_bootstrap(test, test)['ci95'] == [0, 0]
     page = write_report(run.folder).read_text()
-    assert all(pretty(name) in page for name in SHOWN[task]) and found[HEADLINES[task]]['convention'] in page
+    assert all(prettify(name) in page for name in SHOWN[task]) and found[HEADLINES[task]]['convention'] in page
     figures = {n: json.loads(f) for n, f in re.findall(r'data-at="(\w+)">(.*?)</script>', page, re.S)}
     assert set(figures) == {'scores', 'history', 'emotions' if task == 'emotions' else 'values'}
     if task == 'emotions': assert {x for d in figures['emotions']['data'] for x in d['y']} <= set(space.classes)
@@ -100,7 +101,7 @@ def test_mosei_the_whole_way(task, model, twin, tmp_path):
         assert 'acc2_non0: clips pooled; negative against positive, labels of 0 left out' in card.replace('acc2_non0, weighted_f1_non0', 'acc2_non0')
     else:
         labels = corpus.clips.set_index('clip_id').loc[test.clip_id, list(MOSEI_EMOTIONS.classes)].to_numpy(float)
-        hits = (labels > 0) == (E.probabilities(test) > .5)
+        hits = (labels > 0) == (E.get_probabilities(test) > .5)
         kinds = [(hits[labels[:, i] > 0, i], hits[labels[:, i] <= 0, i]) for i in range(6)]
         want = np.mean([np.mean([a.mean(), b.mean()]) for a, b in kinds if len(a) and len(b)])
         assert found['weighted_accuracy']['value'] == pytest.approx(want)
@@ -112,10 +113,10 @@ def test_one_clip_is_looked_at_and_told_in_words(task, twin):
     corpus, store = planted() if task in ('valence', 'va') else mosei(twin, task)
     settings = WindowSettings(length=24, stride=24, task=task)
     model = build_for(RunConfig('bicross', window=settings, options=dict(dim=16, heads=2, tcn_levels=2)), Windows(corpus, store, settings, 'train'))
-    seen = look_at(model, corpus, store, corpus.clips.clip_id[0], settings)
+    seen = gather_evidence(model, corpus, store, corpus.clips.clip_id[0], settings)
     space = task_space(task, corpus.labels)
     assert tuple(seen.classes) == space.classes and seen.probs.shape == (len(seen.time), space.n) and seen.maps
-    told, table = str(Prediction(Path('a.mp4'), seen, None, [], {})), frames_table(seen)
+    told, table = str(Prediction(Path('a.mp4'), seen, None, [], {})), tabulate_frames(seen)
     assert 'label' not in table and set(space.classes) <= set(table)
     if task == 'emotions': assert all((c in told) == (p > .5) for c, p in zip(space.classes, seen.clip_probs))
     else: assert told.startswith(f'a.mp4: mean {space.classes[0]} ')

@@ -9,12 +9,14 @@ import torch
 
 from mmemo.features import text as T
 from mmemo.core import UserError, read_json
-from mmemo.features.extract import cache_list
+from mmemo.features.cache import list_cache
 from mmemo.features.tracks import FeatureStore, Track, load_track, pack_tracks
 from mmemo.corpora.manifest import Corpus, Report, check_manifest, load_corpus, save_corpus
 from mmemo.media.files import write_clip
-from mmemo.features.text import (Listener, Words, add_text, clip_words, load_text_encoder, quiet_pieces, read_words, spread_words, text_jobs, text_track,
-                        tighten, token_words, transcribe, with_words, word_tokens, write_random_text)
+from mmemo.features.text import (add_text, load_text_encoder, make_text_jobs, make_text_track, tokenize_words,
+                                 write_random_text)
+from mmemo.features.words import Words, add_words, read_clip_words, read_words, spread_transcript
+from mmemo.features.transcripts import Listener, cut_at_pauses, join_tokens, tighten, transcribe
 from mmemo.features.windows import Windows, WindowSettings
 
 RATE, LETTER = 16000, .2 # the planted Whisper takes 0.2 s a letter
@@ -37,7 +39,7 @@ def encoder(bert): return load_text_encoder(str(bert), precision='fp32', device=
 
 def plain(rows:dict, seconds=2., **columns) -> Corpus: # clip id -> words; segments, so no file is opened
     clips = pd.DataFrame(dict(clip_id=list(rows), path=[f'{c}.mp4' for c in rows], start=0., end=seconds, **columns))
-    return with_words(Corpus('plain', '.', check_manifest(clips)), {c: w for c, w in rows.items() if w is not None})
+    return add_words(Corpus('plain', '.', check_manifest(clips)), {c: w for c, w in rows.items() if w is not None})
 
 
 def film(path, sound, seconds=None):
@@ -70,27 +72,27 @@ def test_words_survive_a_csv_file(tmp_path):
     corpus = plain({'a': [('1,5 "euro"', .1, .5)], 'b': [], 'c': None})
     save_corpus(replace(corpus, root=tmp_path), tmp_path)
     told = load_corpus(tmp_path).clips.to_dict('records')
-    assert clip_words(told[0], 2.).rows == [['1,5 "euro"', .1, .5]]
-    assert len(clip_words(told[1], 2.)) == 0 and clip_words(told[2], 2.) is None
+    assert read_clip_words(told[0], 2.).rows == [['1,5 "euro"', .1, .5]]
+    assert len(read_clip_words(told[1], 2.)) == 0 and read_clip_words(told[2], 2.) is None
     # a list written into CSV as it stands comes back as Python's spelling of it, which is no JSON
     corpus.clips.assign(words=[[['happy', .1, .5]], None, None]).to_csv(tmp_path/'naive.csv', index=False)
-    with pytest.raises(UserError, match='words'): clip_words(pd.read_csv(tmp_path/'naive.csv').to_dict('records')[0], 2.)
+    with pytest.raises(UserError, match='words'): read_clip_words(pd.read_csv(tmp_path/'naive.csv').to_dict('records')[0], 2.)
 
 
 def test_a_transcript_alone_is_spread_by_length():
-    words = spread_words('a considerably long word', 2.4)
+    words = spread_transcript('a considerably long word', 2.4)
     assert not words.timed and words.start[0] == 0 and words.end[-1] == pytest.approx(2.4)
     assert (words.end - words.start)/np.array([len(w) for w in words.text]) == pytest.approx(2.4/21)
     by_number = np.arange(4)*.6
     assert abs(by_number - words.start).max() > .4
-    assert spread_words('你好。', 1.).text == ['你', '好。'] and len('你好。'.split()) == 1
+    assert spread_transcript('你好。', 1.).text == ['你', '好。'] and len('你好。'.split()) == 1
 
 
 # --- encoders ----------------------------------------------------------------------------------------------------------
 
 def test_a_words_vector_is_the_mean_of_its_tokens(encoder):
     words = ['happy', "don't", 'xyz', 'open', '.']
-    ids, owner = word_tokens(encoder.tokenizer, words)
+    ids, owner = tokenize_words(encoder.tokenizer, words)
     states = encoder.model(input_ids=torch.tensor([[2, *ids, 3]])).last_hidden_state[0, 1:-1].detach().numpy()
     values, count = encoder(words)
     assert count.tolist() == [1, 5, 3, 1, 1] and count.sum() == len(ids)
@@ -125,7 +127,7 @@ def test_long_texts_are_read_to_their_end(bert, encoder):
     assert len(encoder.tokenizer(' '.join(words), truncation=True, max_length=512)['input_ids']) == 512 # what one pass leaves of it
     # against one pass over everything, pieces without context are farther off where they were cut
     short, whole = without_places(bert, 512), without_places(bert, 2048)(words)[0]
-    cuts = T.pieces(1300, 255)
+    cuts = T.cut_pieces(1300, 255)
     blind = np.concatenate([short(words[a:b])[0] for a, b in cuts])
     off = lambda x: np.mean([np.linalg.norm(x[b - 2:b + 2] - whole[b - 2:b + 2]) for _, b in cuts[:-1]])
     assert off(short(words)[0]) < .9*off(blind)
@@ -147,7 +149,7 @@ def test_roberta_has_fewer_places_than_its_table_has_rows(tmp_path):
     words = ['我', "don't", 'naïve', 'go']*12
     values, count = enc(words) # 66 as the longest pass would end in an IndexError
     assert np.isfinite(values).all() and (count > 0).all() and enc.calls > 1
-    ids, owner = word_tokens(enc.tokenizer, words)
+    ids, owner = tokenize_words(enc.tokenizer, words)
     for i in (0, 1, 2): assert enc.tokenizer.decode(ids[owner == i]).strip() == words[i]
 
 
@@ -159,9 +161,9 @@ def test_layers_precision_and_tokenizer_change_the_key(bert, encoder, tmp_path):
     (cased/'tokenizer.json').write_text(json.dumps(told))
     for enc in (encoder, load_text_encoder(str(bert), layers='1,2', precision='fp32'), load_text_encoder(str(bert), precision='bf16'),
                 load_text_encoder(str(cased), precision='fp32')):
-        for hz in (25., 50.): keys.append(text_jobs(None, corpus, enc, hz)[0].key)
-    for other in ([('i', 0, .9)], [('I', 0, 1)]): keys.append(text_jobs(None, plain({'a': other}), encoder, 25.)[0].key)
-    keys.append(text_jobs(None, plain({'a': [('i', 0, 1)]}, seconds=3.), encoder, 25.)[0].key)
+        for hz in (25., 50.): keys.append(make_text_jobs(None, corpus, enc, hz)[0].key)
+    for other in ([('i', 0, .9)], [('I', 0, 1)]): keys.append(make_text_jobs(None, plain({'a': other}), encoder, 25.)[0].key)
+    keys.append(make_text_jobs(None, plain({'a': [('i', 0, 1)]}, seconds=3.), encoder, 25.)[0].key)
     assert len(set(keys)) == len(keys)
     assert encoder.files.weight_hash == load_text_encoder(str(cased)).files.weight_hash # the weights alone do not notice another tokenizer
 
@@ -196,7 +198,7 @@ def test_words_stand_where_they_are_spoken():
     "Not where their number in the clip would put them, and not everywhere."
     words = Words(['a', 'b', 'c'], np.array([.2, 1.7, 1.9]), np.array([.4, 1.9, 2.]))
     vectors = np.eye(3, dtype=np.float32)
-    track = text_track(words, vectors, 2., hz=25.)
+    track = make_text_track(words, vectors, 2., hz=25.)
     want = np.zeros((50, 3)); want[5:10, 0] = 1
     want[42, 1] = want[43:47, 1] = 1; want[47] = [0, .5, .5]; want[48:, 2] = 1 # 1.9 s is in the middle of step 47
     assert np.allclose(track.values, want, atol=1e-3) and track.valid.tolist() == want.any(1).tolist()
@@ -209,7 +211,7 @@ def test_words_stand_where_they_are_spoken():
 
 def test_short_words_and_two_speakers():
     words = Words(['blip', 'long', 'over', 'late', 'out'], np.array([.101, .2, .2, 1.9, 2.5]), np.array([.102, .4, .3, 9., 2.6]))
-    track = text_track(words, np.eye(5, dtype=np.float32), 2., hz=25.)
+    track = make_text_track(words, np.eye(5, dtype=np.float32), 2., hz=25.)
     assert track.values[2].tolist() == [1, 0, 0, 0, 0] # one millisecond, between the middles of two steps
     assert not any(np.floor(a*25 + .5) < np.floor(b*25 + .5) for a, b in [(.101, .102)]) # choosing steps by their middles loses it
     assert np.allclose(track.values[5], [0, .5, .5, 0, 0], atol=1e-3) # two at once
@@ -221,7 +223,7 @@ def test_edges_on_the_grid_make_no_extra_steps():
     assert .29*100 < 29 # and so a word that begins there would take a step that it does not touch
     for hz in (25., 29.97, 100.):
         for k in range(60):
-            track = text_track(Words(['a'], np.array([k/hz]), np.array([(k + 3)/hz])), np.ones((1, 2), np.float32), 4., hz=hz)
+            track = make_text_track(Words(['a'], np.array([k/hz]), np.array([(k + 3)/hz])), np.ones((1, 2), np.float32), 4., hz=hz)
             assert np.flatnonzero(track.valid).tolist() == [k, k + 1, k + 2]
 
 
@@ -230,7 +232,7 @@ def test_an_hour_takes_no_long_loop():
     n = 9000
     start = np.sort(np.random.default_rng(0).uniform(0, 3590, n))
     begun = time.process_time()
-    track = text_track(Words(['w']*n, start, start + .3), np.ones((n, 64), np.float32), 3600., hz=25.)
+    track = make_text_track(Words(['w']*n, start, start + .3), np.ones((n, 64), np.float32), 3600., hz=25.)
     assert len(track) == 90_000 and time.process_time() - begun < 10
 
 
@@ -252,7 +254,7 @@ def test_add_text(encoder, tmp_path):
     assert not store.clip('e', 'text').valid.any() and store.clip('b', 'text').valid.all()
     alone = encoder(['i', 'am', 'happy'])[0]
     assert np.allclose(store.clip('a', 'text').values[[6, 14, 30]], alone, atol=2e-3)
-    listed = cache_list(tmp_path)
+    listed = list_cache(tmp_path)
     assert listed[listed.modality == 'text'].tracks.sum() == 4
     sources = [load_track(p).source for p in (tmp_path/'tracks').rglob('*.safetensors')]
     assert sorted(s['timed'] for s in sources) == [False, True, True, True] and all(s['encoder'] == 'bert' for s in sources)
@@ -301,8 +303,8 @@ def test_a_damaged_cell_is_named_and_hurts_nobody_else(encoder, tmp_path):
         elif k % 3 == 1: data = data[:at]
         else: data[at:at] = data[at:at + 9]
         clips = corpus.clips.copy(); clips.loc[0, 'words'] = data.decode('utf8', 'replace')
-        jobs = text_jobs(None, replace(corpus, clips=clips), encoder, 25.)
-        assert [j.key for j in jobs[1:]] == [j.key for j in text_jobs(None, corpus, encoder, 25.)[1:]]
+        jobs = make_text_jobs(None, replace(corpus, clips=clips), encoder, 25.)
+        assert [j.key for j in jobs[1:]] == [j.key for j in make_text_jobs(None, corpus, encoder, 25.)[1:]]
         assert jobs[0].error.startswith('text: words: ') or jobs[0].key or jobs[0].words is None
     clips.loc[0, 'words'] = '[["i", 3, 2]]'
     old = pd.DataFrame([('plain', 'c', 'c.mp4', 'no picture')], columns=['corpus', 'clip_id', 'path', 'reason'])
@@ -316,7 +318,7 @@ def test_a_damaged_cell_is_named_and_hurts_nobody_else(encoder, tmp_path):
 def test_segments_count_from_their_own_start(encoder, tmp_path):
     film(tmp_path/'long.mp4', noise(4.))
     clips = check_manifest(pd.DataFrame(dict(clip_id=['x', 'y', 'z'], path='long.mp4', start=[np.nan, 1., 3.], end=[np.nan, 2.5, np.nan])))
-    corpus = with_words(Corpus('cuts', tmp_path, clips), {c: [('happy', .2, .4)] for c in 'xyz'})
+    corpus = add_words(Corpus('cuts', tmp_path, clips), {c: [('happy', .2, .4)] for c in 'xyz'})
     store = add_text(None, corpus, encoder, tmp_path/'cache', progress=False)
     assert [len(store.clip(c, 'text')) for c in 'xyz'] == [100, 38, 25]
     for c in 'xyz': assert np.flatnonzero(store.clip(c, 'text').valid).tolist() == [5, 6, 7, 8, 9]
@@ -434,7 +436,7 @@ def test_whisper_goes_on_where_it_stopped(tmp_path):
 def test_long_sound_is_cut_where_it_is_quiet(whisper):
     sound = noise(65.); gaps = [(25.3, 25.8), (51., 51.4)]
     for a, b in gaps: sound[int(a*RATE):int(b*RATE)] *= .001
-    cuts = quiet_pieces(sound)
+    cuts = cut_at_pauses(sound)
     assert len(cuts) == 3 and cuts[0][0] == 0 and cuts[-1][1] == len(sound) and all(a[1] == b[0] for a, b in zip(cuts, cuts[1:]))
     assert all(a < c[1]/RATE < b for (a, b), c in zip(gaps, cuts)) and all(b - a <= 28*RATE for a, b in cuts)
     assert not any(a < 28*k < b for k in (1, 2) for a, b in gaps) # counting seconds cuts into speech
@@ -465,7 +467,7 @@ def test_a_pause_does_not_belong_to_the_next_word():
     assert tighten(aligned, sound) == [('one', 0., .5), ('two', 2., 3.)]
     assert tighten(aligned, noise(3.)) == aligned # nothing is quiet: nothing is known
     assert tighten([('w', .6, 1.)], sound) == [('w', .6, 1.)] # all quiet
-    speaking = [text_track(Words([w for w, *_ in x], *(np.array([w[i] for w in x]) for i in (1, 2))), np.eye(2, dtype=np.float32), 3.).valid.mean()
+    speaking = [make_text_track(Words([w for w, *_ in x], *(np.array([w[i] for w in x]) for i in (1, 2))), np.eye(2, dtype=np.float32), 3.).valid.mean()
                 for x in (aligned, tighten(aligned, sound))]
     assert speaking == pytest.approx([1., .5], abs=.03)
 
@@ -475,11 +477,11 @@ def test_tokens_to_words():
     pieces = {1: ' hel', 2: 'lo', 3: ',', 4: ' wor', 5: 'ld', 6: ' 好', 7: '吗', 8: '？', 9: ' ok'}
     decode = lambda run: ''.join(pieces[i] for i in run)
     times = np.arange(10)/10
-    assert token_words(decode, [99, 1, 2, 3, 98, 4, 5, 99], times, 90) == [('hello,', 0., .3), ('world', .4, .6)]
-    assert [w for w, *_ in token_words(decode, [6, 7, 8, 9], times, 90)] == ['好', '吗？', 'ok']
+    assert join_tokens(decode, [99, 1, 2, 3, 98, 4, 5, 99], times, 90) == [('hello,', 0., .3), ('world', .4, .6)]
+    assert [w for w, *_ in join_tokens(decode, [6, 7, 8, 9], times, 90)] == ['好', '吗？', 'ok']
     half = lambda run: {(1,): ' \ufffd', (1, 2): ' é'}[tuple(run)]
-    assert token_words(half, [99, 1, 2], times, 90) == [('é', 0., .2)]
-    assert len(token_words(decode, [1, 2, 3, 4, 5], times, 90)) == 2 # a word a token would be five
+    assert join_tokens(half, [99, 1, 2], times, 90) == [('é', 0., .2)]
+    assert len(join_tokens(decode, [1, 2, 3, 4, 5], times, 90)) == 2 # a word a token would be five
 
 
 def small_corpus(root):
@@ -508,7 +510,7 @@ def test_transcribe(whisper, tmp_path, encoder):
     store = add_text(None, told, encoder, tmp_path/'cache', progress=False)
     assert store.facts['text'] | dict(encoded=0) == dict(timed=2, untimed=1, without=4, bad=0, encoded=0, cached=0)
     save_corpus(replace(told, root=tmp_path), tmp_path) # and back from CSV
-    assert [j.key for j in text_jobs(None, load_corpus(tmp_path), encoder, 25.)] == [j.key for j in text_jobs(None, told, encoder, 25.)]
+    assert [j.key for j in make_text_jobs(None, load_corpus(tmp_path), encoder, 25.)] == [j.key for j in make_text_jobs(None, told, encoder, 25.)]
 
 
 def test_transcribe_goes_on_after_a_stop(whisper, tmp_path):

@@ -4,9 +4,10 @@ import json
 import numpy as np
 import pytest
 
-from mmemo.features import tiny
+from mmemo.features import tiny, tiny_captions, tiny_wav2vec2
 from mmemo.core import UserError, data_dir, read_json, rng_for
-from mmemo.features.encoders import is_synthetic_only, load_speech, load_text, load_visual
+from mmemo.features.encoder_files import is_synthetic_only
+from mmemo.features.encoders import load_speech, load_text, load_visual
 from mmemo.labels import EXPRESSION8, PROMPTS
 from mmemo.planted.face import FACE_VERSION, sample_face
 from mmemo.planted.voice import VOICE_VERSION
@@ -45,16 +46,16 @@ def test_open_clip_reads_the_folder_by_itself():
     folder = f'local-dir:{data_dir()/"tiny-clip"}'
     model, _, transform = open_clip.create_model_and_transforms(folder)
     tokens = open_clip.get_tokenizer(folder)(['A photo of a HAPPY face, with a zeppelin!'])
-    assert tokens.shape == (1, tiny.CONTEXT) and tokens.max() == len(tiny.vocabulary()) - 1 and (tokens == tiny.UNKNOWN).any()
+    assert tokens.shape == (1, tiny_captions.CONTEXT) and tokens.max() == len(tiny_captions.list_vocabulary()) - 1 and (tokens == tiny_captions.UNKNOWN).any()
     assert model.encode_text(tokens).shape == (1, 128)
 
 def test_every_prompt_is_in_the_words():
-    words = set(tiny.vocabulary())
+    words = set(tiny_captions.list_vocabulary())
     said = ' '.join(p for ps in (PROMPTS[c] for c in EXPRESSION8.classes) for p in ps).lower().replace('-', ' - ').split()
     assert not set(said) - words
 
 def test_bf16_says_the_same(visual, speech):
-    pictures, heard = tiny.probe_face(3000, 'Fear', 0, 1.)[0], tiny.probe_voice(3000, 'Fear', 0, 1.)[0]
+    pictures, heard = tiny.render_probe_face(3000, 'Fear', 0, 1.)[0], tiny.speak_probe_voice(3000, 'Fear', 0, 1.)[0]
     for load, low, x in ((load_visual, visual, pictures), (load_speech, speech, heard)):
         pair = [e(x) for e in (low, load('tiny', precision='fp32'))]
         a, b = (v[0] if isinstance(v, tuple) else v for v in pair)
@@ -62,35 +63,35 @@ def test_bf16_says_the_same(visual, speech):
 
 def test_speech_has_the_published_hop():
     config = json.loads((data_dir()/'tiny-wav2vec2/config.json').read_text())
-    assert np.prod(config['conv_stride']) == tiny.HOP == 320
+    assert np.prod(config['conv_stride']) == tiny_wav2vec2.HOP == 320
     from mmemo.features.encoders import receptive_field
-    assert receptive_field(config['conv_kernel'], config['conv_stride']) == (tiny.WIDTH, tiny.HOP)
+    assert receptive_field(config['conv_kernel'], config['conv_stride']) == (tiny_wav2vec2.WIDTH, tiny_wav2vec2.HOP)
     assert 'head' not in str(config.get('architectures')).lower()
 
 def test_face_emotion_is_read_linearly(visual):
-    probe = tiny.linear_probe(lambda s, j, k: tiny.face_features(visual, s, j, k, 0., False), EXPRESSION8.classes, train=10, test=5, takes=1)
+    probe = tiny.fit_probe(lambda s, j, k: tiny.read_face_features(visual, s, j, k, 0., False), EXPRESSION8.classes, train=10, test=5, takes=1)
     assert probe.accuracy > .85, probe.confusion
-    assert tiny.zero_shot(load_text('tiny'), probe.features, probe.labels) > .75
+    assert tiny.measure_zero_shot(load_text('tiny'), probe.features, probe.labels) > .75
 
 def test_voice_emotion_is_read_linearly(speech):
-    probe = tiny.linear_probe(lambda s, j, k: tiny.voice_features(speech, s, j, k, 0.), EXPRESSION8.classes, train=20, test=8, takes=1)
+    probe = tiny.fit_probe(lambda s, j, k: tiny.read_voice_features(speech, s, j, k, 0.), EXPRESSION8.classes, train=20, test=8, takes=1)
     assert probe.accuracy > .85, probe.confusion
 
 def test_cues_are_read_under_nuisance(visual, speech):
-    for features in (lambda s, j, k: tiny.face_features(visual, s, j, k, 1., True), lambda s, j, k: tiny.voice_features(speech, s, j, k, 1.)):
-        probe = tiny.linear_probe(features, tiny.CUES, train=14, test=10, takes=1)
+    for features in (lambda s, j, k: tiny.read_face_features(visual, s, j, k, 1., True), lambda s, j, k: tiny.read_voice_features(speech, s, j, k, 1.)):
+        probe = tiny.fit_probe(features, tiny.CUES, train=14, test=10, takes=1)
         assert probe.accuracy > .85, probe.confusion
 
 def test_targets_know_no_emotion():
-    learner = tiny.VoiceLearner()
-    assert learner.sizes == [1, len(tiny.PITCHES), len(tiny.WORDS) + 1, len(tiny.MEASURES)]
-    assert not {c.lower() for c in EXPRESSION8.classes} & {m.lower() for m in tiny.MEASURES}
+    learner = tiny_wav2vec2.VoiceLearner()
+    assert learner.sizes == [1, len(tiny_wav2vec2.PITCHES), len(tiny_wav2vec2.WORDS) + 1, len(tiny_wav2vec2.MEASURES)]
+    assert not {c.lower() for c in EXPRESSION8.classes} & {m.lower() for m in tiny_wav2vec2.MEASURES}
 
 @pytest.mark.parametrize('name, plan', [('tiny-clip', tiny.FacePlan(subjects=2, scenes=1, frames=8, passes=1, batch=8)),
                                         ('tiny-wav2vec2', tiny.VoicePlan(subjects=2, takes=1, passes=1, batch=2))])
 def test_gate_replaces_nothing_below_it(tmp_path, monkeypatch, name, plan):
     (tmp_path/name).mkdir(); (tmp_path/name/'old').touch()
-    figures, which = {k: .95 for k in tiny.GATED}, 'face_figures' if name == 'tiny-clip' else 'voice_figures'
+    figures, which = {k: .95 for k in tiny.GATED}, 'probe_clip' if name == 'tiny-clip' else 'probe_wav2vec2'
     monkeypatch.setattr(tiny, which, lambda folder: (dict(figures), np.eye(8, dtype=int)))
     figures['emotion'] = .5
     with pytest.raises(UserError, match='nothing was replaced'): tiny.make_encoder(name, str(tmp_path), plan)

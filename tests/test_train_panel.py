@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mmemo.panels import train as T
+from mmemo.training.runs import whole_folder
 from mmemo.core import UserError
 from mmemo.panels.clip import clip_panel
 from mmemo.panels.parts import NoPanel
@@ -38,7 +39,7 @@ def test_a_training_is_the_one_of_the_command_line(panel, tmp_path):
     assert panel.view.train.disabled and not panel.view.stop.disabled
     wait(panel)
     x = panel.session.trainings[0]
-    assert x.status == 'done', x.said
+    assert x.status == 'done', x.reason
     again = run_experiment(x.config, panel.session.corpus, panel.session.store, tmp_path/'again')
     assert [h['val_loss'] for h in again.history] == [h['val_loss'] for h in x.run.history] and x.run.folder == tmp_path/'live'/'audio'
     # the figure is the history's, point for point; the table the run's, with its interval
@@ -125,7 +126,7 @@ def test_only_one_at_a_time(panel):
 
 def test_what_goes_wrong_is_one_sentence_and_leaves_nothing(panel, monkeypatch):
     def fails(*args): raise UserError('there is no room on this disk.')
-    monkeypatch.setattr(T, 'write_report', fails)
+    monkeypatch.setattr('mmemo.panels.session.write_report', fails)
     panel.view.train.click(); wait(panel)
     assert 'failed, and nothing was written' in panel.view.said.value and 'no room' in panel.view.said.value
     assert list(panel.session.out.iterdir()) == [] and panel.view.look.disabled and not panel.view.train.disabled
@@ -148,7 +149,7 @@ def test_what_cannot_be_set_is_not_offered(panel):
 def test_what_is_offered_trains(panel, model):
     panel.view.model.value, panel.view.epochs.value = model, 1
     panel.view.train.click(); wait(panel)
-    assert panel.session.trainings[0].status == 'done', panel.session.trainings[0].said
+    assert panel.session.trainings[0].status == 'done', panel.session.trainings[0].reason
 
 
 def test_a_kernel_that_dies_leaves_no_half_run(tmp_path):
@@ -168,4 +169,4 @@ print('going', flush=True); time.sleep(float(sys.argv[1]))
     second = start(60)
     assert second.stdout.readline() == 'going\n'; second.send_signal(signal.SIGKILL); second.wait()
     assert not list((tmp_path/'live').glob('audio*')) and list((tmp_path/'live').rglob('config.json')) # killed: hidden, not a run
-    with T.whole_folder(tmp_path/'live'/'next'): assert not list((tmp_path/'live').rglob('config.json')) # and swept by the next
+    with whole_folder(tmp_path/'live'/'next'): assert not list((tmp_path/'live').rglob('config.json')) # and swept by the next

@@ -16,8 +16,9 @@ from mmemo.core import UserError
 from mmemo.labels import MOSEI_EMOTIONS
 from mmemo.corpora.manifest import Corpus
 from mmemo.training.metrics import ccc
-from mmemo.training.loop import (RECIPES, KeepBest, ModalityDropout, NoiseInstead, SoftHard, TrainConfig, Trainer, label_counts, lr_factor, make_objective,
-                            make_optimiser, recipe, train, warm_cosine)
+from mmemo.training.callbacks import KeepBest, ModalityDropout, NoiseInstead, SoftHard
+from mmemo.training.loop import (RECIPES, TrainConfig, Trainer, copy_recipe, count_window_labels, make_objective,
+                                 make_optimiser, scale_lr, train, warm_cosine)
 from mmemo.features.windows import WindowSettings, Windows
 from mmemo.models.parts import Output
 
@@ -251,8 +252,8 @@ def rates(config, epochs, scores):
     "The learning rate before each step of a training whose validation scores are given, two steps an epoch."
     w, seen = stand_in(80)['train'], []
     t = Trainer(model_for(w), w, None, config, O.Objective()); t.prepare(); t.steps = 2*config.epochs
-    from mmemo.training.loop import own_callbacks
-    slow = [c for c in own_callbacks(config) if type(c).__name__ == 'Plateau']
+    from mmemo.training.loop import make_callbacks
+    slow = [c for c in make_callbacks(config) if type(c).__name__ == 'Plateau']
     for t.epoch, score in zip(range(epochs), scores):
         for _ in range(2): seen.append(t.optimiser.param_groups[0]['lr']); t.optimiser.step(); t.schedule.step()
         t.record = dict(val_score=score, val_loss=-score); [c.after_epoch(t) for c in slow]
@@ -279,9 +280,9 @@ def test_steps_fall_at_their_epochs_and_constant_stays():
 @pytest.mark.parametrize('name', list(RECIPES))
 def test_every_recipe_trains(name):
     w = stand_in(80, task='va' if name == 'rcma' else 'expression'); m = model_for(w['train']); before = copy.deepcopy(m.state_dict())
-    history = train(m, w['train'], w['val'], recipe(name, epochs=2, device='cpu', progress=False, lr=min(RECIPES[name].lr, .01)))
+    history = train(m, w['train'], w['val'], copy_recipe(name, epochs=2, device='cpu', progress=False, lr=min(RECIPES[name].lr, .01)))
     assert all(np.isfinite(h['train_loss']) for h in history) and not all(torch.equal(v, before[k]) for k, v in m.state_dict().items())
-    assert RECIPES[name] == recipe(name) and RECIPES[name] is not recipe(name)
+    assert RECIPES[name] == copy_recipe(name) and RECIPES[name] is not copy_recipe(name)
 
 
 def test_recipes_are_what_was_published():
@@ -289,8 +290,8 @@ def test_recipes_are_what_was_published():
     assert (type(paper), type(code), type(rcma)) == (torch.optim.Adam, torch.optim.SGD, torch.optim.Adam)
     assert all(g['weight_decay'] == 1e-3 for o in (paper, code, rcma) for g in o.param_groups) # on biases as well
     assert code.param_groups[0]['momentum'] == code.param_groups[0]['dampening'] == .9 and code.defaults['lr'] == .06
-    assert lr_factor(1000, 1000, RECIPES['rcma'], 1e-9)*1e-5 == pytest.approx(1e-8) and RECIPES['default'] == TrainConfig()
-    with pytest.raises(UserError, match="Did you mean 'rcma'"): recipe('rmca')
+    assert scale_lr(1000, 1000, RECIPES['rcma'], 1e-9)*1e-5 == pytest.approx(1e-8) and RECIPES['default'] == TrainConfig()
+    with pytest.raises(UserError, match="Did you mean 'rcma'"): copy_recipe('rmca')
 
 
 def test_no_stopping_before_min_epochs():
@@ -345,7 +346,7 @@ def test_label_counts_are_those_of_the_split():
         for s in w:
             clips = w[s].corpus.clips
             want = np.bincount(clips.label[clips.split == s], minlength=8)*(20 if level == 'frame' else 1)
-            assert label_counts(w[s], 8).tolist() == want.tolist()
+            assert count_window_labels(w[s], 8).tolist() == want.tolist()
 
 
 @pytest.mark.parametrize('wrong', [dict(monitor='f1'), dict(precision='float8'), dict(epochs=0), dict(batch=0), dict(loss='mse'), dict(loss='ccc'), dict(smoothing=.1, loss='focal'), dict(optimiser='lion'),

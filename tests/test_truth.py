@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mmemo.explain.truth import interval_auc
+from mmemo.explain.map_scores import interval_auc
 from mmemo.core import UserError
 from mmemo.panels.parts import NoPanel
 from mmemo.panels.source import open_source
-from mmemo.explain.truth import RANDOM, Judged, judge_maps, judged, verdict_table
+from mmemo.explain.truth import RANDOM, JudgedClips, judge_maps, gather_judged_clips, tabulate_verdict
 from mmemo.panels.truth import TruthPanel, truth_panel
 from small_run import small_run
 
@@ -34,18 +34,18 @@ def changed(panel, do):
 
 
 def test_clips_are_of_many_subjects_and_hold_their_truth(source):
-    j = judged(source, 6)
+    j = gather_judged_clips(source, 6)
     assert len(j.batch) == 6 and list(j.batch.clip_id) == list(j.clips.clip_id) and j.clips.subject.nunique() == 3
     row = j.clips.iloc[2]
     for m, who in dict(visual='face', audio='voice').items():
         want = [row[f'{who}_onset'], row[f'{who}_offset']] if row[f'{who}_state'] != 'Neutral' else [np.nan]*2
         assert np.array_equal(j.interval[m][2], want, equal_nan=True)
-    assert set(judged(source, 0, 'xor').clips.subset) == {'xor'}
-    with pytest.raises(UserError, match="no clip of part 'nothing'"): judged(source, 4, 'nothing')
+    assert set(gather_judged_clips(source, 0, 'xor').clips.subset) == {'xor'}
+    with pytest.raises(UserError, match="no clip of part 'nothing'"): gather_judged_clips(source, 4, 'nothing')
 
 
 def test_a_map_of_the_truth_scores_one_and_its_opposite_nought(source):
-    j = judged(source, 8)
+    j = gather_judged_clips(source, 8)
     for m, e in j.interval.items():
         t = j.batch.time[m].numpy()
         inside = ((t >= e[:, :1]) & (t < e[:, 1:])).astype(float)
@@ -56,13 +56,14 @@ def test_a_map_of_the_truth_scores_one_and_its_opposite_nought(source):
 
 def test_energy_follows_the_film(source):
     "Motion in pixels is that of the clip's own frames, loudness that of its own sound."
-    from mmemo.explain.truth import loudness_at, motion
-    from mmemo.media.files import VideoReader, read_audio
-    j = judged(source, 2)
+    from mmemo.explain.map_scores import measure_loudness, measure_motion
+    from mmemo.media.frames import VideoReader
+    from mmemo.media.sound import read_audio
+    j = gather_judged_clips(source, 2)
     for i, clip in enumerate(j.clips.clip_id):
         reader, n = VideoReader(source.corpus.path(clip)), int(j.batch.mask['visual'][i].sum())
-        assert np.allclose(j.energy['pixels move']['visual'][i, :n], motion(reader.frames(np.arange(n))[None])[0], atol=1e-4)
-        assert np.allclose(j.energy['loudness']['audio'][i], loudness_at(read_audio(source.corpus.path(clip)), j.batch.time['audio'][i]))
+        assert np.allclose(j.energy['pixels move']['visual'][i, :n], measure_motion(reader.frames(np.arange(n))[None])[0], atol=1e-4)
+        assert np.allclose(j.energy['loudness']['audio'][i], measure_loudness(read_audio(source.corpus.path(clip)), j.batch.time['audio'][i]))
 
 
 def test_the_table_is_the_verdict(panel):
@@ -125,13 +126,13 @@ def test_what_goes_wrong_is_a_sentence(source):
 
 
 def test_without_planted_truth_the_rest_stands(source):
-    j = judged(source, 4)
-    v = judge_maps(Judged(j.model, j.batch, j.clips), ('integrated_gradients', 'occlusion'))
-    rows = verdict_table(v).set_index('map')
+    j = gather_judged_clips(source, 4)
+    v = judge_maps(JudgedClips(j.model, j.batch, j.clips), ('integrated_gradients', 'occlusion'))
+    rows = tabulate_verdict(v).set_index('map')
     assert rows.auc.isna().all() and rows.loc['integrated_gradients', 'deletion'].notna().all() and len(v.agree('visual')) == 3
-    from mmemo.panels.truth import auc_figure, clip_figure
-    assert 'no planted intervals' in str(auc_figure(rows.reset_index()).layout.annotations[0].text).replace('<br>', ' ')
-    assert clip_figure(v, 'occlusion', 'visual').layout.xaxis.title.text == 'area under deletion'
+    from mmemo.panels.truth import plot_auc, plot_clips
+    assert 'no planted intervals' in str(plot_auc(rows.reset_index()).layout.annotations[0].text).replace('<br>', ' ')
+    assert plot_clips(v, 'occlusion', 'visual').layout.xaxis.title.text == 'area under deletion'
 
 
 def test_deletion_begins_at_the_answer_and_insertion_ends_there(panel):
@@ -155,9 +156,9 @@ def test_a_missing_run_is_one_sentence(tmp_path):
 def test_other_models_can_be_judged(source, name):
     "One stream, no attention, or the joint that asks."
     from mmemo.models.registry import build
-    j = judged(source, 3)
+    j = gather_judged_clips(source, 3)
     model = build(name, dims={m: x.shape[-1] for m, x in j.batch.x.items()}).eval()
     v = judge_maps(replace(j, model=model), ('integrated_gradients',))
-    rows = verdict_table(v)
+    rows = tabulate_verdict(v)
     assert set(rows[rows['map'] == 'integrated_gradients'].modality) == set(model.modalities)
     assert np.isfinite(rows[rows['map'] == 'integrated_gradients'].auc).all()

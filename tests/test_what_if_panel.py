@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mmemo.core import UserError
-from mmemo.explain.modalities import changed, coalition_answers, degradation, shapley_table, swap_table, swaps
+from mmemo.explain.modalities import change_stream, judge_swaps, measure_degradation, tabulate_swaps
+from mmemo.explain.shapley import answer_coalitions, tabulate_shapley
 from mmemo.panels.parts import NoPanel
 from mmemo.panels.source import ClipSource, open_source
 from mmemo.panels.what_if import LEVELS, WhatIfPanel, what_if_panel
@@ -49,8 +50,8 @@ def test_a_slider_gives_what_the_library_gives(panel, modality, name, value, cha
     slider = panel.view.streams[modality].sliders[name]
     assert touched(panel, lambda: setattr(slider, 'value', value)) == {'bars', 'share'}
     assert panel.state.changes == {modality: change}
-    batch = changed(panel.source.batch(panel.state.clip_id), modality, **change, spread=panel.source.spread[modality] if 'noise' in change else None)
-    p = coalition_answers(panel.source.model, batch)[-1].mean(0).numpy()
+    batch = change_stream(panel.source.batch(panel.state.clip_id), modality, **change, spread=panel.source.spread[modality] if 'noise' in change else None)
+    p = answer_coalitions(panel.source.model, batch)[-1].mean(0).numpy()
     assert np.allclose(bars(panel)['after'], p, atol=1e-4) and np.allclose(panel.selection.after, p)
     assert not np.allclose(bars(panel)['before'], bars(panel)['after'], atol=1e-4)
     panel.view.reset.click()
@@ -65,7 +66,7 @@ def test_who_is_silent_adds_nothing(panel, source):
     assert low == 0 and high == pytest.approx(panel.controller.end(), abs=.01)
     share = {d['name']: d for d in panel.view.figures['share'].figure['data']}
     assert share['after']['x'][1] == 0
-    known = shapley_table(source.model, panel.source.windows).set_index('clip_id').loc[clip]
+    known = tabulate_shapley(source.model, panel.source.windows).set_index('clip_id').loc[clip]
     assert share['before']['x'] == pytest.approx([known.phi_visual, known.phi_audio], abs=1e-4), 'as recorded'
     found = panel.selection
     assert np.allclose(found.nothing + found.phi_visual + found.phi_audio, found.after)
@@ -120,7 +121,7 @@ def test_curves_come_in_the_background(panel, source, monkeypatch):
     found = panel.selection
     assert found.groupby(['modality', 'change']).size().tolist() == [2]*4
     mine = found[(found.modality == 'audio') & (found.change == 'noise')].reset_index(drop=True)
-    pd.testing.assert_frame_equal(mine.drop(columns=['modality', 'change']), degradation(source.model, panel.source.windows, 'audio', 'noise', [0., 2.]), check_dtype=False)
+    pd.testing.assert_frame_equal(mine.drop(columns=['modality', 'change']), measure_degradation(source.model, panel.source.windows, 'audio', 'noise', [0., 2.]), check_dtype=False)
     lines = [d for d in panel.view.figures['curves'].figure['data'] if d.get('mode') == 'lines+markers']
     assert len(lines) == 4 and [d['y'] for d in lines if d['name'] == 'voice'][0] == pytest.approx(mine.score)
     assert 'too narrow' in panel.view.figures['curves'].figure['subtitle'], 'three subjects are few'
@@ -142,7 +143,7 @@ def test_work_that_fails_says_why(panel):
 
 def test_who_wins_a_pair(panel):
     panel.state.part = 'swap'
-    found = swaps(panel.source.model, panel.source.windows)
+    found = judge_swaps(panel.source.model, panel.source.windows)
     for row in found.iloc[[1, 9, 20]].itertuples():
         panel.state.pair = (row.face_clip, row.voice_clip)
         mine = panel.selection.iloc[0]
@@ -156,10 +157,10 @@ def test_a_click_on_a_cell_shows_its_pairs(panel):
     panel.state.part = 'swap'
     panel.view.swap_work.start.click(); panel.view.swap_work.background.wait(120)
     every = panel.selection
-    pd.testing.assert_frame_equal(every, swaps(panel.source.model, panel.source.windows))
-    panel.controller.found = every = swaps(panel.source.model, panel.source.windows, list(panel.controller.table.clip_id), each=3) # more than one pair a cell
+    pd.testing.assert_frame_equal(every, judge_swaps(panel.source.model, panel.source.windows))
+    panel.controller.found = every = judge_swaps(panel.source.model, panel.source.windows, list(panel.controller.table.clip_id), each=3) # more than one pair a cell
     panel.controller.draw(('winners',))
-    cells = swap_table(every)
+    cells = tabulate_swaps(every)
     texts = next(d for d in panel.view.figures['winners'].figure['data'] if d.get('mode') == 'text')
     assert len(texts['text']) == len(cells)
     cell = cells.loc[cells.n.idxmax()]

@@ -11,7 +11,8 @@ import torch
 from mmemo.core import UserError
 from mmemo.labels import MOSEI_EMOTIONS, task_space
 from mmemo.corpora.manifest import Corpus
-from mmemo.features.windows import Windows, WindowSettings, rows, without
+from mmemo.features.batch import pick_rows, without
+from mmemo.features.windows import WindowSettings, Windows
 
 torch.set_num_threads(1)
 
@@ -200,7 +201,7 @@ def test_memory_mapped_and_in_memory_are_equal(tmp_path):
 def test_rows_and_without():
     corpus, store = make_corpus(14)
     b = Windows(corpus, store).whole()
-    some = rows(b, b.y == b.y[0])
+    some = pick_rows(b, b.y == b.y[0])
     assert some.clip_id[0] == b.clip_id[0] and len(some) == int((b.y == b.y[0]).sum())
     deaf = without(b, 'audio')
     assert not deaf.mask['audio'].any() and b.mask['audio'].any() and torch.equal(deaf.x['visual'], b.x['visual'])

@@ -14,7 +14,9 @@ from torch.nn.utils.parametrizations import weight_norm
 # %% ../../nbs/50_models/02_tcn.ipynb #83fa2f67
 class MaskedConv(nn.Module):
     "A weight-normed dilated convolution over time that never sees a masked step."
-    def __init__(self, dim_in:int, dim_out:int, kernel:int, dilation:int, causal:bool):
+    def __init__(self, dim_in:int, dim_out:int, kernel:int, dilation:int,
+                 causal:bool, # look back only
+                ):
         super().__init__()
         assert causal or kernel % 2, f'a kernel that looks both ways has an odd width, got {kernel}'
         reach = (kernel - 1) * dilation
@@ -24,25 +26,29 @@ class MaskedConv(nn.Module):
     def forward(self, x:Tensor, # (b, d, t)
                 mask:Tensor, # (b, t) bool
                ) -> Tensor: # (b, d, t)
-        return self.conv(F.pad(x * mask[:, None], self.pad))
+        present = x * mask[:, None]
+        return self.conv(F.pad(present, self.pad))
 
 # %% ../../nbs/50_models/02_tcn.ipynb #6db0aed4
 class Block(nn.Module):
     "Two masked convolutions and a residual path."
     def __init__(self, dim_in:int, dim:int, kernel:int, dilation:int, dropout:float, causal:bool):
         super().__init__()
-        self.convs = nn.ModuleList(MaskedConv(d, dim, kernel, dilation, causal) for d in (dim_in, dim))
+        self.convs = nn.ModuleList(
+            MaskedConv(d, dim, kernel, dilation, causal) for d in (dim_in, dim))
         self.drop = nn.Dropout(dropout)
         self.across = nn.Conv1d(dim_in, dim, 1) if dim_in != dim else nn.Identity()
 
     def forward(self, x:Tensor, mask:Tensor) -> Tensor: # (b, d, t), (b, t) -> (b, d, t)
         h = x
-        for conv in self.convs: h = self.drop(F.relu(conv(h, mask)))
+        for conv in self.convs:
+            h = conv(h, mask)
+            h = self.drop(F.relu(h))
         return F.relu(h + self.across(x))
 
 # %% ../../nbs/50_models/02_tcn.ipynb #6db0aed4b
 class TCN(nn.Module):
-    "Residual blocks with dilations 1, 2, 4, ..., over (b, t, d)."
+    "Residual blocks with dilations 1, 2, 4, ..., over (b, t, d); after Bai, Kolter and Koltun 2018 (arXiv 1803.01271)."
     def __init__(self, dim_in:int, dim:int,
                  levels:int=4, # blocks
                  kernel:int=3, # steps a convolution sees
@@ -50,14 +56,18 @@ class TCN(nn.Module):
                  causal:bool=False, # look back only
                 ):
         super().__init__()
-        self.blocks = nn.ModuleList(Block(dim_in if i == 0 else dim, dim, kernel, 2**i, dropout, causal) for i in range(levels))
+        widths = [dim_in] + [dim] * (levels - 1)
+        self.blocks = nn.ModuleList(
+            Block(width, dim, kernel, 2**i, dropout, causal) for i, width in zip(range(levels), widths))
 
     def forward(self, x:Tensor, mask:Tensor) -> Tensor: # (b, t, d), (b, t) -> (b, t, d), 0 where masked
         h = rearrange(x, 'b t d -> b d t')
         for block in self.blocks: h = block(h, mask)
-        return rearrange(h * mask[:, None], 'b d t -> b t d')
+        h = h * mask[:, None]
+        return rearrange(h, 'b d t -> b t d')
 
 # %% ../../nbs/50_models/02_tcn.ipynb #c9f7186a
 def receptive_field(kernel:int=3, levels:int=4) -> int: # steps that one output sees
     "1 + 2 (k - 1) (2^levels - 1): two convolutions a block, dilations 1, 2, 4, ..."
-    return 1 + 2 * (kernel - 1) * (2**levels - 1)
+    dilations = 2**levels - 1
+    return 1 + 2 * (kernel - 1) * dilations

@@ -4,50 +4,56 @@
 
 # %% auto #0
 __all__ = ['CONVENTIONS2', 'CONVENTIONS7', 'SENTIMENT_SCORES', 'EACH_EMOTION', 'SCORES', 'SHOWN', 'HEADLINES', 'LOWER', 'RULES',
-           'confusion', 'group_confusions', 'per_class_f1', 'macro_f1', 'weighted_f1', 'accuracy', 'uar',
-           'classification_scores', 'row_log_loss', 'log_loss', 'ccc_sums', 'ccc_from_sums', 'ccc', 'pearson_from_sums',
-           'value_sums', 'mean_ccc', 'two_classes', 'seven_classes', 'checked_values', 'sentiment_sums', 'present',
-           'emotion_sums', 'both_recalls', 'task_sums', 'rule_of']
+           'count_confusions', 'count_confusion', 'per_class_f1', 'macro_f1', 'weighted_f1', 'accuracy', 'uar',
+           'score_classes', 'row_log_loss', 'log_loss', 'sum_for_ccc', 'ccc_from_sums', 'ccc', 'pearson_from_sums',
+           'sum_for_values', 'mean_ccc', 'to_two_classes', 'to_seven_classes', 'check_values', 'sum_for_sentiment',
+           'mark_present', 'sum_for_emotions', 'average_recalls', 'sum_for_task', 'describe_rule']
 
 # %% ../../nbs/60_training/01_metrics.ipynb #1250824e
 import numpy as np
 
 from ..core import UserError
 
-# %% ../../nbs/60_training/01_metrics.ipynb #818d19d3
-def confusion(y, # (n,) label indices; `missing` is ignored
-              p, # (n,) predicted indices
-              n_classes:int, # fixed by the label space
-              missing:int=-1, # the value that means "no label"
-             ) -> np.ndarray: # (c, c) int64 counts, rows are labels
-    "Count every pair of label and prediction."
-    return group_confusions(y, p, np.zeros(np.size(y), np.int64), n_classes, missing)[1].sum(0)
-
-# %% ../../nbs/60_training/01_metrics.ipynb #818d19d3b
-def group_confusions(y, p, # (n,) label and predicted indices
-                     groups, # (n,) who each row belongs to: subject, video, ...
-                     n_classes:int, missing:int=-1,
-                    ) -> tuple: # names (g,), counts (g, c, c) int64
-    "One confusion matrix a group, all from one `bincount`."
-    y, p = _checked(y, p, n_classes, missing)
-    names, g = np.unique(np.asarray(groups)[y != missing], return_inverse=True)
-    cell = (g*n_classes + y[y != missing])*n_classes + p[y != missing]
-    return names, np.bincount(cell, minlength=len(names)*n_classes**2).reshape(-1, n_classes, n_classes)
-
 # %% ../../nbs/60_training/01_metrics.ipynb #629aa06b
-def _checked(y, p, n_classes, missing):
+def _check_labels(y, p, n_classes, missing) -> tuple: # flat int64: labels, predictions
     "Flat int arrays, or a sentence that says what is wrong with them."
     y, p = (np.asarray(a).reshape(-1).astype(np.int64) for a in (y, p))
-    if len(y) != len(p): raise UserError(f'expected as many predictions as labels, got {len(p)} and {len(y)}.')
+    if len(y) != len(p):
+        raise UserError(f'expected as many predictions as labels, got {len(p)} and {len(y)}.')
     for what, a in (('label', y[y != missing]), ('prediction', p[y != missing])):
         bad = a[(a < 0) | (a >= n_classes)]
         if len(bad):
             raise UserError(f'expected every {what} in 0 to {n_classes - 1} (or {missing} for no label), got {bad[0]}.')
     return y, p
 
+# %% ../../nbs/60_training/01_metrics.ipynb #818d19d3b
+def count_confusions(y, p, # (n,) label and predicted indices
+                     groups, # (n,) who each row belongs to: subject, video, ...
+                     n_classes:int, # fixed by the label space
+                     missing:int=-1, # the value that means "no label"
+                    ) -> tuple: # names (g,), counts (g, c, c) int64
+    "One confusion matrix a group, all from one `bincount`."
+    y, p = _check_labels(y, p, n_classes, missing)
+    keep = y != missing
+    names, g = np.unique(np.asarray(groups)[keep], return_inverse=True)
+    cell = (g*n_classes + y[keep])*n_classes + p[keep]
+    counts = np.bincount(cell, minlength=len(names)*n_classes**2)
+    return names, counts.reshape(-1, n_classes, n_classes)
+
+# %% ../../nbs/60_training/01_metrics.ipynb #818d19d3
+def count_confusion(y, # (n,) label indices; `missing` is ignored
+                    p, # (n,) predicted indices
+                    n_classes:int, # fixed by the label space
+                    missing:int=-1, # the value that means "no label"
+                   ) -> np.ndarray: # (c, c) int64 counts, rows are labels
+    "Count every pair of label and prediction."
+    everybody = np.zeros(np.size(y), np.int64)
+    return count_confusions(y, p, everybody, n_classes, missing)[1].sum(0)
+
 # %% ../../nbs/60_training/01_metrics.ipynb #45b2a510
 def _share(a, b, empty=0.0): # a/b, and `empty` where b is 0
-    out = np.full(np.broadcast_shapes(np.shape(a), np.shape(b)), float(empty))
+    shape = np.broadcast_shapes(np.shape(a), np.shape(b))
+    out = np.full(shape, float(empty))
     return np.divide(a, b, out=out, where=np.asarray(b) > 0)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #45b2a510b
@@ -56,34 +62,40 @@ def per_class_f1(conf) -> np.ndarray: # (..., c) from counts (..., c, c)
     hit = np.diagonal(conf, axis1=-2, axis2=-1)
     return _share(2*hit, conf.sum(-1) + conf.sum(-2))
 
-# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510c
-def macro_f1(conf): return per_class_f1(conf).mean(-1)
+def macro_f1(conf): # (...) from counts (..., c, c)
+    return per_class_f1(conf).mean(-1)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #45b2a510d
-def weighted_f1(conf): # each class weighs what share of the labels it has
-    return (per_class_f1(conf) * _share(conf.sum(-1), conf.sum((-1, -2))[..., None])).sum(-1)
+def weighted_f1(conf): # (...) from counts (..., c, c)
+    "Each class weighs what share of the labels it has."
+    shares = _share(conf.sum(-1), conf.sum((-1, -2))[..., None])
+    return (per_class_f1(conf) * shares).sum(-1)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #45b2a510e
-def accuracy(conf): return _share(np.trace(conf, axis1=-2, axis2=-1), conf.sum((-1, -2)), np.nan)
+def accuracy(conf): # (...) from counts (..., c, c); nan for no labels
+    hits = np.trace(conf, axis1=-2, axis2=-1)
+    return _share(hits, conf.sum((-1, -2)), np.nan)
 
-# %% ../../nbs/60_training/01_metrics.ipynb #45b2a510f
 def uar(conf): # unweighted average recall
     "Mean recall over the classes that are present in the labels."
     have = conf.sum(-1)
-    return _share(_share(np.diagonal(conf, axis1=-2, axis2=-1), have).sum(-1), (have > 0).sum(-1), np.nan)
+    recall = _share(np.diagonal(conf, axis1=-2, axis2=-1), have)
+    return _share(recall.sum(-1), (have > 0).sum(-1), np.nan)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #3d541e20
-def classification_scores(y, # (n,) label indices
-                          p, # (n,) predicted indices
-                          n_classes:int, missing:int=-1,
-                          classes=None, # their names, for `absent`; else indices
-                         ) -> dict: # macro_f1, weighted_f1, accuracy, uar, per_class_f1, confusion, absent, n
+def score_classes(y, # (n,) label indices
+                  p, # (n,) predicted indices
+                  n_classes:int, missing:int=-1,
+                  classes=None, # their names, for `absent`; else indices
+                 ) -> dict: # macro_f1, weighted_f1, accuracy, uar, per_class_f1, confusion, absent, n
     "Every score that follows from the confusion matrix."
-    conf = confusion(y, p, n_classes, missing)
+    conf = count_confusion(y, p, n_classes, missing)
     names = list(range(n_classes)) if classes is None else list(classes)
-    absent = [c for c, k in zip(names, conf.sum(0) + conf.sum(1)) if k == 0]
-    return dict(macro_f1=float(macro_f1(conf)), weighted_f1=float(weighted_f1(conf)), accuracy=float(accuracy(conf)),
-                uar=float(uar(conf)), per_class_f1=per_class_f1(conf), confusion=conf, absent=absent, n=int(conf.sum()))
+    seen = conf.sum(0) + conf.sum(1)
+    absent = [c for c, k in zip(names, seen) if k == 0]
+    scores = dict(macro_f1=macro_f1, weighted_f1=weighted_f1, accuracy=accuracy, uar=uar)
+    return dict({k: float(f(conf)) for k, f in scores.items()}, per_class_f1=per_class_f1(conf),
+                confusion=conf, absent=absent, n=int(conf.sum()))
 
 # %% ../../nbs/60_training/01_metrics.ipynb #b13c8eed
 def row_log_loss(y, # (n,) label indices
@@ -94,191 +106,232 @@ def row_log_loss(y, # (n,) label indices
     y, probs = np.asarray(y, np.int64), np.asarray(probs, np.float64)
     if len(y) != len(probs):
         raise UserError(f'expected as many rows of probabilities as labels, got {len(probs)} and {len(y)}.')
-    picked = probs[np.arange(len(y)), np.where(y == missing, 0, y)]
-    return np.where(y == missing, np.nan, -np.log(np.clip(picked, 1e-7, 1)))
+    is_missing = y == missing
+    picked = probs[np.arange(len(y)), np.where(is_missing, 0, y)]
+    return np.where(is_missing, np.nan, -np.log(np.clip(picked, 1e-7, 1)))
 
 # %% ../../nbs/60_training/01_metrics.ipynb #b13c8eedb
 def log_loss(y, probs, missing:int=-1) -> float:
     "Mean negative log-likelihood of the labels that there are, in nats."
     each = row_log_loss(y, probs, missing)
-    return float(each[~np.isnan(each)].mean()) if (~np.isnan(each)).any() else float('nan')
+    each = each[~np.isnan(each)]
+    return float(each.mean()) if len(each) else float('nan')
 
 # %% ../../nbs/60_training/01_metrics.ipynb #42ef7715
-def ccc_sums(x, y, # (n,) predictions and labels
-             groups=None, # (n,) subject or video; all one group where absent
-             valid=None, # (n,) bool, where there is a label
-            ) -> tuple: # names (g,), sums (g, 6): n, x, y, xx, yy, xy
+def sum_for_ccc(x, y, # (n,) predictions and labels
+                groups=None, # (n,) subject or video; all one group where absent
+                valid=None, # (n,) bool, where there is a label
+               ) -> tuple: # names (g,), sums (g, 6): n, x, y, xx, yy, xy
     "What CCC needs to know of each group."
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    keep = ~(np.isnan(x) | np.isnan(y)) & (True if valid is None else np.asarray(valid, bool))
+    keep = ~(np.isnan(x) | np.isnan(y))
+    if valid is not None: keep = keep & np.asarray(valid, bool)
     groups = np.zeros(len(x), int) if groups is None else np.asarray(groups)
     names, g = np.unique(groups[keep], return_inverse=True)
     x, y = x[keep], y[keep]
     shift = y.mean() if len(y) else 0.
     x, y = x - shift, y - shift
-    return names, np.stack([np.bincount(g, w, len(names)) for w in (np.ones_like(x), x, y, x*x, y*y, x*y)], -1)
+    parts = np.ones_like(x), x, y, x*x, y*y, x*y
+    return names, np.stack([np.bincount(g, w, len(names)) for w in parts], -1)
+
+# %% ../../nbs/60_training/01_metrics.ipynb #42ef7715c
+def _spread(sums) -> tuple: # covariance, both variances, which of the two are constant, distance of the means
+    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
+    n = np.maximum(n, 1)
+    variances, is_flat = [], []
+    for squares, total in ((xx, x), (yy, y)):
+        v = np.maximum(squares/n - (total/n)**2, 0)
+        variances.append(v)
+        is_flat.append(v <= 1e-12*np.maximum(squares/n, 1e-12)) # rounding leaves a trace in a constant
+    return xy/n - x*y/n**2, variances, is_flat, (x - y)/n
 
 # %% ../../nbs/60_training/01_metrics.ipynb #42ef7715b
 def ccc_from_sums(sums) -> np.ndarray: # (...) from (..., 6)
     "CCC with population statistics; 0 where the predictions are constant."
-    covariance, (vx, vy), (flat, _), gap = _spread(sums)
-    return np.where(flat, 0, _share(2*covariance, vx + vy + gap**2))
+    covariance, (vx, vy), (is_flat, _), gap = _spread(sums)
+    return np.where(is_flat, 0, _share(2*covariance, vx + vy + gap**2))
 
-# %% ../../nbs/60_training/01_metrics.ipynb #42ef7715c
-def _spread(sums): # covariance, both variances, which of the two are constant, distance of the means
-    n, x, y, xx, yy, xy = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
-    n = np.maximum(n, 1)
-    variances = [np.maximum(q/n - (s/n)**2, 0) for q, s in ((xx, x), (yy, y))]
-    flat = [v <= 1e-12*np.maximum(q/n, 1e-12) for v, q in zip(variances, (xx, yy))] # rounding leaves a trace in a constant
-    return xy/n - x*y/n**2, variances, flat, (x - y)/n
-
-# %% ../../nbs/60_training/01_metrics.ipynb #42ef7715d
 def ccc(x, y, valid=None) -> float: # (n,) predictions, (n,) labels, (n,) bool
     "Concordance over all frames concatenated."
-    return float(ccc_from_sums(ccc_sums(x, y, valid=valid)[1].sum(0)))
+    return float(ccc_from_sums(sum_for_ccc(x, y, valid=valid)[1].sum(0)))
 
 # %% ../../nbs/60_training/01_metrics.ipynb #10b0d1df
 def pearson_from_sums(sums) -> np.ndarray: # (...) from (..., 6)
     "Pearson's correlation; 0 for constant predictions, nan where the labels are constant."
-    covariance, (vx, vy), (flat_x, flat_y), _ = _spread(sums)
+    covariance, (vx, vy), (is_flat_x, is_flat_y), _ = _spread(sums)
     r = np.clip(_share(covariance, np.sqrt(vx*vy)), -1, 1)
-    return np.where(flat_y, np.nan, np.where(flat_x, 0, r))
+    return np.where(is_flat_y, np.nan, np.where(is_flat_x, 0, r))
 
 # %% ../../nbs/60_training/01_metrics.ipynb #10b0d1dfb
-def value_sums(y, p, # (n, c) labels, NaN for none, and predictions
-               groups=None, # (n,)
-              ) -> tuple: # names (g,), sums (g, c, 6)
-    "`ccc_sums` of each of several values, over the rows that are labelled with all of them."
+def sum_for_values(y, p, # (n, c) labels, NaN for none, and predictions
+                   groups=None, # (n,)
+                  ) -> tuple: # names (g,), sums (g, c, 6)
+    "`sum_for_ccc` of each of several values, over the rows that are labelled with all of them."
     y, p = np.asarray(y, np.float64), np.asarray(p, np.float64)
-    parts = [ccc_sums(a, b, groups, ~np.isnan(y).any(1)) for a, b in zip(p.T, y.T)]
+    is_labelled = ~np.isnan(y).any(1)
+    parts = [sum_for_ccc(a, b, groups, is_labelled) for a, b in zip(p.T, y.T)]
     return parts[0][0], np.stack([sums for _, sums in parts], 1)
 
-# %% ../../nbs/60_training/01_metrics.ipynb #10b0d1dfc
-def mean_ccc(sums): return ccc_from_sums(sums).mean(-1) # (..., c, 6)
+def mean_ccc(sums): # (...) from (..., c, 6)
+    return ccc_from_sums(sums).mean(-1)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #fce91b2b
 CONVENTIONS2, CONVENTIONS7 = ('has0', 'non0'), ('mmsa', 'sdk')
 
-def two_classes(y, p, # (n,) sentiment: labels, predictions
-                convention:str='has0', # or 'non0'
-               ) -> tuple: # (n,) int 0 or 1; labels are -1 where they do not count
-    "Labels and predictions as classes, for `confusion` and `group_confusions`."
+def to_two_classes(y, p, # (n,) sentiment: labels, predictions
+                   convention:str='has0', # or 'non0'
+                  ) -> tuple: # (n,) int 0 or 1; labels are -1 where they do not count
+    "Labels and predictions as classes, for `count_confusion` and `count_confusions`."
     if convention not in CONVENTIONS2:
         raise UserError(f"Acc-2 convention '{convention}', expected one of {', '.join(CONVENTIONS2)}.")
     y, p = (np.asarray(a, np.float64).reshape(-1) for a in (y, p))
-    if convention == 'has0': return np.where(np.isnan(y), -1, y >= 0).astype(np.int64), (p >= 0).astype(np.int64)
-    return np.where(np.isnan(y) | (y == 0), -1, y > 0).astype(np.int64), (p > 0).astype(np.int64)
+    if convention == 'has0':
+        y, p, is_missing = y >= 0, p >= 0, np.isnan(y)
+    else:
+        y, p, is_missing = y > 0, p > 0, np.isnan(y) | (y == 0)
+    return np.where(is_missing, -1, y).astype(np.int64), p.astype(np.int64)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #fce91b2bb
-def seven_classes(values, convention:str='mmsa') -> np.ndarray: # (n,) int -3 ... 3; or 'sdk'
+def to_seven_classes(values, convention:str='mmsa') -> np.ndarray: # (n,) int -3 ... 3; or 'sdk'
     "Sentiment as one of seven classes."
     if convention not in CONVENTIONS7:
         raise UserError(f"Acc-7 convention '{convention}', expected one of {', '.join(CONVENTIONS7)}.")
     values = np.clip(np.asarray(values, np.float64), -3, 3)
-    return (np.round(values) if convention == 'mmsa' else np.sign(values)*np.ceil(np.abs(values))).astype(np.int64)
+    if convention == 'mmsa': rounded = np.round(values)
+    else: rounded = np.sign(values)*np.ceil(np.abs(values))
+    return rounded.astype(np.int64)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #925ffb53
-def checked_values(y, p) -> tuple: # flat float64, only where there is a label
+def check_values(y, p) -> tuple: # flat float64, only where there is a label
     "Labels and predictions, or a sentence that says what is wrong with them."
     y, p = (np.asarray(a, np.float64).reshape(-1) for a in (y, p))
-    if len(y) != len(p): raise UserError(f'expected as many predictions as labels, got {len(p)} and {len(y)}.')
-    there = ~np.isnan(y)
-    if not np.isfinite(p[there]).all():
-        raise UserError(f'expected numbers as predictions, got {p[there][~np.isfinite(p[there])][0]}.')
-    return y[there], p[there]
+    if len(y) != len(p):
+        raise UserError(f'expected as many predictions as labels, got {len(p)} and {len(y)}.')
+    is_labelled = ~np.isnan(y)
+    y, p = y[is_labelled], p[is_labelled]
+    is_number = np.isfinite(p)
+    if not is_number.all():
+        raise UserError(f'expected numbers as predictions, got {p[~is_number][0]}.')
+    return y, p
 
 # %% ../../nbs/60_training/01_metrics.ipynb #925ffb53b
-def sentiment_sums(y, p, groups=None) -> tuple: # (n,) labels, predictions, groups -> names (g,), sums (g, 17)
-    "What every figure of sentiment needs to know of each group."
+def sum_for_sentiment(y, p, groups=None) -> tuple: # (n,) labels, predictions, groups -> names (g,), sums (g, 17)
+    "What every figure of sentiment needs to know of each group: six sums, |error|, two tables, two counts of hits."
     groups = np.zeros(np.size(y), int) if groups is None else np.asarray(groups)
     groups = groups[~np.isnan(np.asarray(y, np.float64).reshape(-1))]
-    y, p = checked_values(y, p)
-    names, six = ccc_sums(p, y, groups)
+    y, p = check_values(y, p)
+    names, six = sum_for_ccc(p, y, groups)
     g, k = np.unique(groups, return_inverse=True)[1], len(names)
-    two = [(a, np.maximum(a, 0)*2 + b) for a, b in (two_classes(y, p, c) for c in CONVENTIONS2)]
-    tables = [np.bincount(g*4 + cell, a >= 0, 4*k).reshape(k, 4) for a, cell in two]
-    hits = [seven_classes(y, c) == seven_classes(p, c) for c in CONVENTIONS7]
+    tables = []
+    for convention in CONVENTIONS2:
+        a, b = to_two_classes(y, p, convention)
+        cell = g*4 + np.maximum(a, 0)*2 + b
+        tables.append(np.bincount(cell, a >= 0, 4*k).reshape(k, 4))
+    hits = [to_seven_classes(y, c) == to_seven_classes(p, c) for c in CONVENTIONS7]
     counts = np.stack([np.bincount(g, v, k) for v in hits], -1)
-    return names, np.concatenate([six, np.bincount(g, np.abs(y - p), k)[:, None], *tables, counts], 1)
+    errors = np.bincount(g, np.abs(y - p), k)[:, None]
+    return names, np.concatenate([six, errors, *tables, counts], 1)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #24d80d05
 def _pair(i): # the i-th confusion matrix within the sums of sentiment
-    return lambda s: s[..., 7 + 4*i:11 + 4*i].reshape(*s.shape[:-1], 2, 2)
+    start = 7 + 4*i
+    return lambda s: s[..., start:start + 4].reshape(*s.shape[:-1], 2, 2)
 
 def _sentiment_scores() -> dict: # name -> function of sums (..., 17)
-    out = dict(ccc=lambda s: ccc_from_sums(s[..., :6]), mae=lambda s: _share(s[..., 6], s[..., 0], np.nan),
-               pearson_r=lambda s: pearson_from_sums(s[..., :6]))
+    scores = dict(ccc=lambda s: ccc_from_sums(s[..., :6]), mae=lambda s: _share(s[..., 6], s[..., 0], np.nan),
+                  pearson_r=lambda s: pearson_from_sums(s[..., :6]))
     for i, c in enumerate(CONVENTIONS2):
-        out |= {f'acc2_{c}': lambda s, f=_pair(i): accuracy(f(s)),
-                f'weighted_f1_{c}': lambda s, f=_pair(i): np.where(f(s).sum((-1, -2)) > 0, weighted_f1(f(s)), np.nan)}
-    return out | {f'acc7_{c}': lambda s, i=i: _share(s[..., 15 + i], s[..., 0], np.nan) for i, c in enumerate(CONVENTIONS7)}
+        scores[f'acc2_{c}'] = lambda s, table=_pair(i): accuracy(table(s))
+        scores[f'weighted_f1_{c}'] = lambda s, table=_pair(i): _defined_f1(table(s))
+    for i, c in enumerate(CONVENTIONS7):
+        scores[f'acc7_{c}'] = lambda s, i=i: _share(s[..., 15 + i], s[..., 0], np.nan)
+    return scores
+
+def _defined_f1(conf): # nan where nothing is labelled
+    return np.where(conf.sum((-1, -2)) > 0, weighted_f1(conf), np.nan)
 
 SENTIMENT_SCORES = _sentiment_scores()
 
 # %% ../../nbs/60_training/01_metrics.ipynb #94d04b6d
-def present(values, threshold:float=0.) -> np.ndarray: # int 0 or 1, -1 where there is no label
+def mark_present(values, threshold:float=0.) -> np.ndarray: # int 0 or 1, -1 where there is no label
     "Is an emotion there?"
     values = np.asarray(values, np.float64)
     return np.where(np.isnan(values), -1, values > threshold).astype(np.int64)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #94d04b6db
-def emotion_sums(y, p, # (n, c) intensities, NaN for no label; (n, c) predictions
-                 groups=None, # (n,)
-                 threshold:float=.5, # of a prediction: .5 for probabilities, 0 for logits
-                ) -> tuple: # names (g,), counts (g, c, 2, 2): absent or present, rows are labels
+def sum_for_emotions(y, p, # (n, c) intensities, NaN for no label; (n, c) predictions
+                     groups=None, # (n,)
+                     threshold:float=.5, # of a prediction: .5 for probabilities, 0 for logits
+                    ) -> tuple: # names (g,), counts (g, c, 2, 2): absent or present, rows are labels
     "One small confusion matrix for each group and emotion, over rows in which every emotion is labelled."
-    y, p = present(y), np.asarray(p) > threshold
+    y, p = mark_present(y), np.asarray(p) > threshold
     keep = (y >= 0).all(1)
-    names, g = np.unique((np.zeros(len(y), int) if groups is None else np.asarray(groups))[keep], return_inverse=True)
+    groups = np.zeros(len(y), int) if groups is None else np.asarray(groups)
+    names, g = np.unique(groups[keep], return_inverse=True)
     n, c = len(names), y.shape[1]
     cell = (g[:, None]*c + np.arange(c))*4 + 2*y[keep] + p[keep]
     return names, np.bincount(cell.ravel(), minlength=n*c*4).reshape(n, c, 2, 2)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #94d04b6dc
-def both_recalls(conf): # nan where labels are of one kind only
+def average_recalls(conf): # (...) from (..., 2, 2); nan where labels are of one kind only
     "The field's weighted accuracy: the mean of the recalls of absent and present."
-    return _share(np.diagonal(conf, axis1=-2, axis2=-1), conf.sum(-1), np.nan).mean(-1)
+    recalls = _share(np.diagonal(conf, axis1=-2, axis2=-1), conf.sum(-1), np.nan)
+    return recalls.mean(-1)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #94d04b6dd
-def _over_emotions(f): # the mean of what is defined, over the axis of emotions
-    return lambda conf: _share(np.nansum(v := f(conf), -1), (~np.isnan(v)).sum(-1), np.nan)
+EACH_EMOTION = dict(weighted_accuracy=average_recalls, weighted_f1=weighted_f1,
+                    f1_present=lambda conf: per_class_f1(conf)[..., 1])
 
-EACH_EMOTION = dict(weighted_accuracy=both_recalls, weighted_f1=weighted_f1, f1_present=lambda conf: per_class_f1(conf)[..., 1])
+def _over_emotions(f): # the mean of what is defined, over the axis of emotions
+    def mean(conf):
+        values = f(conf)
+        return _share(np.nansum(values, -1), (~np.isnan(values)).sum(-1), np.nan)
+    return mean
 
 # %% ../../nbs/60_training/01_metrics.ipynb #b33757ca
-def _values(names): # several values: their mean, and each
-    each = {f'ccc_{c}': lambda s, i=i: ccc_from_sums(s)[..., i] for i, c in enumerate(names)} if len(names) > 1 else {}
-    return dict(ccc=mean_ccc, **each)
+def _values(names) -> dict: # several values: their mean, and each
+    scores = dict(ccc=mean_ccc)
+    if len(names) > 1:
+        for i, name in enumerate(names):
+            scores[f'ccc_{name}'] = lambda s, i=i: ccc_from_sums(s)[..., i]
+    return scores
 
-# %% ../../nbs/60_training/01_metrics.ipynb #b33757cab
-SCORES = dict(expression=dict(macro_f1=macro_f1, accuracy=accuracy, uar=uar, weighted_f1=weighted_f1), va=_values(('valence', 'arousal')),
-              valence=_values(('valence',)), arousal=_values(('arousal',)), sentiment=SENTIMENT_SCORES,
-              emotions={k: _over_emotions(f) for k, f in EACH_EMOTION.items()})
-SHOWN = {t: tuple(found) for t, found in SCORES.items()} | dict(expression=(*SCORES['expression'], 'log_loss'))
+SCORES = dict(expression=dict(macro_f1=macro_f1, accuracy=accuracy, uar=uar, weighted_f1=weighted_f1),
+              va=_values(('valence', 'arousal')), valence=_values(('valence',)), arousal=_values(('arousal',)),
+              sentiment=SENTIMENT_SCORES, emotions={k: _over_emotions(f) for k, f in EACH_EMOTION.items()})
+SHOWN = {t: tuple(scores) for t, scores in SCORES.items()} | dict(expression=(*SCORES['expression'], 'log_loss'))
 HEADLINES = {t: names[0] for t, names in SHOWN.items()} # task -> the figure that decides
 LOWER = ('mae', 'log_loss') # where less is better
 
-def task_sums(task:str, # one of SCORES
-              y, # (n,) class indices, -1 for none; or (n, c) values, NaN for none
-              p, # (n, c) a score for each class, the values, or a probability for each emotion
-              groups=None) -> tuple: # names (g,), sums (g, ...)
+# %% ../../nbs/60_training/01_metrics.ipynb #metsums1
+def sum_for_task(task:str, # one of SCORES
+                 y, # (n,) class indices, -1 for none; or (n, c) values, NaN for none
+                 p, # (n, c) a score for each class, the values, or a probability for each emotion
+                 groups=None) -> tuple: # names (g,), sums (g, ...)
     "What the scores of a task need to know of each group."
     y, p = np.asarray(y), np.asarray(p)
     groups = np.zeros(len(p), int) if groups is None else groups
-    if task == 'expression': return group_confusions(y, p.argmax(1), groups, p.shape[1])
-    if task == 'sentiment': return sentiment_sums(y[:, 0], p[:, 0], groups)
-    return (emotion_sums if task == 'emotions' else value_sums)(y, p, groups)
+    if task == 'expression':
+        return count_confusions(y, p.argmax(1), groups, p.shape[1])
+    if task == 'sentiment':
+        return sum_for_sentiment(y[:, 0], p[:, 0], groups)
+    if task == 'emotions': return sum_for_emotions(y, p, groups)
+    return sum_for_values(y, p, groups)
 
 # %% ../../nbs/60_training/01_metrics.ipynb #410c195d
-RULES = dict(ccc='CCC over all {unit}s concatenated, population statistics, 0 for a constant prediction', mae='mean absolute error, predictions uncut',
-             pearson_r='Pearson over all {unit}s, 0 for a constant prediction', has0='negative against the rest, a label of 0 counts',
-             non0='negative against positive, labels of 0 left out', mmsa='cut to -3...3 and rounded, half to even', sdk='rounded away from zero',
-             weighted_accuracy='mean of the recalls of present and absent', weighted_f1='F1 of present and absent, weighted by labels',
-             f1_present='F1 of present', classes='{unit}s pooled; {n} classes fixed, an absent one counts 0')
+RULES = dict(
+    ccc='CCC over all {unit}s concatenated, population statistics, 0 for a constant prediction',
+    mae='mean absolute error, predictions uncut', pearson_r='Pearson over all {unit}s, 0 for a constant prediction',
+    has0='negative against the rest, a label of 0 counts', non0='negative against positive, labels of 0 left out',
+    mmsa='cut to -3...3 and rounded, half to even', sdk='rounded away from zero',
+    weighted_accuracy='mean of the recalls of present and absent',
+    weighted_f1='F1 of present and absent, weighted by labels', f1_present='F1 of present',
+    classes='{unit}s pooled; {n} classes fixed, an absent one counts 0')
 
-def rule_of(task:str, score:str, unit:str='clip', n:int=8) -> str: # n: classes
+def describe_rule(task:str, score:str, unit:str='clip', n:int=8) -> str: # n: classes
     "The convention of a figure in words."
-    own = score.rpartition('_')[2]
-    key = 'classes' if task == 'expression' else score if score in RULES else own if own in RULES else 'ccc'
+    ending = score.rpartition('_')[2]
+    if task == 'expression': key = 'classes'
+    else: key = next((k for k in (score, ending) if k in RULES), 'ccc')
     text = RULES[key].format(unit=unit, n=n)
     return text if key in ('classes', 'ccc') else f'{unit}s pooled; {text}'

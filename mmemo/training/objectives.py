@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['GUIDES', 'LOSSES', 'USUAL_LOSS', 'FITTING', 'masked_cross_entropy', 'shared_cross_entropy', 'focal', 'ccc_loss',
-           'mae_loss', 'presence_loss', 'class_weights', 'presence_weights', 'count_labels', 'text_class_embeddings',
-           'TextGuide', 'class_prompt_loss', 'infonce_loss', 'pool_by_class', 'loss_function', 'loss_for', 'Objective']
+           'mae_loss', 'presence_loss', 'count_labels', 'weigh_classes', 'weigh_presence', 'embed_classes',
+           'class_prompt_loss', 'pool_by_class', 'infonce_loss', 'TextGuide', 'make_loss', 'choose_loss', 'Objective',
+           'guide_loss']
 
 # %% ../../nbs/60_training/04_objectives.ipynb #9d6f3e93
 import math
@@ -21,8 +22,10 @@ from ..labels import task_space
 
 # %% ../../nbs/60_training/04_objectives.ipynb #90d4d29d
 def _weigh(each, y, mask, weight): # (...) loss of each item; the weighted mean over the items that have a label
-    keep = (y >= 0) if mask is None else mask & (y >= 0)
-    w = keep.to(each.dtype) if weight is None else weight.to(each)[y.clamp_min(0)] * keep
+    keep = y >= 0
+    if mask is not None: keep = mask & keep
+    w = keep.to(each.dtype)
+    if weight is not None: w = weight.to(each)[y.clamp_min(0)] * keep
     return (each * w).sum() / w.sum().clamp_min(1e-8)
 
 # %% ../../nbs/60_training/04_objectives.ipynb #90d4d29db
@@ -33,7 +36,8 @@ def masked_cross_entropy(logits:Tensor, # (..., c)
                          smoothing:float=0., # share of the target spread over all classes
                         ) -> Tensor: # a scalar; 0 with a graph where nothing is labelled
     "Weighted cross-entropy over labelled items, divided by their summed weights."
-    if y.is_floating_point(): return shared_cross_entropy(logits, y, mask, weight, smoothing)
+    if y.is_floating_point():
+        return shared_cross_entropy(logits, y, mask, weight, smoothing)
     logp = logits.float().log_softmax(-1)
     nll = -logp.gather(-1, y.clamp_min(0)[..., None])[..., 0]
     if smoothing: nll = (1 - smoothing)*nll - smoothing*logp.mean(-1)
@@ -42,11 +46,13 @@ def masked_cross_entropy(logits:Tensor, # (..., c)
 # %% ../../nbs/60_training/04_objectives.ipynb #a42b2a6d
 def shared_cross_entropy(logits:Tensor, # (..., c)
                          shares:Tensor, # (..., c) of each class, adding up to 1; all 0 = nobody was asked
-                         mask:Tensor|None=None, weight:Tensor|None=None, smoothing:float=0., # as in `masked_cross_entropy`
+                         mask:Tensor|None=None, # the rest as in `masked_cross_entropy`
+                         weight:Tensor|None=None, smoothing:float=0.,
                         ) -> Tensor:
     "Cross-entropy against the raters' shares: each answer counts as a label that weighs its share."
     logp = logits.float().log_softmax(-1)
-    w = (shares if weight is None else shares*weight.to(shares)) * (1 if mask is None else mask[..., None])
+    w = shares if weight is None else shares*weight.to(shares)
+    w = w * (1 if mask is None else mask[..., None])
     nll = -(w*logp).sum(-1)
     if smoothing: nll = (1 - smoothing)*nll - smoothing*w.sum(-1)*logp.mean(-1)
     return nll.sum() / w.sum().clamp_min(1e-8)
@@ -58,8 +64,10 @@ def focal(logits:Tensor, # (..., c)
           gamma:float=2., # how fast easy items lose their say
          ) -> Tensor:
     "Focal loss over labelled items."
-    nll = -logits.float().log_softmax(-1).gather(-1, y.clamp_min(0)[..., None])[..., 0]
-    return _weigh((1 - (-nll).exp())**gamma * nll, y, mask, weight)
+    logp = logits.float().log_softmax(-1)
+    nll = -logp.gather(-1, y.clamp_min(0)[..., None])[..., 0]
+    doubt = 1 - (-nll).exp()
+    return _weigh(doubt**gamma * nll, y, mask, weight)
 
 # %% ../../nbs/60_training/04_objectives.ipynb #6abe0c74
 def ccc_loss(pred:Tensor, # (..., k) predicted values, for example k = valence, arousal
@@ -69,18 +77,21 @@ def ccc_loss(pred:Tensor, # (..., k) predicted values, for example k = valence, 
             ) -> Tensor: # mean of 1 - CCC over the k dimensions; 0 with a graph where nothing is labelled
     "1 - concordance over all labelled items, with population statistics."
     pred, y = pred.float().flatten(0, -2), y.float().flatten(0, -2)
-    m = torch.ones(len(y), 1, device=y.device) if mask is None else mask.flatten()[:, None].float()
+    if mask is None: m = torch.ones(len(y), 1, device=y.device)
+    else: m = mask.flatten()[:, None].float()
     y, n = torch.where(m > 0, y, 0), m.sum().clamp_min(1)
     mean = lambda v: (v*m).sum(0) / n
     px, py = mean(pred), mean(y)
     cov = mean((pred - px)*(y - py))
     gap = mean((pred - px)**2) + mean((y - py)**2) + (px - py)**2
-    return (1 - 2*cov/(gap + eps)).mean() * m.sum().clamp_max(1)
+    loss = (1 - 2*cov/(gap + eps)).mean()
+    return loss * m.sum().clamp_max(1)
 
 # %% ../../nbs/60_training/04_objectives.ipynb #bf258369
-def _kept(y, mask): # (..., c) targets, 0 where there is none, and (..., c) what counts
-    keep = torch.ones_like(y, dtype=torch.bool) if mask is None else mask[..., None].expand_as(y)
-    return torch.where(keep, y.float(), 0), keep # NaN in a target would reach the gradient even where it is not counted
+def _keep_labelled(y, mask) -> tuple: # (..., c) targets, 0 where there is none, and (..., c) what counts
+    if mask is None: keep = torch.ones_like(y, dtype=torch.bool)
+    else: keep = mask[..., None].expand_as(y)
+    return torch.where(keep, y.float(), 0), keep # NaN in a target would reach the gradient even where it does not count
 
 # %% ../../nbs/60_training/04_objectives.ipynb #bf258369b
 def mae_loss(pred:Tensor, # (..., c) predicted values
@@ -88,8 +99,9 @@ def mae_loss(pred:Tensor, # (..., c) predicted values
              mask:Tensor|None=None, # (...) bool, True where there is a label
             ) -> Tensor:
     "Mean absolute error over labelled items."
-    y, keep = _kept(y, mask)
-    return ((pred.float() - y).abs()*keep).sum() / keep.sum().clamp_min(1)
+    y, keep = _keep_labelled(y, mask)
+    each = (pred.float() - y).abs()
+    return (each*keep).sum() / keep.sum().clamp_min(1)
 
 # %% ../../nbs/60_training/04_objectives.ipynb #bf258369c
 def presence_loss(logits:Tensor, # (..., c)
@@ -99,13 +111,18 @@ def presence_loss(logits:Tensor, # (..., c)
                   smoothing:float=0., # 0.1 makes the targets 0.05 and 0.95
                  ) -> Tensor:
     "Binary cross-entropy of each emotion over labelled items."
-    y, keep = _kept(y, mask)
+    y, keep = _keep_labelled(y, mask)
     y = y*(1 - smoothing) + smoothing/2
     each = F.binary_cross_entropy_with_logits(logits.float(), y, pos_weight=weight, reduction='none')
     return (each*keep).sum() / keep.sum().clamp_min(1)
 
+# %% ../../nbs/60_training/04_objectives.ipynb #2a2d36ccc
+def count_labels(y:Tensor, n_classes:int) -> Tensor: # (c,) from labels of any shape
+    "How often each class is labelled; negatives are ignored."
+    return torch.bincount(y[y >= 0].flatten(), minlength=n_classes)
+
 # %% ../../nbs/60_training/04_objectives.ipynb #2a2d36cc
-def class_weights(counts, # (c,) how many labels each class has in training
+def weigh_classes(counts, # (c,) how many labels each class has in training
                   power:float=.5, # 0 = all equal, 1 = every class the same say
                  ) -> Tensor: # (c,) float32, mean 1 over the labels
     "Weights ~ 1/n^power; a class that never occurs is treated as if it occurred once."
@@ -114,31 +131,61 @@ def class_weights(counts, # (c,) how many labels each class has in training
     return (w * n.sum() / (w*n).sum()).float()
 
 # %% ../../nbs/60_training/04_objectives.ipynb #2a2d36ccb
-def presence_weights(y:Tensor, # (n, c) 0 or 1, labelled rows only
-                     power:float=.5, # 0 = present counts as much as absent, 1 = both kinds the same say
-                    ) -> Tensor: # (c,) float32, for `presence_loss`
+def weigh_presence(y:Tensor, # (n, c) 0 or 1, labelled rows only
+                   power:float=.5, # 0 = present counts as much as absent, 1 = both kinds the same say
+                  ) -> Tensor: # (c,) float32, for `presence_loss`
     "Weights (absent/present)^power; an emotion that never occurs is treated as if it occurred once."
     n = y.double().sum(0)
-    return ((len(y) - n).clamp_min(1) / n.clamp_min(1)).pow(power).float()
-
-# %% ../../nbs/60_training/04_objectives.ipynb #2a2d36ccc
-def count_labels(y:Tensor, n_classes:int) -> Tensor: # (c,) from labels of any shape, negatives ignored
-    return torch.bincount(y[y >= 0].flatten(), minlength=n_classes)
+    ratio = (len(y) - n).clamp_min(1) / n.clamp_min(1)
+    return ratio.pow(power).float()
 
 # %% ../../nbs/60_training/04_objectives.ipynb #10611e94
 @torch.no_grad()
-def text_class_embeddings(text_tower, # callable: list of sentences -> (n, d) vectors
-                          prompts:dict, # class -> list of sentences, in the order of the classes
-                         ) -> Tensor: # (c, d) float32, length 1
+def embed_classes(text_tower, # callable: list of sentences -> (n, d) vectors
+                  prompts:dict, # class -> list of sentences, in the order of the classes
+                 ) -> Tensor: # (c, d) float32, length 1
     "Where each class stands in the space of words."
-    vectors = torch.as_tensor(text_tower([s for ss in prompts.values() for s in ss])).float()
-    parts = F.normalize(vectors, dim=-1).split([len(ss) for ss in prompts.values()])
+    sentences = [s for group in prompts.values() for s in group]
+    sizes = [len(group) for group in prompts.values()]
+    vectors = torch.as_tensor(text_tower(sentences)).float()
+    parts = F.normalize(vectors, dim=-1).split(sizes)
     return F.normalize(torch.stack([p.mean(0) for p in parts]), dim=-1)
+
+# %% ../../nbs/60_training/04_objectives.ipynb #14aa661d
+GUIDES = Registry('form of the text guide')
+
+@GUIDES.register('class_prompt')
+def class_prompt_loss(u, y, keep, anchors, scale): # (..., d), (...), (...) bool, (c, d), scalar
+    "Cross-entropy whose classifier is made of words."
+    return masked_cross_entropy(scale * u @ anchors.T, y, keep)
+
+# %% ../../nbs/60_training/04_objectives.ipynb #14aa661dc
+def pool_by_class(u, y, keep, n_classes) -> tuple: # (b, t, d), (b, t), (b, t)
+    "The mean vector of each class in each window: (b c, d), its class (b c,), and whether it occurs (b c,)."
+    hot = F.one_hot(y, n_classes).to(u) * keep[..., None]
+    pooled = F.normalize(torch.einsum('btc,btd->bcd', hot, u), dim=-1)
+    classes = torch.arange(n_classes, device=y.device).expand(len(u), -1)
+    occurs = hot.sum(1) > 0
+    return rearrange(pooled, 'b c d -> (b c) d'), classes.flatten(), occurs.flatten()
+
+# %% ../../nbs/60_training/04_objectives.ipynb #14aa661db
+@GUIDES.register('infonce')
+def infonce_loss(u, y, keep, anchors, scale):
+    "Symmetric multi-positive InfoNCE between pooled visual vectors and the texts of their classes."
+    if u.ndim == 3: u, y, keep = pool_by_class(u, y, keep, len(anchors))
+    logits = scale * u @ anchors[y].T # (n, n): visual item against the text of each item
+    pair = keep[:, None] & keep[None]
+    same = (y[:, None] == y[None]) & pair
+    def loss(z):
+        logp = z.masked_fill(~pair, -1e9).log_softmax(-1)
+        return -(logp * same).sum(-1) / same.sum(-1).clamp_min(1)
+    each = (loss(logits) + loss(logits.T)) / 2
+    return (each * keep).sum() / keep.sum().clamp_min(1)
 
 # %% ../../nbs/60_training/04_objectives.ipynb #8a392063
 class TextGuide(nn.Module):
     "Pulls visual vectors towards the words of their class."
-    def __init__(self, class_embeddings:Tensor, # (c, d) from `text_class_embeddings`
+    def __init__(self, class_embeddings:Tensor, # (c, d) from `embed_classes`
                  form:str='class_prompt', # or 'infonce'
                  scale:float=100., # 1/temperature at the start; CLIP's own is 100, the usual alternative 1/0.07
                  learn_scale:bool=True, # False keeps it fixed
@@ -157,90 +204,83 @@ class TextGuide(nn.Module):
     def forward(self, u, y, mask=None): # (b, d) or (b, t, d); labels and mask (b,) or (b, t)
         "The guide's loss over labelled items that have a vector; 0 with a graph where there are none."
         with torch.no_grad(): self.log_scale.clamp_(max=self.max_log)
-        if u.ndim - 1 > y.ndim: u = u.mean(1) # one label for the whole window: its pooled vector
-        keep = (y >= 0) & (u.detach().abs().sum(-1) > 0) & (True if mask is None else mask)
-        return self.form(F.normalize(u.float(), dim=-1), y.clamp_min(0), keep, self.anchors, self.log_scale.exp())
-
-# %% ../../nbs/60_training/04_objectives.ipynb #14aa661d
-GUIDES = Registry('form of the text guide')
-
-@GUIDES.register('class_prompt')
-def class_prompt_loss(u, y, keep, anchors, scale): # (..., d), (...), (...) bool, (c, d), scalar
-    return masked_cross_entropy(scale * u @ anchors.T, y, keep)
-
-# %% ../../nbs/60_training/04_objectives.ipynb #14aa661db
-@GUIDES.register('infonce')
-def infonce_loss(u, y, keep, anchors, scale):
-    "Symmetric multi-positive InfoNCE between pooled visual vectors and the texts of their classes."
-    if u.ndim == 3: u, y, keep = pool_by_class(u, y, keep, len(anchors))
-    logits = scale * u @ anchors[y].T # (n, n): visual item against the text of each item
-    pair = keep[:, None] & keep[None]
-    same = (y[:, None] == y[None]) & pair
-    loss = lambda z: -(z.masked_fill(~pair, -1e9).log_softmax(-1) * same).sum(-1) / same.sum(-1).clamp_min(1)
-    return ((loss(logits) + loss(logits.T)) / 2 * keep).sum() / keep.sum().clamp_min(1)
-
-# %% ../../nbs/60_training/04_objectives.ipynb #14aa661dc
-def pool_by_class(u, y, keep, n_classes): # (b, t, d), (b, t), (b, t)
-    "The mean vector of each class in each window: (b c, d), its class (b c,), and whether it occurs (b c,)."
-    hot = F.one_hot(y, n_classes).to(u) * keep[..., None]
-    pooled = F.normalize(torch.einsum('btc,btd->bcd', hot, u), dim=-1)
-    classes = torch.arange(n_classes, device=y.device).expand(len(u), -1)
-    return rearrange(pooled, 'b c d -> (b c) d'), classes.flatten(), (hot.sum(1) > 0).flatten()
+        if u.ndim - 1 > y.ndim:
+            u = u.mean(1) # one label for the whole window: its pooled vector
+        has_vector = u.detach().abs().sum(-1) > 0
+        keep = (y >= 0) & has_vector & (True if mask is None else mask)
+        u = F.normalize(u.float(), dim=-1)
+        return self.form(u, y.clamp_min(0), keep, self.anchors, self.log_scale.exp())
 
 # %% ../../nbs/60_training/04_objectives.ipynb #8603636b
 LOSSES = Registry('loss')
 LOSSES.update(ce=masked_cross_entropy, focal=focal, bce=presence_loss,
               ccc=lambda pred, y, mask, weight=None: ccc_loss(pred, y, mask),
               mae=lambda pred, y, mask, weight=None: mae_loss(pred, y, mask))
-USUAL_LOSS = dict(expression='ce', va='ccc', valence='ccc', arousal='ccc', sentiment='mae', emotions='bce') # what the field trains each task on
-FITTING = dict(classes=('ce', 'focal'), continuous=('ccc', 'mae'), multilabel=('bce',)) # kind of a task's space -> losses that fit
 
-def loss_function(name:str, smoothing:float=0.): # of the labels
+def make_loss(name:str, smoothing:float=0.): # of the labels
     "A loss by name."
     loss = LOSSES.get_or_explain(name)
-    if smoothing and name not in ('ce', 'bce'): raise UserError(f"label smoothing is for 'ce' and 'bce'; loss '{name}' has none.")
+    if smoothing and name not in ('ce', 'bce'):
+        raise UserError(f"label smoothing is for 'ce' and 'bce'; loss '{name}' has none.")
     return partial(loss, smoothing=smoothing) if smoothing else loss
 
 # %% ../../nbs/60_training/04_objectives.ipynb #8603636bb
-def loss_for(task:str, # a task's name
-             asked:str='auto') -> str:
+USUAL_LOSS = dict(expression='ce', va='ccc', valence='ccc', arousal='ccc', sentiment='mae',
+                  emotions='bce') # what the field trains each task on
+FITTING = dict(classes=('ce', 'focal'), continuous=('ccc', 'mae'),
+               multilabel=('bce',)) # kind of a task's space -> losses that fit
+
+def choose_loss(task:str, # a task's name
+                asked:str='auto') -> str:
     "The name of a task's loss; one that does not fit is refused."
     if asked == 'auto': return USUAL_LOSS[task]
     LOSSES.get_or_explain(asked)
     fit = FITTING[task_space(task).kind]
-    if asked not in fit: raise UserError(f"loss '{asked}' does not fit task '{task}'; expected {' or '.join(fit)}.")
+    if asked not in fit:
+        raise UserError(f"loss '{asked}' does not fit task '{task}'; expected {' or '.join(fit)}.")
     return asked
 
 # %% ../../nbs/60_training/04_objectives.ipynb #e766ba90
 class Objective(nn.Module):
     "The loss of a task, with or without the text guide."
     def __init__(self, loss:str='ce', # 'ce', 'focal', 'ccc', 'mae', 'bce'
-                 weight:Tensor|None=None, # (c,) class weights, as from `class_weights` or `presence_weights`
+                 weight:Tensor|None=None, # (c,) class weights, as from `weigh_classes` or `weigh_presence`
                  guide:TextGuide|None=None,
                  lambda_text:float=0., # weight of the guide
                  lambda_alone:float=0., # weight of what each stream says by itself, where the model tells it
                  smoothing:float=0.): # of the labels
         super().__init__()
-        self.loss, self.guide, self.takes_shares = loss_function(loss, smoothing), guide, loss == 'ce'
+        self.loss, self.guide, self.takes_shares = make_loss(loss, smoothing), guide, loss == 'ce'
         self.lambda_text, self.lambda_alone = lambda_text, lambda_alone
         self.register_buffer('weight', weight)
         if lambda_text and guide is None:
             raise UserError(f'lambda_text is {lambda_text}, but there is no text guide; give one, or set it to 0.')
 
+    def targets(self, batch) -> tuple: # labels, or the raters' shares in their place; bool where there are some
+        shares = getattr(batch, 'shares', None) if self.takes_shares else None
+        if shares is None: return batch.y, batch.y_mask
+        return shares, shares.sum(-1) > 0
+
     def forward(self, output, # what the model returned: `logits`, `embedding`
                 batch, # `y` and `y_mask` are used, or the raters' shares in their place
                ) -> tuple: # loss, {part: detached scalar}
-        y, there = batch.y, batch.y_mask
-        shares = getattr(batch, 'shares', None) if self.takes_shares else None
-        if shares is not None: y, there = shares, shares.sum(-1) > 0
-        main = self.loss(output.logits, y, there, self.weight)
+        y, mask = self.targets(batch)
+        main = self.loss(output.logits, y, mask, self.weight)
         parts = dict(task=main.detach())
         if self.lambda_alone and getattr(output, 'alone', None):
-            alone = sum(self.loss(z, y, there, self.weight) for z in output.alone)
-            main, parts = main + self.lambda_alone*alone, dict(parts, alone=alone.detach())
-        if not (self.lambda_text and self.guide): return main, parts
-        if output.embedding is None:
-            raise UserError('the text guide needs visual vectors in text space; '
-                            'build the model with text_dim set, or set lambda_text to 0.')
-        text = self.guide(output.embedding, batch.y, batch.y_mask)
-        return main + self.lambda_text*text, dict(parts, text=text.detach())
+            alone = sum(self.loss(z, y, mask, self.weight) for z in output.alone)
+            main = main + self.lambda_alone*alone
+            parts['alone'] = alone.detach()
+        if self.lambda_text and self.guide:
+            text = guide_loss(self.guide, output, batch)
+            main = main + self.lambda_text*text
+            parts['text'] = text.detach()
+        return main, parts
+
+# %% ../../nbs/60_training/04_objectives.ipynb #objguide
+def guide_loss(guide:TextGuide, output, batch) -> Tensor: # a scalar
+    "What the text guide says of a model's answer; raises `UserError` where that has no vectors in text space."
+    if output.embedding is None:
+        raise UserError('the text guide needs visual vectors in text space; '
+                        'build the model with text_dim set, or set lambda_text to 0.')
+    return guide(output.embedding, batch.y, batch.y_mask)

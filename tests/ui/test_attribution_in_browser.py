@@ -95,9 +95,9 @@ def test_a_click_on_a_moment_shows_its_pixels(page, python):
     assert changed(before, now) == {'rows', 'pixels'} and len(now['pixels']['images']) == 2
     moment = float(now['pixels']['title'].split(' at ')[1].split(' s')[0])
     assert abs(moment - 1.2) < .1, 'the middle of the clip was clicked'
-    from mmemo.pages.workbench_plots import tiles
+    from mmemo.pages.explain_plots import sum_tiles
     said = python.controller.pixels.map(clip, next(x for x in now['rows']['lines'] if abs(x - moment) < .006), 'Surprise')
-    worked_out = tiles(said.values)
+    worked_out = sum_tiles(said.values)
     assert np.allclose(now['pixels']['values'][0], worked_out, atol=.002*np.abs(worked_out).max())
     page.wait_for_timeout(500)
     assert page.evaluate(CLIPPED) == []

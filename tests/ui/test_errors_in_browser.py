@@ -87,8 +87,8 @@ def test_it_is_drawn_and_fits(page, twin):
 
 
 def test_a_cell_shows_its_clips(page, twin):
-    from mmemo.explain.errors import confusion_table
-    table = confusion_table(twin.source.pred)
+    from mmemo.explain.errors import tabulate_confusion
+    table = tabulate_confusion(twin.source.pred)
     cell = table[table.label != table.predicted].sort_values('n').iloc[-1]
     before, names = figures(page), twin.source.classes
     started = time.monotonic()

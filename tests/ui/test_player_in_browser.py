@@ -24,7 +24,9 @@ def numbered(frames): # (t, h, w, 3) -> the same with the frame's number in its 
 
 def mark_clip(path):
     "Write the numbers into a film that is there."
-    from mmemo.media.files import VideoReader, read_audio, write_clip
+    from mmemo.media.files import write_clip
+    from mmemo.media.frames import VideoReader
+    from mmemo.media.sound import read_audio
     reader = VideoReader(path)
     frames, sound, fps = reader.frames(range(len(reader))), read_audio(path), reader.fps
     write_clip(path, numbered(frames), fps, sound)

@@ -120,9 +120,10 @@ SMALL = "() => [...document.querySelectorAll('svg text, body *')].filter(t => t.
 @pytest.fixture(scope='module')
 def pages(tmp_path_factory):
     from mmemo.commands.predict import predict_file
-    from mmemo.pages.html import figure_block, page
+    from mmemo.pages.html import render_figure, render_page
     from mmemo.pages.report import write_report
-    from mmemo.pages.plots import nuisance_curve, scores_figure, history_curves, attention_map, loudness, spectrogram, va_timeline
+    from mmemo.pages.clip_plots import plot_attention, plot_loudness, plot_spectrogram, plot_values
+    from mmemo.pages.score_plots import plot_history, plot_nuisance, plot_scores
     import numpy as np, pandas as pd
     out = tmp_path_factory.mktemp('pages')
     shutil.copytree(small_run()/'bicross', out/'run')
@@ -133,10 +134,10 @@ def pages(tmp_path_factory):
     curve = pd.DataFrame([dict(nuisance=x, model=m, value=a - .1*x, low=a - .1*x - .04, high=a - .1*x + .04) for x in (0, 1, 2) for m, a in (('bicross', .98), ('visual', .8), ('pixels', .4))])
     history = [dict(epoch=e, train_loss=2/(e + 1), train_text=1/(e + 1), val_loss=2.2/(e + 1), val_macro_f1=1 - 1/(e + 2), val_accuracy=1 - .9/(e + 2)) for e in range(20)]
     w = np.exp(-((np.arange(120)[None]/50 - np.arange(60)[:, None]/25)/.2)**2)
-    figs = [scores_figure(rows), nuisance_curve(curve, chance=.13), history_curves(history, 12), attention_map(w/w.sum(1, keepdims=True), np.arange(60)/25, np.arange(120)/50),
-            attention_map(w - .2, np.arange(60)/25, np.arange(120)/50, signed=True), loudness(np.random.default_rng(0).normal(0, .1, 38400)), spectrogram(np.random.default_rng(0).normal(0, .1, 38400)),
-            va_timeline(np.arange(60)/25, np.stack([np.sin(np.arange(60)/9), np.cos(np.arange(60)/9)], 1))]
-    (out/'all.html').write_text(page('all figures', [figure_block(g, f'f{i}') for i, g in enumerate(figs)]), encoding='utf8')
+    figs = [plot_scores(rows), plot_nuisance(curve, chance=.13), plot_history(history, 12), plot_attention(w/w.sum(1, keepdims=True), np.arange(60)/25, np.arange(120)/50),
+            plot_attention(w - .2, np.arange(60)/25, np.arange(120)/50, signed=True), plot_loudness(np.random.default_rng(0).normal(0, .1, 38400)), plot_spectrogram(np.random.default_rng(0).normal(0, .1, 38400)),
+            plot_values(np.arange(60)/25, np.stack([np.sin(np.arange(60)/9), np.cos(np.arange(60)/9)], 1))]
+    (out/'all.html').write_text(render_page('all figures', [render_figure(g, f'f{i}') for i, g in enumerate(figs)]), encoding='utf8')
     return dict(report=write_report(out/'run'), predicted=out/'predicted'/'report.html', figures=out/'all.html')
 
 

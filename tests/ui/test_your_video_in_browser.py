@@ -33,10 +33,10 @@ def chosen(tmp_path_factory):
     "A clip with several stretches, and the lines that the library makes of them."
     from mmemo.commands.predict import predict_file
     from mmemo.training.runs import load_run
-    from mmemo.panels.video import segment_texts, segments
+    from mmemo.panels.video import format_segments, cut_segments
     run, place = load_run(small_run()/'bicross'), tmp_path_factory.mktemp('expected')
     for clip in sorted((small_run()/'corpus'/'clips').glob('test-*.mp4')):
-        lines = [' '.join(x.split()) for x in segment_texts(segments(predict_file(clip, run, place, cache=place/'cache').evidence))]
+        lines = [' '.join(x.split()) for x in format_segments(cut_segments(predict_file(clip, run, place, cache=place/'cache').evidence))]
         if len(lines) > 1: return clip, lines
     pytest.fail('no clip of the small run has more than one stretch')
 
