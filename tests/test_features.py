@@ -18,7 +18,7 @@ from mmemo.features.extract import Extraction, extract, find_missing
 from mmemo.features.reading import ExtractSettings, make_jobs
 from mmemo.features.tables import tracks_from_table
 from mmemo.features.tracks import Track, compact, load_track, pack_tracks, save_track, encode_track
-from mmemo.media.prefetch import read_ahead
+from mmemo.media.threads import read_ahead
 from mmemo.corpora.manifest import Corpus, load_corpus, save_corpus
 from mmemo.media.files import write_clip
 from mmemo.media.frames import VideoReader, decoder_version

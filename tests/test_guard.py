@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import mmemo.corpora.fingerprints as fingerprints_module
+import mmemo.corpora.duplicates as fingerprints_module
 import mmemo.corpora.leaks as guard_module
 from mmemo.core import UserError, file_hash, real_data, rng_for
-from mmemo.corpora.fingerprints import fingerprint_sound, number_sets
+from mmemo.corpora.duplicates import fingerprint_sound, number_sets
 from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard
 from mmemo.corpora.manifest import deal_clips
-from mmemo.media.prefetch import map_in_threads
+from mmemo.media.threads import map_in_threads
 from mmemo.corpora.manifest import Corpus, check_manifest, folds_by_subject, load_corpus, save_corpus, split_by_subject
 from mmemo.media.files import write_clip
 from mmemo.media.frames import VideoReader

@@ -92,11 +92,11 @@ def test_the_largest_head_and_the_rollout(panel, source):
 
 
 def test_the_lag_figure_is_the_curve_of_both_maps(panel, source):
-    from mmemo.models.attention import measure_lag
+    from mmemo.models.attention import trace_lag_curve
     maps = source.evidence(panel.state.clip_id, 0.).maps
     lines = {d['name']: d for d in panel.view.lag.figure['data'] if d.get('name')}
     for m, name in zip(maps, ('face asks voice', 'voice asks face')):
-        found = measure_lag(*m.clip(0))
+        found = trace_lag_curve(*m.clip(0))
         assert np.allclose(values(lines[name]['y']), found.weight.mean(0)) and np.allclose(values(lines[name]['x']), found.lag)
 
 

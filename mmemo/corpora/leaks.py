@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, default_cache, stable_hash
-from .fingerprints import hash_files, load_fingerprints, number_sets
+from .duplicates import hash_files, load_fingerprints, number_sets
 from .manifest import Corpus, Report, check_disjoint, find_units, is_random_split
 
 # %% ../../nbs/20_corpora/03_leaks.ipynb #lkmed00k

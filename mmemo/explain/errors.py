@@ -234,7 +234,7 @@ def measure_gap(f, # sums -> score
     return dict(value=value, ci95=[value - reach, value + reach])
 
 # %% ../../nbs/70_explain/07_errors.ipynb #x6c9748d
-def _find_lowest(f, slices, pred, side, by, draws) -> tuple: # place in `score_slices`, its score where it was found
+def _find_lowest(f, slices, pred, side, by, draws) -> tuple: # place in `slices`, its score where it was found
     "The slice whose upper end is lowest on one side."
     scores = [bootstrap_ci(f, sum_by_group(pred[rows & side], by)[1], draws) for _, rows in slices]
     upper = [s['ci95'][1] if s['ci95'] else np.nan for s in scores]

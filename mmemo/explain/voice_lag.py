@@ -12,7 +12,7 @@ import numpy as np
 
 from ..core import UserError
 from .truth import PLANTED
-from ..models.attention import AttentionMap, join_heads, measure_lag
+from ..models.attention import AttentionMap, join_heads, trace_lag_curve
 
 # %% ../../nbs/70_explain/12_voice_lag.ipynb #tru00021
 def fit_interval(values, time, # (t,) a curve, its seconds
@@ -152,6 +152,6 @@ def measure_attention_lags(m:AttentionMap,
     def read(i):
         weights, at, keys = one.clip(i)
         if min(len(at), len(keys)) <= 4: return np.nan
-        curve = measure_lag(weights, at, keys, reach, signed=m.signed)
+        curve = trace_lag_curve(weights, at, keys, reach, signed=m.signed)
         return sign*curve.peak()[0]
     return np.array([read(i) for i in range(len(m.weights))])

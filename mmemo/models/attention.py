@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['open_empty', 'attend', 'CrossAttention', 'encode_time', 'AttentionMap', 'cut_axis', 'join_heads', 'place_streams',
-           'pass_on', 'rollout', 'join_maps', 'choose_pair', 'LagCurve', 'usual_step', 'measure_lag']
+           'pass_on', 'rollout', 'join_maps', 'choose_pair', 'LagCurve', 'usual_step', 'trace_lag_curve']
 
 # %% ../../nbs/50_models/01_attention.ipynb #79e7ce04
 import math
@@ -224,7 +224,7 @@ def usual_step(time:np.ndarray) -> float: # (n,) seconds; one step alone counts 
     return float(np.median(np.diff(time))) if len(time) > 1 else .04
 
 # %% ../../nbs/50_models/01_attention.ipynb #lag00002b
-def measure_lag(weights, # (n, q, k): heads, or one map
+def trace_lag_curve(weights, # (n, q, k): heads, or one map
                 query_time, key_time, # (q,) and (k,) seconds
                 reach:float=.6, # seconds to either side
                 step:float|None=None, # seconds a point; a step of the slower stream where not given

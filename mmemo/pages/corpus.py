@@ -16,7 +16,7 @@ import pandas as pd
 
 from ..core import atomic_path, rng_for
 from ..corpora.manifest import Corpus, Report
-from ..media.prefetch import map_in_threads
+from ..media.threads import map_in_threads
 from .clip_plots import encode_thumbnail
 from .html import read_static, render_page, render_table, render_text, render_warning
 

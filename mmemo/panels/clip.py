@@ -17,7 +17,7 @@ import traitlets as t
 from ..core import UserError, patch
 from ..explain.evidence import Evidence
 from ..labels import MODALITY_COLOURS
-from ..models.attention import AttentionMap, choose_pair, join_maps, measure_lag
+from ..models.attention import AttentionMap, choose_pair, join_maps, trace_lag_curve
 from ..pages.clip_plots import (plot_attention, plot_film_strip, plot_loudness, plot_probabilities,
                                     plot_spectrogram, plot_waveform)
 from ..pages.explain_plots import plot_lag
@@ -130,7 +130,7 @@ def plot_clip_lag(seen:Evidence, layer:int=0) -> go.Figure:
         weights, at, keys = m.clip(0)
         if min(len(at), len(keys)) <= 4: continue
         who, whom = (SPOKEN.get(s, s) for s in (m.query, m.key))
-        curve = measure_lag(weights, at, keys, signed=m.signed)
+        curve = trace_lag_curve(weights, at, keys, signed=m.signed)
         curves.append((who, whom, MODALITY_COLOURS[m.key], curve))
     return plot_lag(curves)
 

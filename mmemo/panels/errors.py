@@ -23,7 +23,7 @@ from ..explain.errors import (OUTCOMES, check_classes, compare_runs, find_slice_
                                   list_cell_clips, measure_calibration, measure_reliability, score_slices, select_slice,
                                   tabulate_confusion)
 from ..explain.suspect_labels import list_mislabelled, precision_at, predict_out_of_fold, rank_label_issues
-from ..pages.error_plots import plot_film_sheet, plot_interval_bars, plot_reliability
+from ..pages.calibration_plots import plot_film_sheet, plot_interval_bars, plot_reliability
 from ..pages.html import render_figure, render_page, render_table, render_text
 from ..pages.score_plots import describe_confusion, plot_confusion
 from ..pages.theme import INK, add_subtitle, draw_placeholder, mark_label
