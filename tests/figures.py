@@ -2,7 +2,7 @@
 
 Every plotly figure is stored as PNG beside plotly's own data, for a git host and a printed page show nothing of the latter. Progress bars and
 warnings are not kept. Needs a Chromium for the pictures (kaleido finds it)."""
-import base64, sys
+import base64, re, sys, tempfile
 from pathlib import Path
 
 import nbformat
@@ -24,6 +24,11 @@ def teaches(output, had_some:bool) -> bool: # figures and tables, what was print
     return 'application/vnd.jupyter.widget-view+json' not in data and (had_some or bool(set(data) - {'text/plain'}))
 
 
+def hide_scratch(output): # the name of a temporary folder is another one at every run
+    if output.output_type == 'stream':
+        output.text = re.sub(rf'{re.escape(tempfile.gettempdir())}/tmp\w+', '/tmp/scratch', output.text)
+
+
 def keep_figures(path:Path):
     "Execute the notebook in its folder and store its outputs."
     notebook = nbformat.read(path, 4)
@@ -35,6 +40,7 @@ def keep_figures(path:Path):
         cell.execution_count = None
         cell.metadata.pop('execution', None)
         for o in cell.outputs:
+            hide_scratch(o)
             if 'execution_count' in o: o.execution_count = None
             if PLOTLY in o.get('data', {}): o.data['image/png'] = picture(o.data[PLOTLY])
     notebook.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
