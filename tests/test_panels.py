@@ -6,7 +6,7 @@ import pytest
 
 from mmemo.core import UserError
 from mmemo.explain.evidence import Evidence
-from mmemo.panels.clip import ClipPanel, choose_map, clip_panel
+from mmemo.panels.clip import ClipPanel, attention_panel, choose_map, clip_panel
 from mmemo.panels.parts import NoPanel
 from mmemo.panels.source import find_run, open_source
 from mmemo.explain.evidence import gather_evidence
@@ -126,6 +126,47 @@ def test_maps_of_every_system_are_shown(name):
     assert [f.layout.xaxis.title.text for f in drawn] == [f'features of the {s}, keys' if features else f'{s} time (s), keys' for s in ('face', 'voice')]
     assert all('joint' in f.layout.yaxis.title.text and f.data[0].zmin == -f.data[0].zmax for f in drawn)
     assert (not plot_clip_lag(seen).data) == features, 'features have no offset in time'
+
+
+def test_the_clip_plays_in_place_of_its_film_strip(panel):
+    stage, strip = panel.view.stage, panel.view.strip
+    assert stage.children == (strip,) and panel.player is None
+    panel.view.play.value = True
+    player = panel.player
+    assert stage.children == (player,) and player.clip_id == panel.state.clip_id and player.media['video'] and not player.clips
+    panel.view.next.click()
+    assert player.clip_id == panel.state.clip_id == player.evidence.clip_id
+    assert changed(panel, lambda: setattr(panel.state, 'query', 'audio')) == set() and player.map['query'] == 'audio'
+    panel.state.player = False
+    assert stage.children == (strip,) and panel.player is None and not panel.view.play.value
+    player.head = 1
+    assert panel.state.head == -1, 'a player that is gone moves nothing'
+
+
+def test_what_player_and_panel_both_have_is_one_field(source):
+    panel = ClipPanel(source, player=True, head=1, query='audio', time=.5)
+    player = panel.player
+    assert (player.head, player.query, player.time) == (1, 'audio', .5)
+    before = player.map
+    assert changed(panel, lambda: setattr(player, 'head', -2)) == {'to_face', 'to_voice'}
+    assert panel.view.head.value == -2 and player.map != before
+    panel.view.layer.value = -2
+    assert player.layer == -2 and panel.state.layer == -2
+    whole = panel.selection
+    player.selection = [.2, .6] # as a drag does
+    assert panel.state.interval == [.2, .6]
+    assert panel.selection.equals(whole[(whole.time >= .2) & (whole.time <= .6)].reset_index(drop=True)) and 0 < len(panel.selection) < len(whole)
+    panel.state.show = 'occlusion'
+    assert player.map['names'] == ['face', 'voice']
+    panel.view.next.click() # another clip begins at its beginning
+    assert (player.time, panel.state.time, panel.state.interval, panel.state.head) == (0., 0., [], -2)
+    assert 'id="player"' in panel.to_html() and len(panel.to_html()) < 10e6
+
+
+def test_attention_panel_is_the_clip_panel_with_the_clip_playing():
+    panel = attention_panel(small_run(), head=1)
+    assert isinstance(panel, ClipPanel) and panel.state.player and panel.player.head == panel.view.head.value == 1
+    assert panel.view.stage.children == (panel.player,) and [n for n, _ in panel.player.options['show']][:2] == ['attention', 'integrated gradients']
 
 
 def test_unknown_clip_is_a_sentence_and_changes_nothing(panel):

@@ -260,7 +260,7 @@ def test_a_source_gives_a_player_of_its_clips():
 def test_the_notebook_runs(tmp_path):
     from test_workbench import ROOT, run_notebook
     nb = run_notebook(ROOT/'nbs'/'workbench'/'attention.ipynb', tmp_path, run=str(small_run()))
-    assert nb.cells[-1].outputs[0].text.strip() == 'Player' and 'Traceback' not in str(nb)
+    assert nb.cells[-1].outputs[0].text.strip() == 'ClipPanel' and 'Traceback' not in str(nb)
     assert sum('application/vnd.jupyter.widget-view+json' in o.get('data', {}) for c in nb.cells for o in c.get('outputs', [])) == 1
 
 

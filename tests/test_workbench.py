@@ -9,7 +9,7 @@ from small_run import guided_run, small_run
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT/'nbs'/'workbench').glob('*.ipynb'))
-PANELS = dict(start='ClipPanel', attention='Player', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel', train_live='TrainPanel', your_video='VideoPanel', embedding='EmbeddingPanel') # what each notebook calls `panel`
+PANELS = dict(start='ClipPanel', attention='ClipPanel', what_if='WhatIfPanel', errors='ErrorsPanel', attribution='AttributionPanel', truth='TruthPanel', train_live='TrainPanel', your_video='VideoPanel', embedding='EmbeddingPanel') # what each notebook calls `panel`
 QUICKLY = dict(truth=dict(clips=8), embedding=dict(method='pca')) # notebook -> parameters that make it quick
 RUNS = dict(embedding=guided_run) # notebook -> a run that it needs
 

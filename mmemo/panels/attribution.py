@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIGNS', 'SMOOTHS', 'NO_MOMENT', 'NO_PIXELS', 'AttributionState', 'find_planted', 'choose_class', 'read_bands',
            'score_bands', 'describe_sum', 'find_window', 'read_tower_frame', 'FramePixels', 'describe_pixels',
-           'plot_pixels', 'AttributionView', 'list_targets', 'AttributionController', 'AttributionPanel',
+           'plot_pixel_map', 'AttributionView', 'list_targets', 'AttributionController', 'AttributionPanel',
            'attribution_panel']
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00004
@@ -42,13 +42,13 @@ from ..training.runs import choose_settings, load_run
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00007
 class AttributionState(t.HasTraits):
     "What is asked of one clip, and how the answer is read."
-    clip_id, subset, outcome, theme = (ClipState.class_traits()[k] for k in ('clip_id', 'subset', 'outcome', 'theme'))
+    clip_id, subset, outcome, theme, player = (
+        ClipState.class_traits()[k] for k in ('clip_id', 'subset', 'outcome', 'theme', 'player'))
     method = t.Enum(METHODS, METHODS[0], help='how it is worked out')
     target = t.Unicode('predicted', help="'predicted', 'labelled', or a class")
     sign = t.Enum(('signed', 'size'), 'signed', help='evidence for and against, or how much of either')
     smooth = t.Float(0., min=0, max=1, help='seconds, the width of the smoothing')
     moment = t.Float(None, allow_none=True, help='seconds: the frame whose pixels are shown; None: no frame')
-    player = t.Bool(False, help='is the playing clip shown')
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00009
 def find_planted(facts:dict) -> dict: # of a clip -> modality -> (onset, offset) in seconds
@@ -186,7 +186,7 @@ def describe_pixels(pixels:PixelMap, target:str, seconds:float) -> str:
     return f'Frame at {seconds:.2f} s: its pixels added {added} to the score of {target}, {pixels.output:.3g} in all'
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #attpf001
-def plot_pixels(pixels:PixelMap, target:str, seconds:float) -> go.Figure:
+def plot_pixel_map(pixels:PixelMap, target:str, seconds:float) -> go.Figure:
     "A frame, and over it what its pixels added."
     note = 'green for, violet against; one frame of many moves a score little'
     if np.isnan(pixels.output): note = 'the greener, the more'
@@ -200,17 +200,14 @@ SMOOTHS = [('none', 0.), ('0.12 s', .12), ('0.24 s', .24)]
 class AttributionView(ClipChoice):
     "Widgets only."
     def __init__(self):
-        super().__init__('clip')
+        super().__init__('clip', 'the clip playing, with these contributions under the same playhead')
         self.target = make_dropdown('class', [('predicted', 'predicted')], '210px')
         self.method = make_dropdown('method', [(m.replace('_', ' '), m) for m in METHODS], '225px')
         self.sign, self.smooth = make_dropdown('reading', SIGNS, '185px'), make_dropdown('smoothing', SMOOTHS, '150px')
         self.moment = w.FloatSlider(
             min=0, max=1, step=.04, description='frame at (s)', continuous_update=False, readout_format='.2f',
             layout=w.Layout(width='420px'), style=dict(description_width='initial'))
-        self.play = w.ToggleButton(
-            description='Play this clip', layout=w.Layout(width='130px'),
-            tooltip='the clip playing, with these contributions under the same playhead')
-        self.check, self.stage = w.HTML(), w.VBox([])
+        self.check = w.HTML()
         share = lambda flex: Canvas(layout=w.Layout(flex=flex, min_width='0'))
         self.strip, self.rows, self.pixels, self.bars = Canvas(), Canvas(), share('3 1 400px'), share('2 1 300px')
         self.figures = dict(strip=self.strip, rows=self.rows, pixels=self.pixels, bars=self.bars)
@@ -239,9 +236,11 @@ class AttributionController(ClipController):
         sign=('rows',),
         smooth=('rows',),
         moment=('rows', 'pixels'))
+    leads = ('clip_id', 'target', 'method')
+    shares = {} # the player shows this panel's question
 
     def __init__(self, state:AttributionState, view:AttributionView, source, pixels=None): # pixels: a FramePixels
-        self.pixels, self.work, self.player = pixels, JobRunner(), None
+        self.pixels, self.work = pixels, JobRunner()
         super().__init__(state, view, source)
 
     @property
@@ -268,8 +267,6 @@ def changed(self:AttributionController, change):
     ClipController.changed(self, change)
     if s.moment is not None: # code may ask for any, and another clip may be shorter
         s.moment = float(np.clip(s.moment, 0, self.seen.end))
-    if self.player is not None and name in ('clip_id', 'target', 'method'):
-        self.follow()
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #attrf001
 @patch
@@ -338,7 +335,7 @@ def draw_pixels(self:AttributionController):
         return show(draw_placeholder(f'No pixels to show: {e}', 150, 40))
     self.work.start(
         lambda progress: self.pixels.map(clip_id, moment, asked),
-        lambda pixels: show(plot_pixels(pixels, asked, moment)),
+        lambda pixels: show(plot_pixel_map(pixels, asked, moment)),
         on_error=lambda e: show(draw_placeholder(f'No map of pixels: {e}', 150, 40)))
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00024b
@@ -350,17 +347,6 @@ def follow(self:AttributionController):
     self.player.attributions = self.source.bands(s.clip_id, self.asked)
     self.player.show = s.method.replace('_', ' ')
     self.player.redraw_map()
-
-# %% ../../nbs/90_panels/06_attribution.ipynb #atp00024c
-@patch
-def open_player(self:AttributionController, is_wanted:bool):
-    "Bring the playing clip, or take it away."
-    if is_wanted and self.player is None:
-        self.player = self.source.player(self.state.clip_id, attributions=self.source.bands)
-        self.follow()
-    if is_wanted: self.player.clips = [] # the panel chooses
-    self.view.stage.children = (self.player,) if is_wanted else ()
-    if not is_wanted: self.player = None
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00025b
 @patch
@@ -386,7 +372,6 @@ def listen(self:AttributionController):
     state, view = self.state, self.view
     for name in ('subset', 'outcome', 'method', 'sign', 'smooth'):
         t.link((state, name), (getattr(view, name), 'value'))
-    t.link((state, 'player'), (view.play, 'value'))
     for name, widget in (('clip_id', view.clip), ('target', view.target), ('moment', view.moment)):
         widget.observe(lambda change, name=name: self.offering or state.set_trait(name, change['new']), 'value')
     for canvas in (view.rows, view.strip):
@@ -396,10 +381,9 @@ def listen(self:AttributionController):
     state.observe(self._show_choice, ['target', 'moment'])
     state.observe(lambda _: self.offer(), ['subset', 'outcome'])
     state.observe(lambda _: self.draw(tuple(view.figures)), 'theme')
-    state.observe(lambda change: self.open_player(change['new']), 'player')
     view.previous.on_click(lambda _: self.step(-1))
     view.next.on_click(lambda _: self.step(1))
-    if state.player: self.open_player(True)
+    self.listen_for_player()
     self._show_choice()
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00027
@@ -434,7 +418,7 @@ def to_html(self:AttributionPanel) -> str:
     body = [head, facts, blocks['strip'], blocks['rows'], check, blocks['bars']]
     if s.moment is not None and c.pixels is not None:
         pixels = c.pixels.map(s.clip_id, s.moment, c.asked)
-        body.append(render_figure(plot_pixels(pixels, c.asked, s.moment), 'pixels'))
+        body.append(render_figure(plot_pixel_map(pixels, c.asked, s.moment), 'pixels'))
     return render_page(f'Attribution, clip {s.clip_id}', body)
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00032

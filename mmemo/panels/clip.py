@@ -42,16 +42,24 @@ class ClipState(t.HasTraits):
     scale = t.Enum(('own', 'even'), 'own', help="full colour at the map's largest weight, "
                                                 "or at four times an even share")
     theme = t.Enum(('light', 'dark'), 'light', help='follows JupyterLab')
+    player = t.Bool(False, help='does the clip play, in place of its film strip')
+    show = t.Unicode('attention', help="what the player draws as its map: 'attention', or the name of an attribution")
+    query = t.Unicode('visual', help="who asks in the player's map: 'visual' shows voice -> face")
+    time = t.Float(0., help='seconds: where the playhead stands')
+    interval = t.List(help='[start, end] in seconds, as dragged in the player; empty: the whole clip')
 
 # %% ../../nbs/90_panels/05_clip.ipynb #clpcc001
 class ClipChoice:
-    "Widgets that choose a clip: a list, filters for it, and two buttons; with the line of facts and the page's theme."
-    def __init__(self, name:str=''): # before the list
+    "Widgets that choose a clip and let it play; with the line of facts and the page's theme."
+    def __init__(self, name:str='', # before the list
+                 playing:str='film, map, sound and words under one playhead'): # what the player shows, for a tooltip
         self.clip = make_dropdown(name, [], '340px')
         self.subset = make_dropdown('part', ['all'], '150px')
         self.outcome = make_dropdown('answer', ['all', 'right', 'wrong'], '150px')
         self.previous, self.next = make_step_buttons('previous clip', 'next clip')
         self.choice = make_row(self.clip, self.previous, self.next, self.subset, self.outcome)
+        self.play = w.ToggleButton(description='Play this clip', tooltip=playing, layout=w.Layout(width='130px'))
+        self.stage = w.VBox([]) # where the player comes
         self.facts, self.watch = w.HTML(), PageWatch()
 
 # %% ../../nbs/90_panels/05_clip.ipynb #51e5ab59
@@ -69,8 +77,9 @@ class ClipView(ClipChoice):
         self.scale = make_dropdown('colour', SCALES, '250px')
         self.figures = {name: Canvas() for name in ('strip', 'wave', 'curve', 'to_face', 'to_voice', 'lag')}
         for name, canvas in self.figures.items(): setattr(self, name, canvas)
+        self.stage.children = self.strip,
         self.box = w.VBox([
-            self.choice, self.facts, self.strip,
+            self.choice, self.facts, make_row(self.play), self.stage,
             make_row(self.sound), self.wave,
             make_row(self.window), self.curve,
             make_row(self.layer, self.head, self.scale), self.to_face, self.to_voice, self.lag,
@@ -171,10 +180,13 @@ class ClipController:
         layer=('to_face', 'to_voice', 'lag'),
         head=('to_face', 'to_voice'),
         scale=('to_face', 'to_voice'))
+    leads = ('clip_id',) # fields that the player follows
+    shares = dict(show='show', layer='layer', head='head', query='query', time='time', interval='selection') # with its
 
     def __init__(self, state:ClipState, view:ClipView, source):
         self.state, self.view, self.source = state, view, source
         self.table, self.offering = source.clip_list(), False
+        self.player, self.links = None, []
         if self.table.empty:
             raise UserError('there is no clip to show: none of the clips asked for has features.')
         if not state.clip_id: state.clip_id = self.table.clip_id[0]
@@ -274,6 +286,37 @@ def changed(self:ClipController, change):
                         '`panel.controller.table` lists them.')
     if name == 'clip_id': self.find(new)
     self.draw(self.touches[name])
+    if self.player is not None and name in self.leads: self.follow()
+
+# %% ../../nbs/90_panels/05_clip.ipynb #clppl002
+@patch
+def follow(self:ClipController):
+    "Let the player show what the panel shows."
+    self.player.clip_id = self.state.clip_id
+
+# %% ../../nbs/90_panels/05_clip.ipynb #clppl003
+@patch
+def open_player(self:ClipController, is_wanted:bool):
+    "Bring the playing clip, or take it away; what stood in its place comes back."
+    if is_wanted == (self.player is not None): return
+    stage = self.view.stage
+    if not is_wanted:
+        for link in self.links: link.unlink()
+        self.player, self.links, stage.children = None, [], self.before_player
+        return
+    self.player = self.source.player(self.state.clip_id, attributions=self.source.bands)
+    self.player.clips = [] # the panel chooses
+    self.follow()
+    self.links = [t.link((self.state, mine), (self.player, its)) for mine, its in self.shares.items()]
+    self.before_player, stage.children = stage.children, (self.player,)
+
+# %% ../../nbs/90_panels/05_clip.ipynb #clppl005
+@patch
+def listen_for_player(self:ClipController):
+    "Connect the toggle, and bring the player where it is wanted from the start."
+    t.link((self.state, 'player'), (self.view.play, 'value'))
+    self.state.observe(lambda change: self.open_player(change['new']), 'player')
+    if self.state.player: self.open_player(True)
 
 # %% ../../nbs/90_panels/05_clip.ipynb #02a52f1f
 @patch
@@ -289,12 +332,13 @@ def listen(self:ClipController):
     state.observe(lambda _: self.draw(tuple(view.figures)), 'theme')
     view.previous.on_click(lambda _: self.step(-1))
     view.next.on_click(lambda _: self.step(1))
+    self.listen_for_player()
 
 # %% ../../nbs/90_panels/05_clip.ipynb #a9ad929a
 class ClipPanel(Panel):
-    "One clip of a run: frames, sound, probabilities, both directions of cross-attention and their offset."
+    "One clip of a run: frames or film, sound, probabilities, both directions of cross-attention and their offset."
     def __init__(self, source, # a ClipSource, or anything with its methods
-                 **state): # where to begin: clip_id, subset, head ...
+                 **state): # where to begin: clip_id, subset, head, player ...
         self.source, self.state, self.view = source, ClipState(**state), ClipView()
         self.controller = ClipController(self.state, self.view, source)
         self.controller.begin()
@@ -305,15 +349,23 @@ class ClipPanel(Panel):
         if is_flat(seen): self.state.window = SHORT
 
     @property
+    def player(self): # a Player
+        "The playing clip; None while the film strip stands in its place."
+        return self.controller.player
+
+    @property
     def selection(self) -> pd.DataFrame: # time, one column a class
-        "Probabilities of the clip that is shown, frame by frame."
+        "Probabilities of the clip that is shown, frame by frame; of the dragged interval where there is one."
         seen = self.source.evidence(self.state.clip_id, self.state.window)
-        return pd.DataFrame(dict(time=seen.time, **dict(zip(seen.classes, seen.probs.T))))
+        table = pd.DataFrame(dict(time=seen.time, **dict(zip(seen.classes, seen.probs.T))))
+        if not self.state.interval: return table
+        return table[table.time.between(*self.state.interval)].reset_index(drop=True)
 
 # %% ../../nbs/90_panels/05_clip.ipynb #clphp001
 @patch
 def to_html(self:ClipPanel) -> str:
-    "The same view as one page for readers without a kernel."
+    "The same view as one page for readers without a kernel; while the clip plays, the page of the player."
+    if self.player is not None: return self.player.to_html()
     clip_id, c = self.state.clip_id, self.controller
     facts = write_facts(find_row(c.table, clip_id), self.source.evidence(clip_id, 0.))
     blocks = [render_figure(fig, name) for name, fig in c.figures(self.view.figures).items()]
@@ -328,10 +380,8 @@ def clip_panel(run='runs/demo', # folder of a run, or of a demo
     return ClipPanel(open_source(run, split), **state)
 
 # %% ../../nbs/90_panels/05_clip.ipynb #play0008
-@panel_or_reason
 def attention_panel(run='runs/demo', # folder of a run, or of a demo
                     split:str='test', # which clips are offered
                     **state): # where to begin: clip_id, query, layer, head ...
-    "The synchronised player of a run's clips; where there is none, a sentence in its place."
-    source = open_source(run, split)
-    return source.player(attributions=source.bands, **state)
+    "The clip panel with the clip playing; where there is no run, a sentence in its place."
+    return clip_panel(run, split, **dict(state, player=True))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TAB_STYLE', 'Library', 'bring_library', 'Canvas', 'redraw', 'redraw_each', 'PageWatch', 'read_style', 'make_dropdown',
            'make_row', 'make_step_buttons', 'step_round', 'write_prose', 'write_notice', 'format_duration', 'Work',
-           'Panel', 'NoPanel', 'panel_or_reason']
+           'Panel', 'NoState', 'NoPanel', 'panel_or_reason']
 
 # %% ../../nbs/90_panels/03_parts.ipynb #lsparts4
 import html, re, threading
@@ -204,11 +204,18 @@ class Panel:
     def _repr_mimebundle_(self, **kwargs):
         return self.box._repr_mimebundle_(**kwargs)
 
+# %% ../../nbs/90_panels/03_parts.ipynb #partns01
+class NoState(t.HasTraits):
+    "The state where there is no panel: whatever is asked for is empty."
+    def __getattr__(self, name:str): # only called for what was never set
+        if name.startswith('_'): raise AttributeError(name)
+        return ''
+
 # %% ../../nbs/90_panels/03_parts.ipynb #2d27df48
 class NoPanel(Panel):
     "Stands where a panel would, and says why there is none."
     def __init__(self, sentence:str):
-        self.sentence, self.state = sentence, t.HasTraits()
+        self.sentence, self.state = sentence, NoState()
         self.view = w.HTML(write_notice(sentence))
 
     @property

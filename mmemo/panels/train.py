@@ -19,11 +19,12 @@ import traitlets as t
 from plotly.subplots import make_subplots
 
 from ..core import UserError, patch
-from ..pages.html import read_static, render_figure, render_page, render_table, render_text
+from ..pages.html import render_figure, render_page, render_table, render_text
 from ..pages.report import format_interval
 from ..pages.score_plots import HISTORY_INK, prettify
 from ..pages.theme import draw_placeholder, set_title, spread_labels
-from .parts import Canvas, NoPanel, PageWatch, Panel, make_row, redraw, write_notice, write_prose
+from .parts import (Canvas, PageWatch, Panel, make_row, panel_or_reason, read_style, redraw, write_notice,
+                                write_prose)
 from .session import Session, Training, describe_look, tabulate_history
 from .source import find_run, open_source
 from ..training.metrics import HEADLINES
@@ -173,9 +174,8 @@ def format_results(trainings) -> str: # HTML
     "The table of results in the panel; a wide one scrolls by itself."
     rows = list_results(trainings)
     if not rows: return ''
-    style = read_static('results.css').strip()
     box = '<div class="mmemo-results" style="overflow-x:auto;margin:4px 0">'
-    return f'<style>{style}</style>{box}{render_table(rows)}</div>'
+    return f'{read_style("results")}{box}{render_table(rows)}</div>'
 
 # %% ../../nbs/90_panels/12_train.ipynb #train026
 class TrainState(t.HasTraits):
@@ -346,17 +346,15 @@ def place_beside(folder, out) -> Path: # the run's folder as it was found; where
     return Path(*up, out)
 
 # %% ../../nbs/90_panels/12_train.ipynb #train032b
+@panel_or_reason
 def train_panel(run='runs/demo', # folder of a run, or of a demo: its corpus and its features are trained on
                 out='runs/live', # new runs become folders in it
                 **state): # what to train: model, epochs, lr, seed, text_weight
     "A panel that trains on a run's corpus; where there is none, a sentence in its place."
-    try:
-        folder = find_run(run)
-        place = place_beside(folder, out)
-        key = (folder.resolve(), place.resolve())
-        if key not in SESSIONS:
-            source = open_source(run, None)
-            SESSIONS[key] = Session(load_run(folder), source.corpus, source.store, place)
-        return TrainPanel(SESSIONS[key], **state)
-    except UserError as e:
-        return NoPanel(str(e))
+    folder = find_run(run)
+    place = place_beside(folder, out)
+    key = (folder.resolve(), place.resolve())
+    if key not in SESSIONS:
+        source = open_source(run, None)
+        SESSIONS[key] = Session(load_run(folder), source.corpus, source.store, place)
+    return TrainPanel(SESSIONS[key], **state)

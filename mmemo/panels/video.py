@@ -28,7 +28,7 @@ from ..pages.clip_plots import find_spans
 from ..pages.html import read_static, render_page, render_table, render_text, render_warning
 from .film import PIECE, prepare_film
 from .jobs import JobRunner
-from .parts import NoPanel, Panel, format_duration, make_row, write_notice, write_prose
+from .parts import Panel, format_duration, make_row, panel_or_reason, read_style, write_notice, write_prose
 from .player import Player
 from .source import find_corpus, find_run
 from ..training.runs import load_run
@@ -255,7 +255,7 @@ class VideoView:
         return w.VBox([self.player, note, below], layout=w.Layout(display='none'))
 
     def lay_out(self) -> w.VBox:
-        style = w.HTML(f'<style>{read_static("segments.css")}</style>')
+        style = w.HTML(read_style('segments'))
         ask = make_row(self.upload, self.path, self.go, self.example)
         return w.VBox([self.doubt, ask, self.note, self.bar, self.said, self.answer, style])
 
@@ -430,9 +430,9 @@ class VideoPanel(Panel):
         return self.controller.to_html()
 
 # %% ../../nbs/90_panels/13_video.ipynb #video026
+@panel_or_reason
 def video_panel(run='runs/demo', # folder of a run, or of a demo
                 example:bool=True, # begin with one planted clip of the run's corpus
                 longest:float=LONGEST): # seconds
     "Predict on a video of one's own; where there is no run, a sentence in its place."
-    try: return VideoPanel(VideoDesk(load_run(find_run(run)), longest), example)
-    except UserError as e: return NoPanel(str(e))
+    return VideoPanel(VideoDesk(load_run(find_run(run)), longest), example)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NEUTRAL', 'LEVELS', 'PARTS', 'DROP', 'FEATURES', 'ZERO', 'NO_CURVES', 'NO_SWAPS', 'CELLS', 'NO_ROWS', 'check_changes',
            'describe_changes', 'write_answer_title', 'WhatIfSource', 'WhatIfState', 'StreamControls', 'WhatIfView',
-           'plot_answer', 'plot_shares', 'plot_pair', 'plot_curves', 'plot_winners', 'WhatIfController', 'WhatIfPanel',
-           'what_if_panel']
+           'plot_answer', 'plot_shares', 'plot_pair', 'plot_curves', 'plot_swap_winners', 'WhatIfController',
+           'WhatIfPanel', 'what_if_panel']
 
 # %% ../../nbs/90_panels/08_what_if.ipynb #wi740004
 from functools import cached_property, lru_cache
@@ -378,7 +378,7 @@ NO_SWAPS = ('Nothing is computed yet. The table gives each face voices of every 
 CELLS = ('in a cell: pairs that the face wins : pairs that the voice wins, + those that neither wins; '
          'click to see them')
 
-def plot_winners(pairs, # from `judge_swaps`, or None
+def plot_swap_winners(pairs, # from `judge_swaps`, or None
                  classes, synthetic:bool=False):
     "Who wins, class by class."
     if pairs is None: return draw_placeholder(NO_SWAPS, 150)
@@ -471,7 +471,7 @@ def figures(self:WhatIfController, names) -> dict: # name -> figure
         share=draw_share,
         curves=lambda: plot_curves(self.lost(), HEADLINES[src.settings.task], synthetic, over),
         pair=lambda: self._plot_swap(lambda: plot_pair(src.pair(*s.pair), src.pair_row(*s.pair), src.classes)),
-        winners=lambda: self._plot_swap(lambda: plot_winners(self.found, src.classes, synthetic)))
+        winners=lambda: self._plot_swap(lambda: plot_swap_winners(self.found, src.classes, synthetic)))
     return {n: make[n]() for n in names if n in make}
 
 

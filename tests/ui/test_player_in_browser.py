@@ -33,8 +33,9 @@ def mark_clip(path):
 
 
 TOY = """import numpy as np, torch, sys
-from mmemo.panels.player import media_for, player_for
-from mmemo.commands.predict import Evidence
+from mmemo.panels.film import prepare_film
+from mmemo.panels.player import make_player
+from mmemo.explain.evidence import Evidence
 from mmemo.models.attention import AttentionMap
 EIGHT = ('Neutral', 'Anger', 'Disgust', 'Fear', 'Happiness', 'Sadness', 'Surprise', 'Other')
 def toy(name, end, **state):
@@ -47,7 +48,7 @@ def toy(name, end, **state):
     seen = Evidence(name, EIGHT, time, probs, end, np.ones(120, bool), maps, window=1.2, facts=dict(subject='s1', label='Anger', transcript='one two three four'))
     bands = dict(visual=(np.sin(time*9/end), time), audio=(np.cos(time*7/end), time))
     labels = ['Neutral' if t < end/3 else 'Anger' if t < end*.7 else 'Happiness' for t in time]
-    return player_for(seen, media_for(name), labels=labels, times=time, attributions={'attribution': bands}, **state)"""
+    return make_player(seen, prepare_film(name), labels=labels, times=time, attributions={'attribution': bands}, **state)"""
 
 
 @pytest.fixture(scope='module')
@@ -136,12 +137,12 @@ def in_python(page, code) -> str:
 
 
 def test_a_seek_shows_the_frame_of_that_time(page):
-    end = float(in_python(page, 'panel.rows["end"]'))
+    end = float(in_python(page, 'panel.player.rows["end"]'))
     for share in (.05, .31, .5, .77, .93, .2):
         page.mouse.click(*at(page, share, 120))
         page.wait_for_function("(t) => { const p = document.querySelector('.mm-clock').textContent.split(' / ')[0].split(':'); return Math.abs(60*p[0] + +p[1] - t) < .02 }", arg=share*end)
         assert abs(frame(page) - clock(page)*25) <= 1.2, f'at {clock(page)} s the picture is frame {frame(page)}'
-        assert abs(float(in_python(page, 'panel.time')) - share*end) < .02
+        assert abs(float(in_python(page, 'panel.state.time')) - share*end) < .02
     page.screenshot(path=SHOTS/'player.png')
     assert not page.errors, page.errors
 
@@ -175,15 +176,15 @@ def test_playing_keeps_picture_and_playhead_together(page):
     t = clock(page)
     assert .3 < t < 2 and seen == sorted(seen), f'it plays on: {seen}'
     assert abs(frame(page) - t*25) <= 1.2
-    assert in_python(page, 'panel.playing') == 'False' and abs(float(in_python(page, 'panel.time')) - t) < .02
+    assert in_python(page, 'panel.player.playing') == 'False' and abs(float(in_python(page, 'panel.state.time')) - t) < .02
     page.locator('.mm-set button[data-rate="1"]').first.click()
 
 
 def test_a_drag_selects_and_the_selection_loops(page):
-    end = float(in_python(page, 'panel.rows["end"]'))
+    end = float(in_python(page, 'panel.player.rows["end"]'))
     page.mouse.move(*at(page, .3, 300)); page.mouse.down(); page.mouse.move(*at(page, .45, 300), steps=5); page.mouse.up()
     page.wait_for_timeout(400)
-    a, b = json.loads(in_python(page, 'panel.selection'))
+    a, b = json.loads(in_python(page, 'panel.state.interval'))
     assert abs(a - .3*end) < .02 and abs(b - .45*end) < .02
     page.get_by_text('Loop selection').first.click()
     page.locator('.mm-go').first.click()
@@ -200,7 +201,7 @@ def test_hover_tells_value_and_both_times(page):
     page.wait_for_timeout(200)
     tip = page.locator('.mm-tip').first
     assert tip.is_visible() and re.fullmatch(r'face [\d.]+ s looks at voice [\d.]+ s: [-\d.e]+', tip.inner_text()), tip.inner_text()
-    end = float(in_python(page, 'panel.rows["end"]'))
+    end = float(in_python(page, 'panel.player.rows["end"]'))
     assert abs(float(tip.inner_text().split('voice ')[1].split(' s')[0]) - .52*end) < .03
 
 
@@ -213,20 +214,20 @@ def test_another_head_changes_the_map_and_no_other_row(page):
     page.wait_for_function(f"(was) => ({HASH})()[0] !== was", arg=before[0])
     page.wait_for_timeout(300)
     assert page.evaluate(HASH)[1] == before[1]
-    assert in_python(page, 'panel.head') == '1'
+    assert in_python(page, 'panel.state.head') == '1'
     page.locator('select[data-of="query"]').select_option(label='face → voice')
     page.wait_for_timeout(500)
-    assert in_python(page, 'panel.query, panel.map["query"]') == "('audio', 'audio')" or "audio audio" in in_python(page, 'panel.query, panel.map["query"]')
-    in_python(page, 'setattr(panel, "head", -1)') # chosen outside
+    assert in_python(page, 'panel.state.query, panel.player.map["query"]') == "('audio', 'audio')" or "audio audio" in in_python(page, 'panel.state.query, panel.player.map["query"]')
+    in_python(page, 'setattr(panel.state, "head", -1)') # chosen outside
     page.wait_for_function("() => document.querySelector('select[data-of=\"head\"]').value === '-1'")
 
 
 def test_another_clip_brings_its_film(page):
-    page.locator('select[data-of="clip_id"]').select_option(index=1)
+    page.locator('.widget-dropdown').first.locator('select').select_option(index=1) # the panel chooses for its player
     page.wait_for_timeout(1500); wait_film(page)
     page.mouse.click(*at(page, .62, 120)); page.wait_for_timeout(300)
     assert abs(frame(page) - clock(page)*25) <= 1.2
-    assert in_python(page, 'panel.clip_id') in page.locator('select[data-of="clip_id"] option:checked').inner_text()
+    assert in_python(page, 'panel.player.clip_id') == in_python(page, 'panel.state.clip_id') and in_python(page, 'panel.state.clip_id') in page.locator('.widget-dropdown').first.locator('option:checked').inner_text()
 
 
 @pytest.mark.parametrize('width,theme', [(1280, 'Dark'), (900, 'Dark'), (900, 'Light'), (1280, 'Light')])
@@ -234,7 +235,7 @@ def test_light_and_dark_wide_and_narrow(page, width, theme):
     page.set_viewport_size(dict(width=width, height=1000))
     page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
     page.wait_for_timeout(1500)
-    assert in_python(page, 'panel.theme') == theme.lower()
+    assert in_python(page, 'panel.player.theme') == theme.lower()
     b = page.locator('.mmemo-player').first.bounding_box()
     assert b['x'] + b['width'] <= width
     assert page.evaluate("() => { const p = document.querySelector('.mmemo-player'); return p.scrollWidth <= p.clientWidth + 1 }"), 'nothing overflows'

@@ -94,6 +94,21 @@ def test_an_unrelated_control_changes_nothing_else(page):
     assert changed(before, figures(page)) == {'wave'}
 
 
+def test_the_clip_plays_in_place_of_its_frames(page):
+    before = figures(page)
+    page.get_by_role('button', name='Play this clip').click()
+    page.wait_for_function("() => document.querySelector('.mmemo-player')?.querySelector('video').readyState >= 2", timeout=120_000)
+    assert page.locator('.mmemo-figure').count() == 5, 'the film strip has gone'
+    page.locator('select[data-of="head"]').select_option(label='3')
+    page.wait_for_timeout(1500)
+    assert select(page, 'head').locator('option:checked').inner_text() == '3', 'one choice, shown twice'
+    page.screenshot(path=SHOTS/'start-playing.png', full_page=True)
+    page.get_by_role('button', name='Play this clip').click()
+    now = wait_for(page, lambda f: len(f) == 6 and all(x['drawn'] for x in f.values()), 'the film strip is back')
+    assert changed(before, now) == {'to_face', 'to_voice'} and page.locator('.mmemo-player').count() == 0
+    assert not page.errors, page.errors
+
+
 def test_dark_theme(page):
     page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     wait_for(page, lambda f: all(x['paper'] == '#111111' for x in f.values()), 'dark figures')
