@@ -18,6 +18,15 @@ def picture(data:dict) -> str: # plotly's JSON -> base64 of a PNG
     return base64.b64encode(figure.to_image('png', width=figure.layout.width or WIDTH, scale=SCALE)).decode()
 
 
+def lighter(png:str, most:int=90_000) -> str: # base64 -> base64; 256 colours where it is larger than that
+    data = base64.b64decode(png)
+    if len(data) <= most: return png
+    from PIL import Image
+    out = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert('RGB').quantize(256).save(out, 'PNG', optimize=True)
+    return base64.b64encode(out.getvalue()).decode() if out.tell() < len(data) else png
+
+
 def teaches(output, had_some:bool) -> bool: # figures and tables, what was printed, and a plain value where one was kept before
     if output.output_type == 'stream': return output.name == 'stdout'
     data = output.get('data', {})
@@ -43,6 +52,7 @@ def keep_figures(path:Path):
             hide_scratch(o)
             if 'execution_count' in o: o.execution_count = None
             if PLOTLY in o.get('data', {}): o.data['image/png'] = picture(o.data[PLOTLY])
+            if 'image/png' in o.get('data', {}): o.data['image/png'] = lighter(o.data['image/png'])
     notebook.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     text = nbformat.writes(notebook)
     path.write_text(text if text.endswith('\n') else text + '\n')
