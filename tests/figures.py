@@ -2,7 +2,7 @@
 
 Every plotly figure is stored as PNG beside plotly's own data, for a git host and a printed page show nothing of the latter. Progress bars and
 warnings are not kept. Needs a Chromium for the pictures (kaleido finds it)."""
-import base64, re, sys, tempfile
+import base64, io, re, sys, tempfile
 from pathlib import Path
 
 import nbformat
