@@ -52,7 +52,9 @@ def keep_figures(path:Path):
             hide_scratch(o)
             if 'execution_count' in o: o.execution_count = None
             if PLOTLY in o.get('data', {}): o.data['image/png'] = picture(o.data[PLOTLY])
-            if 'image/png' in o.get('data', {}): o.data['image/png'] = lighter(o.data['image/png'])
+            if 'image/png' in o.get('data', {}):
+                o.data['image/png'] = lighter(o.data['image/png'])
+                o.data.pop('image/jpeg', None) # the same picture again
     notebook.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     text = nbformat.writes(notebook)
     path.write_text(text if text.endswith('\n') else text + '\n')
