@@ -676,7 +676,7 @@ def sentiment_scores(y, p):
     return {k: float(f(sums)) for k, f in SENTIMENT_SCORES.items()} | dict(n=sums[0], n_non0=sums[11:15].sum())
 
 
-def acc2(y, p, rule): return sentiment_scores(y, p)[f'acc2_{rule}']
+def acc2(y, p, rule='has0'): return sentiment_scores(y, p)[f'acc2_{rule}']
 def acc7(y, p, rule='mmsa'): return sentiment_scores(y, p)[f'acc7_{rule}']
 def sentiment_f1(y, p, rule='has0'): return sentiment_scores(y, p)[f'weighted_f1_{rule}']
 def mae(y, p): return sentiment_scores(y, p)['mae']
