@@ -9,7 +9,8 @@ import mmemo.panels.embedding as ep
 from mmemo.core import UserError
 from mmemo.explain.embedding import MAPS, Plane, edit_prompts, lay_out, MapSettings
 from mmemo.panels.parts import NoPanel
-from mmemo.panels.embedding import EmbeddingPanel, list_colour_columns, embedding_panel, open_vectors
+from mmemo.panels.embedding import EmbeddingPanel, embedding_panel, open_vectors
+from mmemo.panels.embedding_figures import list_colour_columns
 from small_run import guided_run, small_run
 
 
