@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_IMPLICIT_TOKEN := 1
 
-.PHONY: help demo test check lab encoders test-ui test-slow clean
+.PHONY: help demo test check figures lab encoders test-ui test-slow clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,10 @@ check: .installed  ## what a commit must pass: export and clean are no-ops, laye
 	$(BIN)/python -m pytest tests/test_house.py
 	$(BIN)/nbdev_test --n_workers 2
 	$(BIN)/python -m pytest tests
+
+figures: .installed  ## run notebooks and keep their pictures: make figures NB=nbs/50_models/02_tcn.ipynb
+	$(BIN)/python tests/figures.py $(NB)
+	$(BIN)/nbdev_clean
 
 lab: .installed  ## JupyterLab on the workbench
 	$(BIN)/jupyter lab nbs/workbench/start.ipynb

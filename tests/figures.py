@@ -2,7 +2,7 @@
 
 Every plotly figure is stored as PNG beside plotly's own data, for a git host and a printed page show nothing of the latter. Progress bars and
 warnings are not kept. Needs a Chromium for the pictures (kaleido finds it)."""
-import base64, sys
+import base64, io, re, sys, tempfile
 from pathlib import Path
 
 import nbformat
@@ -18,10 +18,24 @@ def picture(data:dict) -> str: # plotly's JSON -> base64 of a PNG
     return base64.b64encode(figure.to_image('png', width=figure.layout.width or WIDTH, scale=SCALE)).decode()
 
 
+def lighter(png:str, most:int=90_000) -> str: # base64 -> base64; 256 colours where it is larger than that
+    data = base64.b64decode(png)
+    if len(data) <= most: return png
+    from PIL import Image
+    out = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert('RGB').quantize(256).save(out, 'PNG', optimize=True)
+    return base64.b64encode(out.getvalue()).decode() if out.tell() < len(data) else png
+
+
 def teaches(output, had_some:bool) -> bool: # figures and tables, what was printed, and a plain value where one was kept before
     if output.output_type == 'stream': return output.name == 'stdout'
     data = output.get('data', {})
     return 'application/vnd.jupyter.widget-view+json' not in data and (had_some or bool(set(data) - {'text/plain'}))
+
+
+def hide_scratch(output): # the name of a temporary folder is another one at every run
+    if output.output_type == 'stream':
+        output.text = re.sub(rf'{re.escape(tempfile.gettempdir())}/tmp\w+', '/tmp/scratch', output.text)
 
 
 def keep_figures(path:Path):
@@ -35,8 +49,12 @@ def keep_figures(path:Path):
         cell.execution_count = None
         cell.metadata.pop('execution', None)
         for o in cell.outputs:
+            hide_scratch(o)
             if 'execution_count' in o: o.execution_count = None
             if PLOTLY in o.get('data', {}): o.data['image/png'] = picture(o.data[PLOTLY])
+            if 'image/png' in o.get('data', {}):
+                o.data['image/png'] = lighter(o.data['image/png'])
+                o.data.pop('image/jpeg', None) # the same picture again
     notebook.metadata = dict(kernelspec=dict(display_name='python3', language='python', name='python3'))
     text = nbformat.writes(notebook)
     path.write_text(text if text.endswith('\n') else text + '\n')

@@ -14,6 +14,22 @@ DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 CHECKS = re.compile(r'^\s*(assert\b|with (ExceptionExpected|expect_fail)|test_\w+\(|all_equal\()', re.M)
 HOUSE_WORDS = {'found', 'said', 'told', 'own', 'there'}
 
+VERBS = set("""
+add adjust advance agree align answer append apply arrange ask assign attach attempt attend attribute average begin bind blend blur break bring build call capture change check choose clear close collect
+color combine compact compare complete compress compute connect convert convolve copy count cover cut deal decide decode delete demux derive describe detach detect disturb draft draw drop edit embed empty encode end
+estimate evaluate examine expand explain export expose extract fetch fill find fingerprint finish fit flatten fold follow forget format gather generate get give grid group guard guess halve hash hear hold
+identify import infer init inspect interpolate invert isolate join judge keep knock label lay learn leave lengthen light lighten link list listen load locate look lose make map mark match measure meet mend
+merge mix move name normalise note nudge number observe offer open order outline overlap pack paint parse pass permit pick place plan play plot pool predict prepare prettify print probe project propose prune pull put
+quantise randomise rank read record redraw reduce refuse register reject remove render repeat replace report reproduce resample reset resize resolve restore restrict retry return review rise round run sample save
+say scale score search seed select send set settle shade shape share shift shorten show shuffle sign silence simplify slice smooth sort space speak spell split spread stamp standardise start step stop stretch
+strip sum summarise swap sweep tabulate take tell test thin tighten time tint to tokenize trace train transcribe transform translate trim try turn type undo unpack unwrap update upsample use validate wait walk
+warn watch weaken weigh widen work wrap wrinkle write zip""".split())
+TERMS = set("""accuracy bootstrap_ci ccc fold focal grad_cam haar interval_auc log_loss macro_f1 main paired_bootstrap paired_ci patch per_class_f1 precision_at receptive_field rng_for rollout row_log_loss
+shapley tensor_product uar weighted_f1 yunet""".split()) # the field's own words, and two that every program has
+KEPT = set("""atomic_path data_dir default_cache file_hash real_data stable_hash available quiet without loudness_db tracks_from_table babble click cough hum music white blob bump part ramp spot stroke""".split())
+# places, hashes, sounds and shapes that read as what they give
+FORMS = re.compile(r'^(is|has|takes|begins)_|_(loss|losses|version|panel|or_reason|entropy|from_sums|ccc)$|^(random|as|last|mean|usual|masked|whole|fresh|from|warm|folds|labelled|mult|multi|prompts|task|with)_')
+
 
 class Cell:
     "A cell of a notebook: what it exports, defines, imports and shows."
@@ -169,7 +185,15 @@ def house_words(notebook) -> list:
     return bad
 
 
-RULES = dict(wide_lines=wide_lines, crowded_lines=crowded_lines, tall_cells=tall_cells, crowded_cells=crowded_cells, long_waits=long_waits,
+def odd_names(notebook) -> list:
+    "Public functions whose name does not begin with a verb, and is no term of the field."
+    is_function = lambda d: isinstance(d, ast.FunctionDef) and is_public(d) and not any('patch' in ast.unparse(x) for x in d.decorator_list)
+    functions = [d.name for c in notebook.exported for d in c.definitions if is_function(d)]
+    is_fine = lambda name: name.split('_')[0] in VERBS or name in TERMS | KEPT or FORMS.search(name)
+    return [name for name in functions if not is_fine(name)]
+
+
+RULES = dict(odd_names=odd_names, wide_lines=wide_lines, crowded_lines=crowded_lines, tall_cells=tall_cells, crowded_cells=crowded_cells, long_waits=long_waits,
              too_many_cells=too_many_cells, no_picture=no_picture, mixed_imports=mixed_imports, hung_methods=hung_methods, house_words=house_words)
 
 

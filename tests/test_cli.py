@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mmemo.commands.cli import COMMANDS, main
-from mmemo.commands.doctor import Check, diagnosis, examine
+from mmemo.commands.doctor import Check, format_diagnosis, examine
 from mmemo.core import real_data
 from mmemo.labels import EXPRESSION8
 from mmemo.media.files import write_clip
@@ -96,7 +96,7 @@ def test_python_m_mmemo(): assert mmemo('nonsense').returncode == 2
 def test_doctor_tries_things(said):
     status, out, err = said('doctor', 'decoders', 'faces', 'notebooks')
     assert status == 0 and '✓ PyAV' in out and 'read back' in out and '✓ haar' in out and 'plotly in the browser' in out
-    assert diagnosis([Check('a', 'b', 'no', 'gone', 'mend it')]).endswith('Not well: b.')
+    assert format_diagnosis([Check('a', 'b', 'no', 'gone', 'mend it')]).endswith('Not well: b.')
     assert all(c.hint for c in examine(['encoders']) if c.state != 'yes'), 'what does not work comes with a hint'
 
 

@@ -151,6 +151,7 @@ COUNTER = { # rule: (what it must name, what it must leave in peace)
     'no_picture': (sheet('# words', '>1 + 1'), sheet('>draw()', **{'image/png': 'iVBO'})),
     'mixed_imports': (sheet('>import os\nos.getcwd()'), sheet('>import os\nfrom pathlib import Path')),
     'hung_methods': (sheet('class A: pass\nA.f = g'), sheet('class A: pass\na.f = g')),
+    'odd_names': (sheet('def frames_of(clip): pass'), sheet('def list_frames(clip): pass\n\ndef macro_f1(p): pass\n\ndef is_whole(run): pass')),
     'house_words': (sheet('def f(found): return found'), sheet('def f(x):\n    found = x\n    return found')),
 }
 

@@ -18,8 +18,8 @@ from ..core import UserError, file_hash, read_json, stable_hash, write_json
 from .manifest import connect_pairs
 from ..media.files import MediaError, probe
 from ..media.frames import VideoReader, decoder_version
-from ..media.threads import map_in_threads
 from ..media.sound import read_audio_chunks
+from ..media.threads import map_in_threads
 
 # %% ../../nbs/20_corpora/02_duplicates.ipynb #7af919fk
 REACH, PIECE = 2048, 1024 # samples that a landmark rules either way; samples that are hashed either way

@@ -16,8 +16,8 @@ from ..corpora.leaks import find_media
 from ..corpora.manifest import Corpus, Report, folds_by_subject
 from ..media.files import MediaError, open_media, probe
 from ..media.frames import VideoReader
-from ..media.threads import map_in_threads
 from ..media.sound import loudness_db, read_audio
+from ..media.threads import map_in_threads
 from ..training.floors import pool_clips
 from ..training.intervals import FEW_GROUPS, bootstrap_ci
 from ..training.metrics import count_confusions, uar

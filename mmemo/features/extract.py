@@ -31,8 +31,8 @@ from .tables import tracks_from_table
 from .tracks import FeatureStore, Track, build_pack, encode_track, open_pack, pack_tracks, place_bytes
 from ..media.files import probe
 from ..media.pictures import hash_pictures
-from ..media.threads import read_ahead
 from ..media.sound import SILENCE_DB, loudness_db
+from ..media.threads import read_ahead
 
 # %% ../../nbs/40_features/13_extract.ipynb #8fa7a79f
 class Extraction:

@@ -253,7 +253,7 @@ def plot_spectrogram(samples, rate:int=16000, end:float|None=None, title:str|Non
     if samples is None or not len(samples):
         return draw_placeholder(NO_SOUND, height)
     t, hz, db = measure_spectrum(samples, rate)
-    bar = dict(title='dB above floor<br> ', tickvals=[0, 35, 70])
+    bar = dict(title='dB above floor<br>&nbsp;', tickvals=[0, 35, 70])
     hover = '%{x:.2f} s, %{y:.1f} kHz<br>%{z:.0f} dB above the floor<extra></extra>'
     fig = go.Figure(go.Heatmap(x=t, y=hz/1000, z=np.round(db + 70), zmin=0, zmax=70, colorbar=bar, hovertemplate=hover))
     text = title or f'Most energy lies around {hz[db.mean(1).argmax()]:.0f} Hz'
@@ -366,7 +366,7 @@ def add_map(fig, z, at, of, names:tuple, # (q, k), (q,), (k,), who asks and who 
     answers = name_place(key, 'x', timed[1])
     unit = 'signed<br>weight' if signed else 'weight'
     fig.add_heatmap(x=of, y=at, z=np.round(z, 5), zmin=-top if signed else 0, zmax=top, hoverongaps=False,
-                    colorbar=dict(title=unit + '<br> ', nticks=6),
+                    colorbar=dict(title=unit + '<br>&nbsp;', nticks=6),
                     hovertemplate=f"{asks}<br>{answers}<br>%{{z:.4f}}<extra></extra>")
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #f261443e

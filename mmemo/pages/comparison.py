@@ -71,7 +71,7 @@ def finish_differences(fig, low:float, high:float, models, below:str, title:str)
     room = .06*max(high - low, .02)
     fig.update_xaxes(range=[low - room, high + room], nticks=4, tickformat='.2~f',
                      zeroline=True, zerolinewidth=1, zerolinecolor='#888888')
-    fig.update_yaxes(showgrid=False, range=[len(models) - .5, -.5], ticksuffix='  ')
+    fig.update_yaxes(showgrid=False, range=[len(models) - .5, -.5], ticks='', ticksuffix='  ')
     fig.add_annotation(x=.5, y=0, yshift=-34, xref='paper', yref='paper', yanchor='top', text=below, font_size=13)
     margin = dict(t=76, b=64, l=measure_margin(models), r=28)
     return set_title(fig, title, 140 + 34*len(models), margin=margin)
@@ -99,7 +99,7 @@ def plot_differences(result:dict, score:str='') -> go.Figure: # what `compare` g
     score = score or find_main_score(rows[0]['scores']['all'])
     reference = result['against']
     subsets = list(rows[0]['against'])
-    fig = make_subplots(1, len(subsets), shared_yaxes=True, horizontal_spacing=.025, column_titles=subsets)
+    fig = make_subplots(1, len(subsets), shared_yaxes=True, horizontal_spacing=.04, column_titles=subsets)
     fig.update_annotations(font_size=13)
     ends = [0.]
     for r in rows:

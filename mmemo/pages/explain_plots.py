@@ -118,7 +118,7 @@ def add_number_points(fig, points, values, ids, name:str, big): # one trace, col
     "Points of a column of numbers, on a scale of one hue."
     v = np.asarray(values, float)
     texts = np.array([f'{x:.4g}' for x in v], object)
-    bar = dict(title=name + '<br> ', thickness=12, outlinewidth=0, len=.6)
+    bar = dict(title=name + '<br>&nbsp;', thickness=12, outlinewidth=0, len=.6)
     trace = go.Scattergl if big else go.Scatter
     fig.add_trace(trace(
         x=points[:, 0], y=points[:, 1], mode='markers', showlegend=False,
@@ -313,7 +313,7 @@ def add_tiles(fig, values, side:int): # (h, w) what each pixel added; px of a ti
     rows, columns = ((np.arange(n) + .5)*side for n in z.shape)
     fig.add_heatmap(z=z.astype(np.float32), x=columns, y=rows, zmin=-top if signed else 0, zmax=top,
                     colorscale=scale, autocolorscale=False, row=1, col=2,
-                    colorbar=dict(title='added<br> ', nticks=5, lenmode='pixels', len=190, y=1, yanchor='top'),
+                    colorbar=dict(title='added<br>&nbsp;', nticks=5, lenmode='pixels', len=190, y=1, yanchor='top'),
                     hovertemplate='%{z:+.3f}<extra></extra>')
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #atr00009b

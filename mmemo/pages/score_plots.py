@@ -59,7 +59,7 @@ def plot_confusion(counts, # (c, c) labelled x predicted
     fig = go.Figure(go.Heatmap(z=share, x=list(classes), y=list(classes), zmin=0, zmax=1, xgap=1, ygap=1,
                                text=write_cells(counts, share), texttemplate='%{text}', textfont=dict(size=12),
                                customdata=about, hovertemplate=hover,
-                               colorbar=dict(title='row share<br> ', tickformat='.0%')))
+                               colorbar=dict(title='row share<br>&nbsp;', tickformat='.0%')))
     n = len(classes)
     for k in range(n):
         fig.add_shape(type='rect', x0=k - .5, x1=k + .5, y0=k - .5, y1=k + .5, line=dict(width=1.4, color='#888888'))
@@ -180,7 +180,7 @@ def set_score_axes(fig, rows:list, metric:str, models:list):
     for r in rows: ends += [r[metric]['value'], *(r[metric].get('ci95') or ())]
     ticks = [0, .5, 1, *range(2, int(max(ends)) + 1)]
     fig.update_xaxes(range=[min(ends) - .04, max(ends) + .06], tickvals=ticks, tickformat='.1f')
-    fig.update_yaxes(showgrid=False, range=[len(models) - .6, -.7], ticksuffix='  ')
+    fig.update_yaxes(showgrid=False, range=[len(models) - .6, -.7], ticks='', ticksuffix='  ')
     fig.update_layout(xaxis=dict(title=None))
     fig.add_annotation(x=.5, y=0, yshift=-34, xref='paper', yref='paper', yanchor='top',
                        text=prettify(metric), font_size=13)
@@ -194,7 +194,7 @@ def plot_scores(rows, # of {'model', 'subset', metric: {'value', 'ci95'}}
     rows = check_score_rows(rows)
     subsets = list(dict.fromkeys(r['subset'] for r in rows))
     models = list(dict.fromkeys(r['model'] for r in rows))
-    fig = make_subplots(1, len(subsets), shared_yaxes=True, horizontal_spacing=.025, column_titles=subsets)
+    fig = make_subplots(1, len(subsets), shared_yaxes=True, horizontal_spacing=.04, column_titles=subsets)
     fig.update_annotations(font_size=13)
     for r in rows: add_score(fig, r, metric, subsets.index(r['subset']) + 1)
     for s, v in (chance or {}).items():
