@@ -82,8 +82,9 @@ import json, sys, threading, time
 from pathlib import Path
 import numpy as np, pandas as pd
 from mmemo.features.encoders import load_visual
-from mmemo.features.extract import ExtractSettings, Extraction, find_missing, jobs_of, run_jobs
+from mmemo.features.extract import Extraction, find_missing, run_jobs
 from mmemo.corpora.manifest import Corpus
+from mmemo.features.reading import ExtractSettings, make_jobs
 def resident(): return int(next(l for l in open('/proc/self/status') if l.startswith('VmRSS')).split()[1])/1024
 encoder, peak, going = load_visual(sys.argv[1]), [0.], True
 def look():
@@ -96,7 +97,7 @@ own = peak[0]
 if sys.argv[4] == 'fast': # the pipeline's memory does not depend on how long the encoder thinks
     encoder.encode = lambda x: np.zeros((len(x), encoder.dim), np.float32)
 corpus = Corpus('long', Path(sys.argv[2]), pd.DataFrame(dict(clip_id=['long'], path=['long.mp4'])))
-run, jobs = Extraction({'visual': encoder}, ExtractSettings(), Path(sys.argv[3])), jobs_of(corpus)
+run, jobs = Extraction({'visual': encoder}, ExtractSettings(), Path(sys.argv[3])), make_jobs(corpus)
 find_missing(run, jobs)
 class Bar:
     def update(self): pass

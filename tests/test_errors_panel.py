@@ -172,7 +172,7 @@ def test_labels_are_ranked_in_the_background(panel, pred):
 def test_a_stopped_ranking_ranks_nothing(panel, monkeypatch):
     panel.state.part, job = 'labels', panel.view.label_work
     def folds(*args, progress, **kwargs): job.stop.click(); progress(.2, 'the first fold')
-    monkeypatch.setattr('mmemo.panels.errors.out_of_fold', folds)
+    monkeypatch.setattr('mmemo.panels.errors.predict_out_of_fold', folds)
     work(job)
     assert 'Stopped' in job.said.value and panel.selection.empty and not job.start.disabled
 
@@ -188,7 +188,7 @@ def test_what_the_planted_corpus_knows_is_said(panel, source):
 
 
 def test_the_search_says_on_whom_it_was_judged(panel, source, pred, monkeypatch):
-    monkeypatch.setattr('mmemo.panels.errors.worst_slice', lambda pred, corpus, by: find_worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
+    monkeypatch.setattr('mmemo.panels.errors.find_worst_slice', lambda pred, corpus, by: find_worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
     assert panel.view.show_worst.layout.display == 'none'
     before = drawn(panel); work(panel.view.worst_work)
     found = panel.controller.found

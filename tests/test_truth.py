@@ -77,7 +77,7 @@ def test_the_table_is_the_verdict(panel):
 def test_weights_drawn_anew_change_the_map_and_not_the_reference(panel):
     v = panel.controller.verdict[0]
     assert not np.allclose(v.scores['integrated_gradients']['visual'], v.scores['integrated_gradients' + RANDOM]['visual'])
-    assert all((v.found[k].target == r.target).all() for k, r in v.redrawn.items()), 'both explain the same class'
+    assert all((v.attributions[k].target == r.target).all() for k, r in v.redrawn.items()), 'both explain the same class'
 
 
 @pytest.mark.parametrize('name,value,touched', [('modality', 'audio', {'agree', 'each'}), ('method', 'occlusion', {'orders', 'each'})])
