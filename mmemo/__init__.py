@@ -40,8 +40,8 @@ def __getattr__(name:str):
     "A public name, from its room; Python asks here for what is not there yet."
     if name not in _DOORS: raise AttributeError(f"module 'mmemo' has no attribute '{name}'")
     from importlib import import_module
-    room, there = _DOORS[name]
-    globals()[name] = value = getattr(import_module(f'mmemo.{room}'), there)
+    room, original = _DOORS[name]
+    globals()[name] = value = getattr(import_module(f'mmemo.{room}'), original)
     return value
 
 

@@ -61,6 +61,8 @@ def keep_figures(path:Path):
 
 
 if __name__ == '__main__':
+    if not sys.argv[1:] or not all(Path(a).is_file() for a in sys.argv[1:]):
+        raise SystemExit('Name notebooks that are there: python tests/figures.py nbs/50_models/01_attention.ipynb ... (or make figures NB=...)')
     for name in sys.argv[1:]:
         keep_figures(Path(name))
         print(name)

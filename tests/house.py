@@ -228,14 +228,17 @@ def figures(notebooks) -> dict:
             'defining cells with an example, %': round(100*sum(examples)/len(examples), 1), 'longest run without one': max(runs),
             'expression nodes a line, median': round(median(d for n in notebooks for d in node_density(n)), 1),
             'lines over 120': sum(len(line) > WIDTH for line in lines), 'longest line': max(map(len, lines)),
-            'notebooks without a picture': sum(bool(no_picture(n)) for n in notebooks), 'notebooks': len(notebooks),
+            'notebooks above core without a picture': sum(bool(no_picture(n)) for n in notebooks if n.path.stem != '00_core'), 'notebooks': len(notebooks),
             'cells in the longest notebook': max(len(n.cells) for n in notebooks), 'lines in the tallest cell': max(len(c.lines) for n in notebooks for c in n.exported)}
 
 
 if __name__ == '__main__':
+    if not all(Path(a).is_file() for a in sys.argv[1:]): raise SystemExit('Name notebooks that are there, or none for the figures of all: python tests/house.py [NOTEBOOK ...]')
     asked = [Notebook(a) for a in sys.argv[1:]]
     for n in asked:
         print(n.path)
         for name, rule in RULES.items():
             for offence in rule(n): print(f'  {name}: {offence}')
-    for name, value in figures(asked or library()).items(): print(f'{name:<40}{value}')
+    counted = [n for n in asked or library() if any(c.definitions for c in n.exported)]
+    if counted:
+        for name, value in figures(counted).items(): print(f'{name:<40}{value}')

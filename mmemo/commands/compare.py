@@ -8,6 +8,7 @@ __all__ = ['Compare', 'compare_models', 'make_demo_corpus']
 # %% ../../nbs/85_commands/09_compare.ipynb #compa013
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from .train import deal_missing, use_given
 from ..core import OK, SET_ASIDE
@@ -30,7 +31,8 @@ class Compare:
     options: dict[str, int|float|bool|str] = field(default_factory=dict)
     encoders: str = 'tiny' # a pair: tiny, clip-vit-b32+wav2vec2-base ... (mmemo doctor encoders)
     text: str = '' # a text encoder, for models that read words: tiny, minilm ...
-    split: str = 'subject' # how clips without a split are dealt; 'random' puts people on both sides, and tables say so
+    # how clips without a split are dealt; 'random' puts people on both sides, and every table says so
+    split: Literal['subject', 'random'] = 'subject'
     workers: int = 0 # trainings at once, one thread each; 0 for one a core
     cache: Path|None = None # folder of the feature cache
     settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded

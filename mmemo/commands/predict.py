@@ -265,8 +265,8 @@ def _list_file_facts(path, info, loud, detector:str, run, seen:Evidence) -> dict
 
 # %% ../../nbs/85_commands/01_predict.ipynb #dcd86374
 def predict_file(file, # a video
-                 run, # a trained run's folder, or a loaded Run
-                 out, # becomes a folder with frames.csv and report.html
+                 run='runs/demo/bicross', # a trained run's folder, or a loaded Run
+                 out='runs/predicted', # becomes a folder with frames.csv and report.html
                  faces:str='auto', # 'none' (cropped already), 'haar', 'yunet', or decided from the file
                  model_file:str|None=None, # for 'yunet'
                  seconds:float|None=None, # of the sliding windows; the model's own where not given
