@@ -162,6 +162,10 @@ def test_a_rule_notices_its_counter_example(rule):
     assert house.RULES[rule](broken) and not house.RULES[rule](fine)
 
 
+def test_an_import_within_an_example_is_mixed():
+    assert house.mixed_imports(sheet('>def f():\n    import os\n    return os')) and not house.mixed_imports(sheet('def f():\n    import os\n    return os'))
+
+
 def test_a_long_line_with_a_compound_statement_is_crowded():
     assert house.crowded_lines(sheet(f'if something: {LONG}')) and house.crowded_lines(sheet(f'def f(x): {LONG}'))
     assert not house.crowded_lines(sheet(f'if something:\n    {LONG}')), 'on a line of its own it may be that long'
