@@ -120,8 +120,8 @@ def warm_cosine(step:int, steps:int, warmup:float=.05) -> float: # factor on the
     "Linear up over the first share of steps, then half a cosine down to 0."
     rise = max(1, round(warmup*steps))
     if step < rise: return (step + 1)/rise
-    share = (step - rise)/max(1, steps - rise)
-    return .5*(1 + math.cos(math.pi*share))
+    angle = math.pi*(step - rise)/max(1, steps - rise)
+    return .5*(1 + math.cos(angle))
 
 # %% ../../nbs/60_training/06_loop.ipynb #5bf79938b
 def scale_lr(step:int, steps:int, # of the whole training
