@@ -98,14 +98,15 @@ def crowded_lines(notebook) -> list:
     "Two statements on a line, or a compound one whose line is longer than 80."
     bad = []
     for c in notebook.exported:
+        rows = []
         for node, block in bodies(c.tree):
-            bad += [b.lineno for a, b in zip(block, block[1:]) if a.end_lineno == b.lineno]
-            if block and not isinstance(node, (ast.Module, ast.Lambda)) and isinstance(node, ast.stmt):
+            rows += [b.lineno for a, b in zip(block, block[1:]) if a.end_lineno == b.lineno]
+            if block and isinstance(node, ast.stmt):
                 line = c.lines[block[0].lineno - 1]
                 header = re.match(r'\s*(if|elif|else|for|while|with|try|except|finally|def|class|async)\b', line)
-                if header and block[0].col_offset > header.start(1) and len(line) > SHORT and not is_header_only(line, block[0]):
-                    bad.append(block[0].lineno)
-        bad = [b if isinstance(b, str) else c.lines[b - 1].strip()[:70] for b in bad]
+                is_inline = header and block[0].col_offset > header.start(1) and not is_header_only(line, block[0])
+                if is_inline and len(line) > SHORT: rows.append(block[0].lineno)
+        bad += [c.lines[r - 1].strip()[:70] for r in rows]
     return bad
 
 

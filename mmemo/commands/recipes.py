@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPERS', 'SAYS', 'set_aside', 'deal_official', 'deal_fold', 'deal_at_random', 'deal_speakers_apart', 'Paper',
            'Request', 'make_request', 'check_request', 'make_base_config', 'read_data', 'group_all_twins',
-           'deal_protocols', 'describe_protocol']
+           'deal_protocols', 'spell_protocol']
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #recipes4
 from dataclasses import dataclass, field, replace
@@ -229,7 +229,7 @@ SAYS = dict(
     random='80 % of the clips for training (a tenth of them to stop by) and 20 % reported, dealt at random: '
            'speakers on both sides, as in the paper')
 
-def describe_protocol(protocol:str, lists=None) -> str:
+def spell_protocol(protocol:str, lists=None) -> str:
     "A protocol in words."
     if not protocol.startswith('fold'): return SAYS[protocol]
     if protocol == 'fold 0': return SAYS['official']

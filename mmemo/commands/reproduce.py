@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 import tyro
 
-from .recipes import (PAPERS, Request, check_request, deal_protocols, describe_protocol, group_all_twins,
+from .recipes import (PAPERS, Request, check_request, deal_protocols, spell_protocol, group_all_twins,
                                     make_base_config, make_request, read_data)
 from ..core import OK, SET_ASIDE, UserError, atomic_path, default_cache, pick_device, to_jsonable, write_json
 from ..corpora.leaks import guard
@@ -269,7 +269,7 @@ def reproduce(request:Request, corpus:Corpus, progress:bool=True) -> dict: # wha
     failed = train_all(todo, parts, store, request.workers, progress)
     rows = collect_rows(request, parts, plans, why, failed)
     base = make_base_config(request, request.models[0], p.tasks[0])[0]
-    protocols = {n: describe_protocol(n, request.fold_lists) for n in parts}
+    protocols = {n: spell_protocol(n, request.fold_lists) for n in parts}
     result = describe_surroundings(corpus, store, base) | dict(
         paper=request.paper, title=p.title, data=request.data, rows=rows, protocols=protocols, notes=list(p.notes),
         trained=len(todo), quarantined=len(store.quarantine), seconds=round(time.perf_counter() - start, 1))
