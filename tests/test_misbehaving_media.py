@@ -141,7 +141,7 @@ def test_moving_gif_is_a_film(tmp_path):
 
 # --- cut in the middle
 
-CUTS = [('faststart.mp4', 'libx264', 'aac', .6), ('late.mp4', 'libx264', 'aac', .6), ('x.mkv', 'libx264', 'aac', .6),
+CUTS = [('faststart.mp4', 'libx264', 'aac', .6), ('faststart.mp4', 'libx264', 'aac', .99), ('late.mp4', 'libx264', 'aac', .6), ('x.mkv', 'libx264', 'aac', .6),
         ('x.mkv', 'libx264', 'aac', .98), ('x.avi', 'mpeg4', 'pcm_s16le', .6), ('x.mov', 'mpeg4', 'pcm_s16le', .6),
         ('x.webm', 'libvpx', 'libopus', .6)]
 
@@ -439,6 +439,16 @@ def test_one_time_stamp_twice(tmp_path):
     film_again = reader.frames(range(75))
     assert sorted(numbers(film_again)) == list(range(75))
     for i in (19, 20, 21, 22, 40, 74): assert np.array_equal(VideoReader(path).frames([i])[0], film_again[i])
+
+
+def test_a_sample_without_bytes(tmp_path):
+    "Recorders of the screen write 'nothing new' so; the frame before it stays, and nothing is cut short."
+    path = film(tmp_path/'x.mp4', numbered(40), bf=0, g=60)
+    data = path.read_bytes()
+    at = data.find(b'stsz') + 16 + 4*39
+    path.write_bytes(data[:at] + bytes(4) + data[at + 4:])
+    reader = VideoReader(path)
+    assert numbers(reader.frames(range(len(reader)))) == list(range(39))
 
 
 def remux(path, new, change):

@@ -169,7 +169,7 @@ def find_unread_codec(
     container,
     kind:str='video', # or 'audio'
 ) -> str|None: # as ffmpeg or the file calls it
-    "The codec of a picture (or sound) track that cannot be decoded here; None where there is no such track."
+    "The codec of a picture (or sound) track that cannot be decoded here; None where there is no such track, or no name."
     import av
     cover = av.stream.Disposition.attached_pic
     unread = (s for s in container.streams if s.type == kind and not s.codec_context and not s.disposition & cover)
@@ -181,7 +181,7 @@ def find_unread_codec(
     finally: av.logging.set_level(level)
     words = re.search(rf'Stream #0:{track.index}\b.*?: {kind.title()}: (\w+)(?: \((\S+) /)?', summary)
     codec, tag = words.groups() if words else ('none', None)
-    return tag or 'an unknown codec' if codec == 'none' else codec
+    return tag if codec == 'none' else codec
 
 # %% ../../nbs/10_media/03_files.ipynb #1c6bbe96b
 def get_sound_track(container):

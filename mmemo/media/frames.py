@@ -114,7 +114,7 @@ def read_frame_table(path) -> FrameTable:
         rows = _read_packets(container, track)
         scale, zero = float(track.time_base), find_zero(container)
         length = 1/float(track.average_rate or track.guessed_rate or 25)/scale
-        promised = len(track.index_entries) if name.startswith('mov') else 0
+        promised = sum(e.size > 0 for e in track.index_entries) if name.startswith('mov') else 0
         form |= dict(timed=name != 'avi' and len(rows) > 0, aspect=find_pixel_aspect(track))
     if len(rows) < promised:
         raise MediaError(f'{path}: the file is cut short: its header promises {promised} frames, '
