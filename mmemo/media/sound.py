@@ -12,8 +12,8 @@ from itertools import groupby
 
 import numpy as np
 
-from .files import (MediaError, check_clock, check_whole, decode_packets, demux_packets, find_zero,
-                               get_sound_track, open_media)
+from .files import (LENGTHLESS, MediaError, check_clock, check_whole, decode_packets, demux_packets,
+                               find_zero, get_sound_track, open_media)
 
 # %% ../../nbs/10_media/05_sound.ipynb #27356e67
 SILENCE_DB = -50 # below this, a clip counts as silent
@@ -89,13 +89,16 @@ def _check_claims(container, track):
 # %% ../../nbs/10_media/05_sound.ipynb #sndclm04
 def _decode_sound(container, track):
     "Decoded sound; damaged frames are passed over, a track of nothing else is an error."
-    lost, n_good = [], 0
+    lost, rates = [], set()
     for frame in decode_packets(container, track, lost):
-        if _is_sound(frame.layout, frame.sample_rate):
-            n_good += 1
-            yield frame
-        else: lost.append(True)
-    if lost and not n_good:
+        if not _is_sound(frame.layout, frame.sample_rate):
+            lost.append(True)
+            continue
+        rates.add(frame.sample_rate)
+        if len(rates) > 1 and container.format.name in LENGTHLESS:
+            frame.pts = None
+        yield frame
+    if lost and not rates:
         codec = track.codec_context.name
         raise MediaError(f'{container.name}: the sound track cannot be decoded ({codec}).')
 
