@@ -24,7 +24,7 @@ PIECE = 240_000 # bytes a message, below the 256 KB at which a notebook server m
 SEGMENT = 10. # seconds
 LINES = 360 # at most
 SOUND_RATE = 44_100
-RECIPE = 1 # counts up when the bytes of a segment change
+RECIPE = 2 # counts up when the bytes of a segment change
 _ONE = threading.Lock() # messages of a widget may come on a thread of their own; a decoder serves one at a time
 
 # %% ../../nbs/90_panels/00_film.ipynb #a0e7ac52
