@@ -99,7 +99,7 @@ def test_what_changes_the_bytes_changes_the_key(corpus, encoders, tmp_path):
     one = corpus.subset(['c3'])
     visual, _ = encoders
     run(one, (visual, None), tmp_path)
-    for kw in (dict(every=2), dict(backend='pyav'), dict(faces=FaceSettings(size=32)),
+    for kw in (dict(every=2), dict(backend='decord'), dict(faces=FaceSettings(size=32)),
                dict(faces=FaceSettings('haar'))):
         assert run(one, (visual, None), tmp_path, **kw).facts['counts']['encoded'] == 1, kw
     assert run(one, (visual, None), tmp_path, workers=2, ahead=1).facts['counts']['encoded'] == 0
@@ -238,8 +238,7 @@ def test_keys_are_those_of_before(corpus, encoders, tmp_path):
     "Features that somebody has waited a night for are still found: the key, and what a track says of itself."
     run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), ExtractSettings(), tmp_path), make_jobs(corpus)
     find_missing(run, jobs)
-    both = [decoder_version('decord'), decoder_version('pyav')]
-    reading = dict(visual=dict(decoder=both, every=1, crop={'detector': 'none'}),
+    reading = dict(visual=dict(decoder=[decoder_version('pyav')], decoding=2, every=1, crop={'detector': 'none'}),
                    audio=dict(decoder=decoder_version('pyav'), sound=SOUND_READING, silence=SILENCE_DB))
     for m, e in run.encoders.items():
         facts = dict(weights=e.weight_hash, layers='last', precision=e.precision, version=1, batch=64 if m == 'visual' else 1)

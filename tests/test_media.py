@@ -9,10 +9,12 @@ import pytest
 
 from mmemo.core import real_data
 from mmemo.media.files import MediaError, probe, write_clip
-from mmemo.media.frames import VideoReader, decord_version
+from mmemo.media.frames import VideoReader, decord_version, torchcodec_version
 from mmemo.media.sound import loudness_db, read_audio, read_audio_chunks
 
 needs_decord = pytest.mark.skipif(decord_version() is None, reason='decord does not import on this machine')
+needs_torchcodec = pytest.mark.skipif(torchcodec_version() is None, reason='torchcodec is not installed, or finds no FFmpeg')
+OTHERS = [pytest.param('decord', marks=needs_decord), pytest.param('torchcodec', marks=needs_torchcodec)]
 
 
 def pattern(n, h=96, w=128, start=0):
@@ -117,17 +119,18 @@ PYAV_ONLY = [('x.mpg', 'mpeg1video', {}), ('x.ts', 'libx264', {}), ('x.avi', 'mp
              ('ten.mp4', 'libx264', dict(pixels='yuv420p10le'))]
 
 
-@needs_decord
+@pytest.mark.parametrize('backend', OTHERS)
 @pytest.mark.parametrize('name,codec,how', KINDS, ids=[k[0] for k in KINDS])
-def test_decoders_agree(name, codec, how, tmp_path):
+def test_decoders_agree(name, codec, how, backend, tmp_path):
     path = write(tmp_path/name, codec=codec, **how)
-    a, b = VideoReader(path, backend='decord'), VideoReader(path, backend='pyav')
-    assert (a.backend, b.backend, len(a)) == ('decord', 'pyav', 30)
+    a, b = VideoReader(path, backend=backend), VideoReader(path)
+    assert (a.backend, b.backend, len(a)) == (backend, 'pyav', 30)
     everything = a.frames(range(30))
     assert np.array_equal(everything, b.frames(range(30)))
     order = np.random.default_rng(0).permutation(30)[:12]
-    assert np.array_equal(VideoReader(path).frames(order), everything[order])
-    for i in (29, 3, 17, 17, 16, 0): assert np.array_equal(b.frames([i])[0], everything[i])
+    assert np.array_equal(VideoReader(path, backend=backend).frames(order), everything[order])
+    for i in (29, 3, 17, 17, 16, 0):
+        for reader in (a, b): assert np.array_equal(reader.frames([i])[0], everything[i])
     if 'turned' in name: assert everything.shape[1:3] == (128, 96)
 
 
@@ -152,7 +155,7 @@ def test_damage_inside_keeps_the_frame_before(tmp_path, clip):
     assert r.frames(range(60)).shape == (60, 96, 128, 3)
 
 
-@pytest.mark.parametrize('backend', ['pyav', pytest.param('decord', marks=needs_decord)])
+@pytest.mark.parametrize('backend', ['pyav', *OTHERS])
 def test_variable_rate(backend, tmp_path):
     stamps = np.cumsum(np.r_[0, np.random.default_rng(0).integers(10, 120, 39)])
     path = write(tmp_path/'vfr.mkv', n=40, stamps=stamps.tolist(), options=dict(preset='ultrafast'))

@@ -108,12 +108,14 @@ def _check_codecs() -> str:
 # %% ../../nbs/85_commands/05_doctor.ipynb #docto019
 @CHECKS.register('decoders')
 def check_decoders() -> list: # of Checks
-    "Both decoders on a real file, and the codecs."
+    "The decoders on a real file, and the codecs."
     area = 'decoders'
     with tempfile.TemporaryDirectory() as d:
         return [attempt(area, 'PyAV', lambda: _read_back(d, 'pyav'), 'pip install av'),
                 attempt(area, 'decord', lambda: _read_back(d, 'decord'),
-                        'wheels exist for x86-64 Linux only; PyAV takes over, more slowly', needed=False),
+                        'needed for --settings.backend decord alone; wheels exist for x86-64 Linux only', needed=False),
+                attempt(area, 'torchcodec', lambda: _read_back(d, 'torchcodec'),
+                        "needed for --settings.backend torchcodec alone; wants the system's FFmpeg", needed=False),
                 attempt(area, 'codecs', _check_codecs,
                         'install the PyAV wheel from the package index, not one built against a cut-down FFmpeg')]
 

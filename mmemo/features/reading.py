@@ -20,7 +20,7 @@ from ..corpora.manifest import Corpus
 from .encoders import VisualEncoder
 from ..media.faces import FaceSettings, FaceTracker, read_face_chunks
 from ..media.files import probe
-from ..media.frames import CHUNK_BYTES, VideoReader, decoder_version, read_frame_table
+from ..media.frames import CHUNK_BYTES, FRAMES_VERSION, VideoReader, decoder_version, read_frame_table
 from ..media.pictures import list_pictures, pictures_version, read_picture_chunks
 from ..media.sound import SILENCE_DB, SOUND_READING, read_audio
 
@@ -36,12 +36,14 @@ class ExtractSettings:
     speech_layers: str = 'last' # of the speech encoder
     precision: str = 'auto'  # bf16 where the hardware has it, else fp32
     device: str = 'auto'
-    backend: str = 'auto'    # video decoder: decord, pyav, or decord where it can be trusted
+    backend: str = 'pyav'    # video decoder; 'decord' or 'torchcodec' by name, where installed
     workers: int = 0         # threads that decode ahead (0: by the machine)
     ahead: int = 4           # chunks that may wait for the encoder
     limit: int = 0           # only the first n clips (0: all)
 
     def __post_init__(self):
+        if self.backend == 'auto': # the word of earlier runs
+            self.backend = 'pyav'
         for name, least in (('every', 1), ('frames', 0), ('seconds', 0)):
             value = getattr(self, name)
             if value < least:
@@ -85,10 +87,9 @@ def describe_reading(settings:ExtractSettings,
     if settings.frames:
         sampling = dict(frames=settings.frames, seconds=settings.seconds)
     if modality == 'pictures':
-        return dict(decoder=[pictures_version()], crop='as they are', **sampling)
-    decoders = ('decord', 'pyav') if settings.backend == 'auto' else (settings.backend,)
-    versions = [decoder_version(d) for d in decoders]
-    return dict(decoder=versions, crop=describe_crop(settings.faces), **sampling)
+        return dict(decoder=[pictures_version()], decoding=FRAMES_VERSION, crop='as they are', **sampling)
+    decoder = [decoder_version(settings.backend)]
+    return dict(decoder=decoder, decoding=FRAMES_VERSION, crop=describe_crop(settings.faces), **sampling)
 
 # %% ../../nbs/40_features/05_reading.ipynb #58e02d5e
 @dataclass
