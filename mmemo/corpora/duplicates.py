@@ -174,7 +174,7 @@ def hash_files(files:list, # paths, each once
             is_known = old and old[:2] == stamp
             now[str(path)] = old if is_known else [*stamp, file_hash(path)]
             return now[str(path)][2]
-        except OSError as e:
+        except (OSError, UserError) as e:
             return e
     try:
         return dict(zip(files, map_in_threads(look_up, files, desc='Hashing files', **threads)))

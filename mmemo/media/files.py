@@ -361,12 +361,14 @@ LENGTHLESS = ('aac', 'ac3', 'amr', 'amrnb', 'amrwb', 'dts', 'eac3', 'mp3') # for
 
 def _is_doubtful(container, film, sound, seconds, rate) -> bool: # seconds, frames a second
     "Is a header silent about length or rate, or not to be believed?"
-    name, size = container.format.name, container.size
-    guessed = name in LENGTHLESS
+    name = container.format.name
+    guessed = name in LENGTHLESS # by the bytes a second
     if name == 'wav' and sound:
         guessed = not sound.codec_context.name.startswith('pcm_')
-    endless = size > 0 and seconds > size/20 # nothing that is heard or seen needs so few bytes
-    return seconds <= 0 or endless or guessed or bool(film) and not 1 <= rate <= 240
+    if name.startswith(('matroska', 'flv')): # these keep one length for the whole file, none for a track
+        guessed = any(t.duration for t in (film, sound) if t)
+    endless = 0 < container.size < seconds*20 # nothing that is heard or seen needs so few bytes
+    return seconds <= 0 or endless or guessed or film is not None and not 1 <= rate <= 240
 
 # %% ../../nbs/10_media/03_files.ipynb #prbcnt03
 def _count_packets(path) -> tuple: # seconds of the file, frames a second and frames of its film
