@@ -1,5 +1,5 @@
 """Media that misbehaves: each file is made here, and where a naive reading goes wrong the test shows that it does."""
-import json, math, os, subprocess, sys
+import json, math, os, struct, subprocess, sys
 from collections import Counter
 from contextlib import suppress
 from fractions import Fraction
@@ -12,12 +12,12 @@ import pytest
 
 import mmemo.media.frames as media_frames
 import mmemo.media.sound as media_sound
-from mmemo.core import real_data, rng_for
+from mmemo.core import UserError, real_data, rng_for
 from mmemo.features.encoder_files import write_random_speech, write_random_visual
 from mmemo.features.encoders import load_speech, load_visual
 from mmemo.media.faces import FaceSettings, FaceTracker, read_face_chunks, haar
 from mmemo.features.extract import extract
-from mmemo.features.reading import ExtractSettings
+from mmemo.features.reading import ExtractSettings, make_jobs, open_frames
 from mmemo.corpora.manifest import Corpus
 from mmemo.media.files import MediaError, probe, write_clip
 from mmemo.media.frames import VideoReader, decord_version, torchcodec_version
@@ -318,6 +318,310 @@ def test_rotation_flag(turn, backend, tmp_path):
     assert np.abs(frames.astype(int) - upright).mean() < 6
     with av.open(str(path)) as c: naive = next(c.decode(video=0)).to_ndarray(format='rgb24') # as stored
     assert naive.shape != upright[0].shape or np.abs(naive.astype(int) - upright[0]).mean() > 10
+
+
+# --- frames after a jump
+
+def x265(**params): return {'x265-params': ':'.join(['log-level=none', *(f'{k}={v}' for k, v in params.items())])}
+
+
+JUMPS = [('open.mp4', 'libx265', x265(keyint=30, min_keyint=30, bframes=4)), ('open.mkv', 'libx265', x265(keyint=30, min_keyint=30, bframes=4)),
+         ('closed.mp4', 'libx265', x265(open_gop=0, keyint=30, bframes=4)), ('b.mp4', 'mpeg4', dict(g=12, bf=2)),
+         ('b.mkv', 'mpeg4', dict(g=12, bf=2)), ('b.avi', 'mpeg4', dict(g=12, bf=2)),
+         ('open264.mp4', 'libx264', dict(bf=3, x264_params='open-gop=1:keyint=20:min-keyint=20')),
+         ('bit.by.bit.mp4', 'libx264', dict(x264_params='intra-refresh=1:keyint=20'))]
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('name,codec,how', JUMPS, ids=[j[0] for j in JUMPS])
+def test_frames_after_a_jump(name, codec, how, backend, tmp_path):
+    "Single frames and stretches out of the middle are those that reading in order shows."
+    path = film(tmp_path/name, numbered(90), codec=codec, **how)
+    assert numbers(VideoReader(path).frames(range(90))) == list(range(90))
+    try: VideoReader(path, backend=backend)
+    except MediaError as e: # torchcodec's jump is off where a film is refreshed bit by bit
+        assert backend != 'pyav' and ('avi' in name or 'bit' in name) and backend in str(e)
+        return
+    for i in range(8, 90, 9): assert numbers(VideoReader(path, backend=backend).frames([i])) == [i]
+    for start in (.72, 1.16, 2.32, 3.2):
+        part = VideoReader(path, start, start + .4, backend=backend)
+        assert numbers(part.frames(range(len(part)))) == [round(start*25) + k for k in range(10)]
+    again = VideoReader(path, backend=backend)
+    assert [numbers(again.frames([i]))[0] for i in (80, 3, 60, 59, 61, 89, 0)] == [80, 3, 60, 59, 61, 89, 0]
+
+
+def test_strides_without_jumps_decode_once(tmp_path, monkeypatch):
+    "Where jumps cannot be relied on, each tenth frame is not sought from the start each time."
+    path = film(tmp_path/'x.mp4', numbered(90), x264_params='intra-refresh=1:keyint=20')
+    seen, plain = Counter(), media_frames.decode_packets
+    def counting(container, track, *rest):
+        for frame in plain(container, track, *rest):
+            seen['video'] += 1
+            yield frame
+    reader = VideoReader(path)
+    monkeypatch.setattr(media_frames, 'decode_packets', counting)
+    assert numbers(reader.frames(range(5, 90, 10))) == list(range(5, 90, 10))
+    assert seen['video'] < 180
+
+
+def test_decord_alone_jumps_beside(tmp_path):
+    "What the test above would show if decord's own jumps were taken."
+    if decord_version() is None: pytest.skip('decord does not import')
+    import decord
+    path = film(tmp_path/'x.mp4', numbered(90), codec='libx265', **x265(keyint=30, min_keyint=30, bframes=4))
+    shown = [numbers(decord.VideoReader(str(path))[i].asnumpy()[None])[0] for i in range(20, 90, 3)]
+    assert shown != list(range(20, 90, 3))
+
+
+def test_a_backend_that_is_not_there(tmp_path):
+    path = film(tmp_path/'x.mp4', numbered(3))
+    with pytest.raises(UserError, match="'pyav', 'decord' or 'torchcodec', got 'ffmpeg'"): VideoReader(path, backend='ffmpeg')
+    if torchcodec_version() is None:
+        with pytest.raises(UserError, match="'torchcodec' is not installed, or does not load"): VideoReader(path, backend='torchcodec')
+    assert VideoReader(path).backend == 'pyav' == ExtractSettings(backend='auto').backend # the word of earlier runs
+
+
+# --- what a file stores and does not show
+
+def replace_box(path, kind, body, track=0):
+    "Another body for a box of an mp4 whose index stands at its end; the boxes around it grow with it."
+    data, at = path.read_bytes(), -1
+    for _ in range(track + 1): at = data.find(kind, at + 1)
+    size = int.from_bytes(data[at - 4:at], 'big')
+    out = bytearray(data[:at - 4] + (len(body) + 8).to_bytes(4, 'big') + kind + body + data[at - 4 + size:])
+    around = [b'moov', b'trak', b'edts'] if kind == b'elst' else [b'moov', b'trak', b'mdia', b'minf', b'stbl']
+    for name in around:
+        k = data.rfind(name, 0, at) - 4
+        out[k:k + 4] = (int.from_bytes(data[k:k + 4], 'big') + len(body) + 8 - size).to_bytes(4, 'big')
+    path.write_bytes(out)
+    return path
+
+
+def edit(path, *pieces): # of (seconds, first shown second or None for a pause)
+    "Write an edit list over that of the picture."
+    data = path.read_bytes()
+    lead = int.from_bytes(data[data.find(b'elst') + 16:][:4], 'big', signed=True) # the reordering's delay, in ticks
+    rows = [struct.pack('>IiI', round(1000*n), -1 if at is None else lead + round(at*12_800), 65536) for n, at in pieces]
+    return replace_box(path, b'elst', struct.pack('>II', 0, len(rows)) + b''.join(rows))
+
+
+EDITS = [('trimmed', [(1.6, 0)], 0, range(40)), ('late', [(2, 1)], 0, range(25, 75)), ('in a group', [(1.4, .6)], 0, range(15, 50)),
+         ('a pause', [(.5, None), (4, 0)], .5, range(100)), ('a pause and trimmed', [(.48, None), (1, 1)], .48, range(25, 50)),
+         ('two pieces', [(1, 0), (1, 2)], 0, [*range(25), *range(50, 75)]), ('turned round', [(1, 2), (1, 0)], 0, [*range(50, 75), *range(25)])]
+
+
+@pytest.mark.parametrize('name,pieces,begin,shown', EDITS, ids=[e[0] for e in EDITS])
+def test_edit_list(name, pieces, begin, shown, tmp_path):
+    "What lies outside the edit is not shown, in step with the sound, and the file is not cut short."
+    path = edit(film(tmp_path/'x.mp4', numbered(100), sound=tone(4), bf=2, g=25), *pieces)
+    reader = VideoReader(path)
+    got = numbers(reader.frames(range(len(reader))))
+    assert abs(len(got) - len(shown)) <= 1 and set(got) <= set(shown) and got[:20] == list(shown)[:20]
+    assert reader.starts[0] == pytest.approx(begin, abs=.001)
+    assert np.allclose(np.diff(reader.starts)[:20], .04, atol=.001)
+    for i in (len(got) - 1, 3, len(got)//2): assert numbers(VideoReader(path).frames([i])) == [got[i]]
+    assert len(read_audio(path)) == 64_000
+
+
+def test_a_pause_alone_is_not_the_start(tmp_path):
+    "With nothing else in the file the clock starts with the picture, as in a player."
+    reader = VideoReader(edit(film(tmp_path/'x.mp4', numbered(50), bf=2), (.5, None), (2, 0)))
+    assert len(reader) == 50 and reader.starts[0] == 0 and numbers(reader.at([0., .5])) == [0, 12]
+
+
+def test_one_time_stamp_twice(tmp_path):
+    "Both are frames, as whoever numbered them counted; the second is on show."
+    path = film(tmp_path/'x.mp4', numbered(75), bf=2)
+    runs = [(20, 512), (1, 0), (1, 1024), (53, 512)]
+    table = struct.pack('>II', 0, len(runs)) + b''.join(struct.pack('>II', *r) for r in runs)
+    reader = VideoReader(replace_box(path, b'stts', table))
+    assert len(reader) == 75 and (np.diff(reader.starts) >= 0).all() and (np.diff(reader.starts) == 0).sum() == 1
+    film_again = reader.frames(range(75))
+    assert sorted(numbers(film_again)) == list(range(75))
+    for i in (19, 20, 21, 22, 40, 74): assert np.array_equal(VideoReader(path).frames([i])[0], film_again[i])
+
+
+def remux(path, new, change):
+    "The packets of a film in another file; `change` gives for (number, packet) the packets to be written."
+    with av.open(str(path)) as s, av.open(str(new), 'w') as c:
+        v = c.add_stream_from_template(s.streams.video[0])
+        for k, p in enumerate(p for p in s.demux(video=0) if p.size):
+            for q in change(k, p):
+                q.stream = v
+                c.mux(q)
+    return new
+
+
+def test_pairs_of_frames_with_one_time_stamp(tmp_path):
+    def pair(k, p):
+        p.pts = p.dts = k//2*2*512
+        return [p]
+    path = remux(film(tmp_path/'x.mp4', numbered(40), bf=0, g=10), tmp_path/'x.mkv', pair)
+    reader = VideoReader(path)
+    assert numbers(reader.frames(range(40))) == list(range(40))
+    for i in (0, 9, 10, 11, 20, 21, 39): assert numbers(VideoReader(path).frames([i])) == [i]
+    assert numbers(reader.at([.0, .09])) == [1, 3]
+
+
+def test_reference_pictures_of_vp8_are_not_shown(tmp_path):
+    def hide(k, p):
+        if k not in (7, 20): return [p]
+        data = bytearray(bytes(p))
+        data[0] &= ~16 # the bit that says "show it"
+        hidden = av.Packet(bytes(data))
+        hidden.pts, hidden.dts, hidden.time_base = p.pts, p.dts, p.time_base
+        return [hidden, p]
+    path = remux(film(tmp_path/'x.webm', numbered(30), codec='libvpx', deadline='realtime', cpu_used=8), tmp_path/'y.webm', hide)
+    with av.open(str(path)) as c: assert sum(1 for p in c.demux(video=0) if p.size) == 32
+    reader = VideoReader(path)
+    assert numbers(reader.frames(range(len(reader)))) == list(range(30))
+
+
+def test_before_the_first_key_frame(tmp_path):
+    "A stream cut into on the air: nothing is left out, and what cannot be decoded yet shows the first that can."
+    path = remux(film(tmp_path/'x.mp4', numbered(75), bf=0, g=25), tmp_path/'x.mkv', lambda k, p: [p] if k > 5 else [])
+    reader = VideoReader(path, 0, 1.)
+    shown = numbers(reader.frames(range(len(reader))))
+    assert shown[0] >= 6 and sorted(shown) == shown and shown[-1] == 30
+
+
+# --- clocks
+
+CLOCKS = [('wraps.ts', 95_442.5), ('far.ts', 40_000.), ('early.ts', -1.), ('far.mkv', 90_000.), ('far.mp4', 90_000.)]
+
+
+@pytest.mark.parametrize('name,begin', CLOCKS, ids=[c[0] for c in CLOCKS])
+def test_clock_that_starts_elsewhere(name, begin, tmp_path):
+    "Broadcasts begin anywhere, and their clock wraps after 26.5 hours."
+    path = tmp_path/name
+    with av.open(str(path), 'w', options=dict(output_ts_offset=str(begin), avoid_negative_ts='disabled')) as c:
+        v = c.add_stream('libx264', rate=25, options=dict(preset='ultrafast', bf='2', g='20'))
+        v.height, v.width, v.pix_fmt = 96, 128, 'yuv420p'
+        for f in numbered(60): c.mux(v.encode(av.VideoFrame.from_ndarray(f, format='rgb24')))
+        c.mux(v.encode(None))
+    reader = VideoReader(path)
+    assert numbers(reader.frames(range(len(reader)))) == list(range(60))
+    assert np.allclose(reader.starts, np.arange(60)/25, atol=.002)
+    assert numbers(VideoReader(path, 1., 1.4).frames([0, 9])) == [25, 34]
+
+
+@pytest.mark.parametrize('name,codec', [('x.ts', 'libx264'), ('x.mpg', 'mpeg2video')])
+def test_films_glued_together(name, codec, tmp_path):
+    path = film(tmp_path/name, numbered(50), codec=codec)
+    path.write_bytes(path.read_bytes()*2)
+    refused(VideoReader, path, 'its clock is set back by', 'glued together')
+
+
+@pytest.mark.parametrize('name,codec', [('x.h264', 'libx264'), ('x.hevc', 'libx265')])
+def test_a_bare_stream_is_counted(name, codec, tmp_path):
+    how = x265() if codec == 'libx265' else dict(bf=2)
+    reader = VideoReader(film(tmp_path/name, numbered(30), codec=codec, **how))
+    assert numbers(reader.frames(range(len(reader)))) == list(range(30))
+    assert np.allclose(reader.starts, np.arange(30)/25)
+
+
+@pytest.mark.parametrize('how', [dict(codec='mpeg4'), dict(codec='mjpeg', pixels='yuvj420p'), dict(codec='mpeg4', bf=2), dict(codec='libx264', bf=2)],
+                         ids=['mpeg4', 'mjpeg', 'mpeg4-b', 'h264-b'])
+def test_empty_chunks_of_avi_take_up_time(how, tmp_path):
+    "A webcam that lost frames: the picture must not run ahead of the sound."
+    kept = [k for k in range(90) if not (10 <= k < 15 or 30 <= k < 40)]
+    film_ = list(numbered(90))
+    path = tmp_path/'x.avi'
+    with av.open(str(path), 'w') as c:
+        options = dict(preset='ultrafast') if how['codec'] == 'libx264' else {}
+        v = c.add_stream(how['codec'], rate=25, options=options | {'bf': str(how.get('bf', 0))})
+        v.height, v.width, v.pix_fmt = 96, 128, how.get('pixels', 'yuv420p')
+        v.codec_context.time_base = Fraction(1, 25)
+        for k in kept:
+            f = av.VideoFrame.from_ndarray(film_[k], format='rgb24')
+            f.pts, f.time_base = k, Fraction(1, 25)
+            c.mux(v.encode(f))
+        c.mux(v.encode(None))
+    reader = VideoReader(path)
+    assert numbers(reader.frames(range(len(reader)))) == kept
+    late = .08 if how.get('bf') else .001 # AVI says when a frame is decoded, and not when it is shown
+    assert np.abs(reader.starts - np.array(kept)/25).max() <= late
+    assert reader.duration == pytest.approx(3.6, abs=late)
+    assert numbers(VideoReader(path, 2., 2.4).frames([0])) == [50]
+
+
+# --- the size as it is shown
+
+ASPECTS = [('pal.mpg', 'mpeg2video', (576, 720), '64/45', (576, 1024)), ('hdv.mp4', 'libx264', (270, 360), '4/3', (270, 480)),
+           ('ntsc.mkv', 'libx264', (480, 720), '8/9', (480, 640)), ('nearly.mp4', 'libx264', (96, 128), '1279/1280', (96, 128)),
+           ('turned.mp4', 'libx264', (270, 360), '4/3', (480, 270)), ('nonsense.mp4', 'libx264', (96, 128), '1/50', (96, 128))]
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
+@pytest.mark.parametrize('name,codec,stored,aspect,shown', ASPECTS, ids=[a[0] for a in ASPECTS])
+def test_pixels_that_are_not_square(name, codec, stored, aspect, shown, backend, tmp_path):
+    "A circle is drawn as it is to be seen, stored as the camera would, and is a circle again."
+    import cv2
+    (h, w), aspect = stored, Fraction(aspect)
+    wide = w if name.startswith('no') or name.startswith('near') else round(w*aspect)
+    true = np.full((h, wide, 3), 90, np.uint8)
+    cv2.circle(true, (wide//2, h//2), h//3, (240, 240, 240), -1)
+    with av.open(str(tmp_path/name), 'w') as c:
+        v = c.add_stream(codec, rate=25)
+        v.height, v.width, v.pix_fmt, v.codec_context.sample_aspect_ratio, v.bit_rate = h, w, 'yuv420p', aspect, 8_000_000
+        if name == 'turned.mp4': v.set_display_rotation(90)
+        for _ in range(5):
+            c.mux(v.encode(av.VideoFrame.from_ndarray(cv2.resize(true, (w, h), interpolation=cv2.INTER_AREA), format='rgb24')))
+        c.mux(v.encode(None))
+    try: reader = VideoReader(tmp_path/name, backend=backend)
+    except MediaError as e: # mpg
+        assert backend != 'pyav' and name == 'pal.mpg' and backend in str(e)
+        return
+    frame = reader.frames([2])[0]
+    y, x = np.where(frame.mean(2) > 170)
+    assert abs((np.ptp(x) + 1)/(np.ptp(y) + 1) - 1) < .03
+    info = probe(tmp_path/name)
+    assert frame.shape[:2] == (reader.height, reader.width) == (info.height, info.width) == shown
+    assert np.array_equal(frame, VideoReader(tmp_path/name).frames([2])[0]) # whoever decodes
+
+
+def test_a_codec_that_nobody_decodes_is_named(tmp_path):
+    "Also beside a sound that can be heard: the face is not missing in silence."
+    path = film(tmp_path/'x.mp4', numbered(10), sound=tone(.4))
+    whole = path.read_bytes()
+    for tag, name in ((b'evc1', "'evc'"), (b'zzzz', "'zzzz'")):
+        path.write_bytes(whole[:40] + whole[40:].replace(b'avc1', tag))
+        refused(VideoReader, path, 'the picture is written as', name, 'convert the film')
+        assert probe(path).has_video and probe(path).has_audio and len(read_audio(path)) == 6400
+        corpus = Corpus('strange', tmp_path, pd.DataFrame(dict(clip_id=['x'], path=['x.mp4'])))
+        job = make_jobs(corpus)[0]
+        with pytest.raises(MediaError, match=name): open_frames(job, ExtractSettings(), sound=True)
+    silent = film(tmp_path/'y.mp4', numbered(10))
+    silent.write_bytes(silent.read_bytes()[:40] + silent.read_bytes()[40:].replace(b'avc1', b'evc1'))
+    refused(probe, silent, "written as 'evc'")
+
+
+OTHER_KINDS = [('ten.mkv', 'libx265', 'yuv420p10le', x265()), ('alpha.mov', 'qtrle', 'argb', {}), ('png.mov', 'png', 'rgba', {}),
+               ('interlaced.mpg', 'mpeg2video', 'yuv420p', dict(flags='+ildct+ilme', bf=2)), ('x.apng', 'apng', 'rgb24', {}),
+               ('x.wmv', 'wmv2', 'yuv420p', {}), ('x.flv', 'flv1', 'yuv420p', {}), ('x.mxf', 'mpeg2video', 'yuv420p', {}),
+               ('x.mov', 'mjpeg', 'yuvj422p', {}), ('x.ts', 'libx264', 'yuv420p', dict(bf=3, g=12)), ('gray.mkv', 'ffv1', 'gray', {})]
+
+
+@pytest.mark.parametrize('name,codec,pixels,how', OTHER_KINDS, ids=[k[0] for k in OTHER_KINDS])
+def test_other_kinds_of_film(name, codec, pixels, how, tmp_path):
+    path = film(tmp_path/name, numbered(30), codec=codec, pixels=pixels, **how)
+    everything = VideoReader(path).frames(range(30))
+    assert numbers(everything) == list(range(30))
+    for i in (29, 3, 17, 28): assert np.array_equal(VideoReader(path).frames([i])[0], everything[i])
+
+
+@pytest.mark.parametrize('how', [dict(movflags='frag_keyframe+empty_moov'), dict(movflags='cmaf+frag_keyframe+delay_moov'), dict(live='1')],
+                         ids=['fragments', 'cmaf', 'matroska-without-cues'])
+def test_no_index(how, tmp_path):
+    path = tmp_path/('x.mkv' if 'live' in how else 'x.mp4')
+    with av.open(str(path), 'w', options=how) as c:
+        v = c.add_stream('libx264', rate=25, options=dict(preset='ultrafast', bf='2', g='20'))
+        v.height, v.width, v.pix_fmt = 96, 128, 'yuv420p'
+        for f in numbered(60): c.mux(v.encode(av.VideoFrame.from_ndarray(f, format='rgb24')))
+        c.mux(v.encode(None))
+    reader = VideoReader(path)
+    assert numbers(reader.frames(range(60))) == list(range(60)) and np.allclose(reader.starts, np.arange(60)/25, atol=.002)
+    for i in (59, 3, 45, 20): assert numbers(VideoReader(path).frames([i])) == [i]
 
 
 # --- sound

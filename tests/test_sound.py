@@ -126,12 +126,11 @@ def test_two_recordings_one_behind_the_other(name, codec, hz, form, tmp_path):
 
 
 def test_two_films_one_behind_the_other(tmp_path):
+    "The picture is refused, the sound alone goes on."
     path = write_film(tmp_path/'x.ts', (make_beeps(8, 48_000), DEFAULT), codec='aac', picture='mpeg2video')
     path.write_bytes(path.read_bytes()*2)
-    shown = VideoReader(path)
-    assert abs(len(shown) - 400) <= 1 and abs(shown.duration - 16) < .05
+    with pytest.raises(MediaError, match='set back'): VideoReader(path)
     assert np.abs(np.array(find_beeps(read_audio(path))) - np.arange(16)).max() < .07
-    assert abs(int(shown.at(15.5).mean()) - int(shown.at(7.5).mean())) <= 2
 
 
 def test_a_rate_that_changes_midway(tmp_path):

@@ -192,12 +192,13 @@ def _unroll_clock(packets): # -> iterator of packets
 def demux_packets(
     container,
     track, # or a list of tracks
-): # -> iterator of packets, those of one track on one clock
+): # -> iterator of packets, those of a sound on one clock
     "Packets of a track; where a damaged file breaks off, one sentence."
     import av
     packets = container.demux(track)
     try:
-        yield from packets if isinstance(track, list) else _unroll_clock(packets)
+        is_sound = getattr(track, 'type', None) == 'audio'
+        yield from _unroll_clock(packets) if is_sound else packets
     except (av.FFmpegError, IndexError) as e: # an index error: a stream that the header does not know
         why = getattr(e, 'strerror', 'a track that its header does not know')
         raise MediaError(f'{container.name}: the file is damaged and cannot be read to its end ({why}).') from None

@@ -224,13 +224,15 @@ class AvFrames:
 
 # %% ../../nbs/10_media/04_frames.ipynb #308ebfd3
 @patch
-def _jump(self:AvFrames, index:int, place:int): # place of the key frame before it, below 0 for the film's start
-    "Begin anew at or before a frame: from a key frame, from the one before that, or from the start."
+def _jump(self:AvFrames, place:int): # of a key frame among all; 0 or less for the film's start
+    "Begin anew at a key frame, at the one before it, or at the start: where the key frame itself is shown."
     import av
-    for place in (place, place - 1, 0):
-        try: self._open(self.table.pts[self.keys[place]] if place > 0 else None)
+    for k in [k for k in (place, place - 1) if k > 0]:
+        try: self._open(self.table.pts[self.keys[k]])
         except av.FFmpegError: continue # this file cannot be entered there
-        if self.stream.at <= index: return
+        if self.stream.at <= self.keys[k]: return
+    if place > 0: self.keys = [] # not to be relied on: from now on in order
+    self._open()
 
 @patch
 def _go_to(self:AvFrames, index:int):
@@ -238,7 +240,7 @@ def _go_to(self:AvFrames, index:int):
     place = bisect_right(self.keys, index) - 1
     is_behind = self.stream is None or index < self.stream.at
     is_far = not is_behind and place > 0 and self.keys[place] > self.stream.at + 8
-    if is_behind or is_far: self._jump(index, place)
+    if is_behind or is_far: self._jump(place)
     while self.stream.at < index: self.stream.advance()
 
 @patch
