@@ -169,7 +169,8 @@ def write_json(path, obj): # anything `to_jsonable` understands
     with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf8')
 
 # %% ../nbs/00_core.ipynb #rdjson01
-def _refuse_number(word:str): raise ValueError(f"'{word[:40]}' is no number that JSON has")
+def _refuse_number(word:str):
+    raise ValueError(f"'{word[:40]}' is no number that JSON has")
 
 def _read_float(word:str) -> float:
     value = float(word)
@@ -195,7 +196,8 @@ def _check_plain(path:Path, most:int): # bytes
     about = path.stat()
     if path.is_dir(): raise ValueError('it is a folder')
     if not stat.S_ISREG(about.st_mode): raise ValueError('it is no plain file')
-    if about.st_size > most: raise ValueError(f'it has {about.st_size >> 20} MiB')
+    size = about.st_size >> 20
+    if about.st_size > most: raise ValueError(f'it has {size} MiB')
 
 def read_json(path, kind:type=object): # dict or list, where only that will do
     "Read JSON; a damaged file, or one that holds something else, is named in one sentence."
