@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'NO_ROOM', 'JSON_BYTES', 'UserError', 'Registry', 'seed_everything', 'rng_for', 'patch',
-           'to_jsonable', 'stable_hash', 'file_hash', 'atomic_path', 'explain_error', 'is_machine_fault', 'DamagedFile',
-           'DamageWarning', 'name_damage', 'is_alive', 'write_json', 'parse_json', 'read_json', 'seal', 'read_sealed',
-           'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'keep_memory']
+           'to_jsonable', 'stable_hash', 'file_hash', 'hash_arrays', 'atomic_path', 'explain_error', 'is_machine_fault',
+           'DamagedFile', 'DamageWarning', 'name_damage', 'is_alive', 'write_json', 'parse_json', 'read_json', 'seal',
+           'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, errno, hashlib, json, math, os, random, socket, stat, sys, tempfile, warnings
@@ -91,6 +91,17 @@ def file_hash(path) -> str: # 32 hex digits
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, make).hexdigest()
 
+# %% ../nbs/00_core.ipynb #hasharr1
+def hash_arrays(arrays:dict, # name -> array
+                text:str='') -> str: # what else belongs to them; 32 hex digits
+    "A hash of arrays with their names, types and shapes: it finds a flipped bit."
+    total = hashlib.blake2b(text.encode(), digest_size=16)
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f'{name} {array.dtype.str} {array.shape}'.encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+    return total.hexdigest()
+
 # %% ../nbs/00_core.ipynb #acf1e83f
 @contextmanager
 def atomic_path(path): # where the finished file will stand; its folder is made
@@ -121,11 +132,11 @@ def explain_error(e:BaseException) -> str: # 'No space left on device: runs/x/ca
     return words if len(words) <= 200 else words[:197] + '...'
 
 # %% ../nbs/00_core.ipynb #oserr004
-NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EROFS}
 
-def is_machine_fault(e:BaseException) -> bool: # no room on the disk or in memory, too many open files
+def is_machine_fault(e:BaseException) -> bool: # no room on the disk, a disk that is read only, too many open files
     "Whether an error says something of this machine and nothing of the file that was being read."
-    return isinstance(e, MemoryError) or (isinstance(e, OSError) and e.errno in NO_ROOM)
+    return isinstance(e, OSError) and e.errno in NO_ROOM
 
 # %% ../nbs/00_core.ipynb #damage02
 class DamagedFile(UserError):
@@ -146,7 +157,7 @@ def name_damage(path, expected:str): # what it should have been: 'JSON', 'a Parq
     except FileNotFoundError:
         raise UserError(f'{path}: there is no such file.') from None
     except Exception as e:
-        if isinstance(e, OSError) and is_machine_fault(e): raise
+        if is_machine_fault(e): raise
         words = getattr(e, 'strerror', None) or explain_error(e)
         raise DamagedFile(path, f'expected {expected}, but {words}') from None
 
@@ -225,10 +236,12 @@ def read_sealed(path) -> dict: # without the checksum
 
 # %% ../nbs/00_core.ipynb #sealed03
 def read_kept(path) -> dict|None: # None: not there, or damaged
-    "A sealed file of the cache; one line says that a damaged one is made again."
-    try: return read_sealed(path) if Path(path).exists() else None
+    "A sealed file of the cache; a damaged one goes, and one line says that it is made again."
+    path = Path(path)
+    try: return read_sealed(path) if path.exists() else None
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; it is made again.', DamageWarning, stacklevel=2)
+        if path.is_file(): path.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #d5a981b2
 def data_dir() -> Path: # `MMEMO_DATA`, else `data/` beside the package, else the installed share folder
