@@ -30,6 +30,7 @@ from .tracks import (FeatureStore, Packed, Track, compact, encode_track, load_pa
                                    remove_damaged)
 from .words import Words, read_clip_words
 from ..media.files import probe
+from ..media.threads import use_one_thread
 
 # %% ../../nbs/40_features/17_text.ipynb #bb74dc21
 TEXT = Registry('text encoder')
@@ -160,6 +161,7 @@ class TextEncoder(Frozen):
 
 # %% ../../nbs/40_features/17_text.ipynb #txencod1
 @patch
+@use_one_thread()
 @torch.inference_mode()
 def encode(self:TextEncoder, ids:np.ndarray) -> np.ndarray: # (n,) tokens to (n, d)
     "One padded pass."
