@@ -154,8 +154,8 @@ def name_damage(path, expected:str): # what it should have been: 'JSON', 'a Parq
     "Whatever the libraries inside the block say of a damaged file becomes one sentence that names it."
     try: yield
     except UserError: raise
-    except FileNotFoundError:
-        raise UserError(f'{path}: there is no such file.') from None
+    except FileNotFoundError as e:
+        raise UserError(f'{e.filename or path}: there is no such file.') from None
     except Exception as e:
         if is_machine_fault(e): raise
         words = getattr(e, 'strerror', None) or explain_error(e)

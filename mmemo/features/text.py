@@ -116,7 +116,7 @@ def measure_longest_pass(model, tokenizer, most:int=512) -> int:
 def read_text_model(files:EncoderFiles, name:str) -> tuple: # model, tokenizer
     "A transformers text model and its fast tokenizer from a folder."
     import transformers
-    config, who = read_json(files.folder/'config.json'), f"encoder '{name}'"
+    config, who = read_json(files.folder/'config.json', dict), f"encoder '{name}'"
     if {'vision_config', 'num_mel_bins', 'conv_stride'} & set(config):
         raise UserError(f"{who}: a {config.get('model_type')} is no text model.")
     local = dict(local_files_only=True, trust_remote_code=False) # never code of the model's makers

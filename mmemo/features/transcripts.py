@@ -106,13 +106,13 @@ class Listener:
         self.files, self.device = find_speech_files(name, fetch), pick_device(device)
         self.name, self.id = name, self.files.id
         self.precision = pick_precision(precision, self.device)
-        kind = read_json(self.files.folder/'config.json').get('model_type')
+        kind = read_json(self.files.folder/'config.json', dict).get('model_type')
         if kind != 'whisper':
             raise UserError(f"transcribe '{name}': expected a Whisper model, found {kind}.")
         how = self.files.folder/'generation_config.json'
         if not how.is_file():
             raise UserError(f"transcribe '{name}': {how.name} is missing; has it an encoder only?")
-        self.language = self.known_language(language, read_json(how))
+        self.language = self.known_language(language, read_json(how, dict))
         notes = [p for e in ('json', 'txt') for p in sorted(self.files.folder.glob(f'*.{e}'))]
         self.weight_hash = stable_hash([self.files.weight_hash, [file_hash(p) for p in notes]])
         self.calls = 0
