@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'NO_ROOM', 'JSON_BYTES', 'UserError', 'Registry', 'seed_everything', 'rng_for', 'patch',
            'to_jsonable', 'stable_hash', 'file_hash', 'hash_arrays', 'atomic_path', 'explain_error', 'is_machine_fault',
-           'DamagedFile', 'DamageWarning', 'name_damage', 'is_alive', 'write_json', 'parse_json', 'read_json', 'seal',
-           'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'keep_memory']
+           'DamagedFile', 'DamageWarning', 'name_damage', 'is_alive', 'format_json', 'write_json', 'parse_json',
+           'read_json', 'seal', 'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device',
+           'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, errno, hashlib, json, math, os, random, socket, stat, sys, tempfile, warnings
@@ -174,10 +175,14 @@ def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
     return True
 
 # %% ../nbs/00_core.ipynb #b91988f9
+def format_json(obj) -> str: # anything `to_jsonable` understands
+    "JSON as it stands in our files: indented, in UTF-8, with a last line end."
+    return json.dumps(to_jsonable(obj), indent=1, ensure_ascii=False) + '\n'
+
 def write_json(path, obj): # anything `to_jsonable` understands
     "Write JSON, indented and atomically."
-    text = json.dumps(to_jsonable(obj), indent=1, ensure_ascii=False) + '\n'
-    with atomic_path(path) as tmp: tmp.write_text(text, encoding='utf8')
+    with atomic_path(path) as tmp:
+        tmp.write_text(format_json(obj), encoding='utf8')
 
 # %% ../nbs/00_core.ipynb #rdjson01
 def _refuse_number(word:str):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, file_hash
+from ..core import UserError, file_hash, name_damage
 from ..corpora.manifest import read_table
 from .tracks import Track
 
@@ -34,11 +34,7 @@ def make_table_track(rows:pd.DataFrame, columns:list, # of one clip; the feature
 # %% ../../nbs/40_features/06_tables.ipynb #5a2e3e18b
 def read_npz_table(path:Path, clip:str, time:str) -> pd.DataFrame:
     "An npz as a table with one row a step."
-    try:
-        with np.load(path, allow_pickle=False) as z:
-            arrays = {k: z[k] for k in z.files}
-    except (OSError, ValueError) as e:
-        raise UserError(f'{path}: expected an npz of plain arrays, but {e}.') from None
+    arrays = _read_npz(path)
     is_flat = 'values' in arrays and clip in arrays
     parts = [arrays['values']] if is_flat else [np.atleast_2d(v) for v in arrays.values()]
     if len({v.shape[1:] for v in parts}) != 1:
@@ -47,8 +43,17 @@ def read_npz_table(path:Path, clip:str, time:str) -> pd.DataFrame:
     if not is_flat:
         lengths = [len(v) for v in parts]
         return table.assign(**{clip: np.repeat(list(arrays), lengths)})
-    table[clip] = arrays[clip].astype(str)
-    return table.assign(**{time: arrays[time]}) if time in arrays else table
+    with name_damage(path, f"one '{clip}' a row of values"):
+        table[clip] = arrays[clip].astype(str)
+        return table.assign(**{time: arrays[time]}) if time in arrays else table
+
+def _read_npz(path:Path) -> dict: # name -> array
+    with name_damage(path, 'an npz of plain arrays'), np.load(path, allow_pickle=False) as z:
+        arrays = {k: z[k] for k in z.files}
+        if not arrays: raise ValueError('it holds none')
+        odd = [k for k, v in arrays.items() if v.dtype.kind == 'O' or v.ndim > 2]
+        if odd: raise ValueError(f"'{odd[0]}' has {arrays[odd[0]].ndim} dimensions")
+        return arrays
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbcolum1
 def choose_columns(table:pd.DataFrame, columns, # those asked for; None: every other numeric one
