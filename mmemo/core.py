@@ -226,24 +226,24 @@ def read_json(path, kind:type=object): # dict or list, where only that will do
     raise DamagedFile(path, f'expected JSON that holds {_KINDS.get(kind, kind.__name__)}, found {held}')
 
 # %% ../nbs/00_core.ipynb #sealed02
-def seal(obj:dict) -> dict:
+def seal(obj:dict, name:str='') -> dict: # name: of the file, where one must not stand in another's place
     "The same facts with a `checksum` of all the others."
     facts = to_jsonable({k: v for k, v in obj.items() if k != 'checksum'})
-    return facts | dict(checksum=stable_hash(facts))
+    return facts | dict(checksum=stable_hash([name, facts]))
 
-def read_sealed(path) -> dict: # without the checksum
+def read_sealed(path, name:str='') -> dict: # without the checksum
     "A file of sealed facts; `UserError` where it is damaged."
     value = read_json(path, dict)
     stated = value.pop('checksum', None)
-    if stated not in (None, stable_hash(value)):
+    if stated not in (None, stable_hash([name, value])):
         raise DamagedFile(path, 'expected what was written, but its checksum differs')
     return value
 
 # %% ../nbs/00_core.ipynb #sealed03
 def read_kept(path) -> dict|None: # None: not there, or damaged
-    "A sealed file of the cache; a damaged one goes, and one line says that it is made again."
+    "A file of the cache, sealed with its name; a damaged one goes, and one line says that it is made again."
     path = Path(path)
-    try: return read_sealed(path) if path.exists() else None
+    try: return read_sealed(path, path.stem) if path.exists() else None
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; it is made again.', DamageWarning, stacklevel=2)
         if path.is_file(): path.unlink(missing_ok=True)

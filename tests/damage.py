@@ -234,12 +234,6 @@ def read_tables(place):
         out[name] = {k: summed(np.asarray(t.values), np.asarray(t.time), np.asarray(t.valid)) for k, t in tracks.items()}
     return out, []
 
-@subject('converted', 'feature tables', 'converted', '*', 'ours')
-def read_converted(place):
-    from mmemo.corpora.mosei import load_mosei
-    c, tracks, report = load_mosei(place, progress=False)
-    return [table_sum(c.clips), {m: {k: summed(np.asarray(t.values)) for k, t in of.items()} for m, of in tracks.items()}], report.table.astype(str).values.tolist()
-
 @subject('run', 'run folders', 'run', '*.[jsp]*', 'ours', 6)
 def read_run(place):
     import torch
@@ -288,10 +282,10 @@ def read_tracks(place): return _extract(place, 'packs')
 @subject('packs', 'cache', '.', 'cache/packs/*/*', 'ours', 3)
 def read_packs(place): return _extract(place, 'none')
 
-@subject('notes of the cache', 'cache', '.', 'cache/*.*', 'ours')
+@subject('notes of the cache', 'cache', '.', 'cache/quarantine.csv', 'ours')
 def read_notes(place): return _extract(place, 'none')
 
-@subject('prints', 'cache', '.', 'cache/prints/**/*.json', 'ours', 3)
+@subject('prints', 'cache', '.', 'cache/guard/**/*.json', 'ours', 3)
 def read_prints(place):
     from mmemo.corpora.leaks import check_leaks
     from mmemo.corpora.manifest import load_corpus
@@ -377,6 +371,7 @@ def make_base(base:Path):
     check_leaks(corpus, cache=base/'cache', progress=False)
     silent = Corpus(corpus.name, corpus.root, corpus.clips.drop(columns=['transcript']), None, corpus.space)
     transcribe(silent, Listener(), cache=base/'cache', progress=False)
+    (base/'cache'/'quarantine.csv').write_text('corpus,clip_id,path,reason\nother,x,x.mp4,x.mp4: No such file.\n')
     train = TrainConfig(epochs=1, lambda_text=0., device='cpu', progress=False)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
@@ -402,10 +397,10 @@ def make_clips(folder:Path, rng, n:int=18):
     from mmemo.corpora.manifest import Corpus, save_corpus
     from mmemo.media.files import write_clip
     folder.mkdir(parents=True)
-    y, x = np.mgrid[:64, :64]
     rows = []
     for i in range(n):
-        frames = [(127 + 90*np.sin((x*(1 + i % 5) + y*(i % 3) + 9*t + 17*i)/9))[..., None].repeat(3, 2).astype(np.uint8) for t in range(8)]
+        still, step = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1), rng.integers(-6, 7, (8, 2)).cumsum(0)
+        frames = [np.roll(still, tuple(s), (0, 1)) for s in step]
         write_clip(folder/f'c{i:02d}.mp4', frames, 25, .2*np.sin(np.arange(5120)*(.05 + .01*i)) + rng.normal(0, .02, 5120))
         rows.append(dict(clip_id=f'c{i:02d}', path=f'c{i:02d}.mp4', subject=f's{i//2}', split=['train', 'val', 'test'][i//6],
                          label=['Anger', 'Fear', 'Sadness'][i % 3], transcript=f'take {i} it is', start=0., end=.32))

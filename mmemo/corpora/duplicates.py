@@ -174,7 +174,7 @@ def hash_files(files:list, # paths, each once
         return dict(zip(files, map_in_threads(look_up, files, desc='Hashing files', **threads)))
     finally:
         is_new = any(kept.get(path) != entry for path, entry in now.items())
-        if is_new: write_json(index, seal(kept | now))
+        if is_new: write_json(index, seal(kept | now, index.stem))
 
 # %% ../../nbs/20_corpora/02_duplicates.ipynb #02cfff2f
 def make_fingerprint(kind:str, # 'sound' or 'video'
@@ -206,7 +206,7 @@ def load_fingerprints(jobs:list, # (kind, path, hash of the file, start, end), e
         kept = read_kept(place)
         if kept is not None and 'print' in kept: return kept
         made = make_fingerprint(kind, path, start, end)
-        if 'print' in made: write_json(place, seal(made))
+        if 'print' in made: write_json(place, seal(made, place.stem))
         return made
     kept = {place: read_kept(place) for place in first}
     todo = [(place, job) for place, job in first.items() if 'print' not in (kept[place] or {})]

@@ -172,7 +172,7 @@ def read_job(run:Extraction, job:Job): # in a worker thread; yields (kind, paylo
 def write_track(run:Extraction, job:Job, modality:str, values, time, valid, **about):
     "Put one finished track into the cache."
     encoder, key = run.encoders[modality], job.keys[modality]
-    source = dict(modality=modality, encoder=encoder.id, **encoder.facts,
+    source = dict(modality=modality, encoder=encoder.id, **encoder.facts, key=key,
                   file=job.hashes[modality],
                   segment=[job.start, job.end],
                   **run.reading_of(job, modality), **about)

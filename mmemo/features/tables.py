@@ -51,8 +51,8 @@ def _read_npz(path:Path) -> dict: # name -> array
     with name_damage(path, 'an npz of plain arrays'), np.load(path, allow_pickle=False) as z:
         arrays = {k: z[k] for k in z.files}
         if not arrays: raise ValueError('it holds none')
-        odd = [k for k, v in arrays.items() if v.dtype.kind == 'O' or v.ndim > 2]
-        if odd: raise ValueError(f"'{odd[0]}' has {arrays[odd[0]].ndim} dimensions")
+        deep = [k for k, v in arrays.items() if v.ndim > 2]
+        if deep: raise ValueError(f"'{deep[0]}' has more than two dimensions")
         return arrays
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbcolum1

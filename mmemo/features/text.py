@@ -331,7 +331,7 @@ def encode_text(job:TextJob, encoder, hz:float) -> Track:
     words, keep = job.words, np.flatnonzero(tokens > 0) # a word of signs that the tokenizer drops has no vector
     text = [words.text[i] for i in keep]
     kept = Words(text, words.start[keep], words.end[keep], words.timed)
-    source = dict(modality='text', encoder=encoder.id, **encoder.facts,
+    source = dict(modality='text', encoder=encoder.id, **encoder.facts, key=job.key,
                   words=len(kept),
                   seconds=job.seconds,
                   missing='' if len(kept) else 'no words')

@@ -97,6 +97,8 @@ def load_track(path) -> Track: # a .safetensors file
         stated = source.pop('checksum', None) # None: written before there were any
         if stated and stated != hash_arrays(tensors, stable_hash(source)):
             raise DamagedFile(path, 'expected the track that was written, but its checksum differs')
+        if source.get('key', Path(path).stem) != Path(path).stem:
+            raise DamagedFile(path, 'the track of another clip stands in its place')
         return Track(**tensors, source=source)
 
 # %% ../../nbs/40_features/01_tracks.ipynb #trkdrop1

@@ -237,7 +237,7 @@ def hear_clip(job, listener:Listener, cache:Path) -> dict: # words, and why ther
     if not len(samples): why = 'no sound'
     words = [] if why else listener(samples)
     transcript = dict(words=[[w, round(a, 3), round(b, 3)] for w, a, b in words], missing=why)
-    text = json.dumps(seal(transcript | listener.facts), ensure_ascii=False)
+    text = json.dumps(seal(transcript | listener.facts, place.stem), ensure_ascii=False)
     place_bytes(text.encode(), place, cache)
     return transcript
 

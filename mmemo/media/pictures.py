@@ -46,7 +46,7 @@ def hash_pictures(folder, cache) -> str: # 32 hex digits
     for i, e in pictures.items():
         total.update(i.to_bytes(8) + e.stat().st_size.to_bytes(8))
         total.update(Path(e.path).read_bytes())
-    write_json(note, seal(dict(hash=total.hexdigest(), pictures=len(pictures))))
+    write_json(note, seal(dict(hash=total.hexdigest(), pictures=len(pictures)), note.stem))
     return total.hexdigest()
 
 # %% ../../nbs/10_media/02_pictures.ipynb #49fd184e

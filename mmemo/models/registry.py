@@ -151,7 +151,8 @@ def make_card(model:EmotionModel) -> str: # Markdown
 # %% ../../nbs/50_models/16_registry.ipynb #regwts01
 def hash_weights(tensors:dict) -> str: # name -> tensor
     "A hash that finds a flipped bit in any of them."
-    return hash_arrays({k: v.reshape(-1).view(torch.uint8).numpy() for k, v in tensors.items()})
+    as_bytes = lambda v: v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hash_arrays({k: as_bytes(v) for k, v in tensors.items()})
 
 def write_weights(model:nn.Module, path, **metadata): # texts for the file's card
     "All tensors of a model as safetensors, their checksum in the file's card; equal weights give equal bytes."
@@ -181,13 +182,14 @@ def save_pretrained(model:nn.Module, # from `build`
     if model.name not in MODELS:
         raise UserError(f"only models from `build` can be saved; '{type(model).__name__}' has no registered name.")
     write_weights(model, folder/'model.safetensors', format='pt')
-    about = dict(model=model.name, config=to_jsonable(model.config), format=1)
+    about = dict(model=model.name, config=to_jsonable(model.config), format=1,
+                 weights=hash_weights(model.state_dict()))
     write_json(folder/'config.json', seal(about))
     with atomic_path(folder/'card.md') as tmp:
         tmp.write_text(card or make_card(model), encoding='utf8')
 
 # %% ../../nbs/50_models/16_registry.ipynb #80c3ff36
-def read_config(path:Path) -> tuple: # a config.json -> the registered name, the configuration
+def read_config(path:Path) -> tuple: # a config.json -> registered name, configuration, hash of the weights or None
     "What a saved model is; what cannot be understood is named with its file."
     about = read_sealed(path)
     if not {'model', 'config'} <= about.keys() or not isinstance(about['config'], dict):
@@ -200,14 +202,16 @@ def read_config(path:Path) -> tuple: # a config.json -> the registered name, the
         raise UserError(f"{path}: '{name}' has no setting '{wrong[0]}'; "
                         "was it written by another version of mmemo?")
     with name_damage(path, f"settings of '{name}'"):
-        return name, config(**settings)
+        return name, config(**settings), about.get('weights')
 
 # %% ../../nbs/50_models/16_registry.ipynb #a8ef9991
 def from_pretrained(folder, device='cpu') -> nn.Module: # in evaluation mode
     "The model of a folder that `save_pretrained` wrote."
-    name, config = read_config(Path(folder)/'config.json')
+    name, config, stated = read_config(Path(folder)/'config.json')
     weights, expected = Path(folder)/'model.safetensors', f"the weights of this '{name}'"
     with name_damage(weights, expected):
         model = name_model(MODELS[name].model(config), name)
         model.load_state_dict(read_weights(weights, expected))
+    if stated not in (None, hash_weights(model.state_dict())):
+        raise DamagedFile(weights, f'expected {expected} as they were saved with config.json, found others')
     return model.eval().to(device)

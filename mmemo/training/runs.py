@@ -354,11 +354,20 @@ def read_model(folder:Path, changed:list) -> tuple: # config.json, RunConfig, mo
     if 'config.json' in changed: # perhaps edited: the corpus lies elsewhere now
         warnings.warn(f'{folder}/config.json has changed since the training; what it says now is used.', DamageWarning)
     about = read_json(folder/'config.json', dict)
-    with name_damage(folder/'config.json', 'the settings of a run'):
-        model = build(about['model']['name'], **(about['model']['config'] or {}))
-        config = make_run_config(about['run'])
-        for key in ('features', 'data', 'classes'): about[key]
+    try:
+        with name_damage(folder/'config.json', 'the settings of a run'):
+            model = build(about['model']['name'], **(about['model']['config'] or {}))
+            config = make_run_config(about['run'])
+            _check_about(about)
+    except DamagedFile: raise
+    except UserError as e: raise DamagedFile(folder/'config.json', str(e).rstrip('.')) from None
     return about, config, load_weights(model, folder/'model.safetensors').eval()
+
+def _check_about(about:dict): # what readers of a run lean on
+    parts, features = dict(features=dict, data=dict, classes=list), about['features']
+    odd = [k for k, kind in parts.items() if not isinstance(about[k], kind)]
+    odd += [k for k in ('encoders', 'dims') if not isinstance(features[k], dict)]
+    if odd: raise ValueError(f"'{odd[0]}' is of another kind")
 
 # %% ../../nbs/60_training/11_runs.ipynb #61f10d61
 def load_run(folder, device:str='cpu') -> Run:
