@@ -21,7 +21,7 @@ estimate evaluate examine expand explain export expose extract fetch fill find f
 identify import infer init inspect interpolate invert isolate join judge keep knock label lay learn leave lengthen light lighten link list listen load locate look lose make map mark match measure meet mend
 merge mix move name normalise note nudge number observe offer open order outline overlap pack paint parse pass permit pick place plan play plot pool predict prepare prettify print probe project propose prune pull put
 quantise randomise rank read record redraw reduce refuse register reject remove render repeat replace report reproduce resample reset resize resolve restore restrict retry return review rise round run sample save
-say scale score search seed select send set settle shade shape share shift shorten show shuffle sign silence simplify slice smooth sort space speak spell split spread stamp standardise start step stop stretch
+say scale score seal search seed select send set settle shade shape share shift shorten show shuffle sign silence simplify slice smooth sort space speak spell split spread stamp standardise start step stop stretch
 strip sum summarise swap sweep tabulate take tell test thin tighten time tint to tokenize trace train transcribe transform translate trim try turn type undo unpack unwrap update upsample use validate wait walk
 warn watch weaken weigh widen work wrap wrinkle write zip""".split())
 TERMS = set("""accuracy bootstrap_ci ccc fold focal grad_cam haar interval_auc log_loss macro_f1 main paired_bootstrap paired_ci patch per_class_f1 precision_at receptive_field rng_for rollout row_log_loss

@@ -17,7 +17,7 @@ from ..corpora.manifest import Corpus
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu008
 def restore_split(corpus:Corpus, folder) -> Corpus: # the corpus of a run; the run's folder
     "Each clip on the side on which it was in training; others on none."
-    parts = read_json(Path(folder)/'split.json')
+    parts = read_json(Path(folder)/'split.json', dict)
     side = {clip: split for split, part in parts.items() for clip in part['clips']}
     return replace(corpus, clips=corpus.clips.assign(split=corpus.clips.clip_id.map(side)))
 

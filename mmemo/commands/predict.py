@@ -58,8 +58,9 @@ def find_planted_corpus(path) -> Corpus|None:
     for folder in list(path.parents)[:2]:
         about = folder/'corpus.json'
         if not about.is_file(): continue
-        facts = read_json(about)
-        if not facts.get('facts', {}).get('synthetic'): continue
+        facts = read_json(about, dict)
+        made = facts.get('facts')
+        if not isinstance(made, dict) or not made.get('synthetic'): continue
         clips = pd.DataFrame(dict(clip_id=[path.stem]))
         return Corpus(facts.get('name', 'planted'), folder, clips)
     return None
@@ -276,7 +277,7 @@ def predict_file(file, # a video
     "Predict the emotions in a video, frame by frame, and write the table and the page."
     path = Path(file)
     info = check_video(path) # first of all: it needs no model
-    from mmemo.training.runs import load_run, choose_settings
+    from mmemo.training.runs import check_features, choose_settings, load_run
     run = load_run(run) if isinstance(run, (str, Path)) else run
     check_reader(run)
     tell(0., 'reading the sound')
@@ -284,6 +285,7 @@ def predict_file(file, # a video
     detector = choose_detector(path, info, faces, config.settings.faces.detector)
     settings = choose_settings(run, detector, model_file)
     corpus, store = extract_file(path, config.encoders, settings, cache, progress, report_frames(info.n_frames, tell))
+    check_features(run, store)
     tell(.85, 'asking the model')
     corpus.space = run.about.get('space', 'expression8')
     loud = None if samples is None or not len(samples) else loudness_db(samples)

@@ -43,7 +43,8 @@ def describe_track(path:Path) -> dict: # a row of the table
 # %% ../../nbs/40_features/07_cache.ipynb #chrowsf2
 def describe_json(path:Path) -> dict: # a row of the table
     "What a transcript or a stamp says about its making; its kind is its folder's name."
-    try: source = read_json(path) | {'modality': path.parent.parent.name[:-1]}
+    kind = path.parent.parent.name[:-1]
+    try: source = read_json(path, dict) | {'modality': kind}
     except UserError: source = {'modality': 'unreadable'}
     size = path.stat().st_size/1e6
     return {k: source.get(k, '') for k in BY} | dict(encoder=source.get('model', ''), mb=size, path=path)
@@ -56,7 +57,7 @@ def list_cache(cache=None) -> pd.DataFrame: # columns: modality, encoder, weight
     notes = [*(cache/'transcripts').glob('*/*.json'), *(cache/'stamps').glob('*/*.json')]
     rows += [describe_json(p) for p in sorted(notes)]
     for p in sorted((cache/'packs').glob('*')):
-        size = sum(f.stat().st_size for f in p.iterdir())
+        size = sum(f.stat().st_size for f in (p, *p.rglob('*')) if f.is_file())
         rows.append(dict(modality='pack', mb=size/1e6, path=p))
     table = pd.DataFrame(rows, columns=[*BY, 'mb', 'path']).fillna('').groupby(BY, sort=False)
     return table.agg(tracks=('path', 'size'), mb=('mb', 'sum'), paths=('path', list)).reset_index()

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['VISUAL_ENCODERS', 'SPEECH_ENCODERS', 'ENCODERS', 'SMALL_CLIP', 'SMALL_WHISPER', 'SMALL_WAVE', 'resolve_encoders',
-           'EncoderFiles', 'find_safetensors', 'find_hub_folder', 'find_local_folder', 'find_folder_files',
-           'find_open_clip_files', 'find_visual_files', 'find_transformers_files', 'find_speech_files', 'fetch',
-           'is_synthetic_only', 'quiet', 'write_random_visual', 'write_random_speech']
+           'EncoderFiles', 'find_safetensors', 'hash_encoder', 'check_encoder', 'find_hub_folder', 'find_local_folder',
+           'find_folder_files', 'find_open_clip_files', 'find_visual_files', 'find_transformers_files',
+           'find_speech_files', 'fetch', 'is_synthetic_only', 'quiet', 'write_random_visual', 'write_random_speech']
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #efimport
 import warnings
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from ..core import Registry, UserError, data_dir, file_hash, read_json, stable_hash, write_json
+from ..core import DamagedFile, Registry, UserError, data_dir, file_hash, read_json, stable_hash, write_json
 from .plain import open_pixels, open_spectrum
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #addeaa79
@@ -68,7 +68,7 @@ class EncoderFiles:
     def configuration(self) -> list: # what says how the weights are used
         if self.folder is None: return [self.arch, self.tag]
         names = ('open_clip_config.json', 'config.json', 'preprocessor_config.json')
-        return [read_json(self.folder/n) for n in names if (self.folder/n).is_file()]
+        return [read_json(self.folder/n, dict) for n in names if (self.folder/n).is_file()]
 
     @property
     def weight_hash(self) -> str:
@@ -79,7 +79,7 @@ class EncoderFiles:
     def card(self) -> dict: # {} where the folder has none
         "What the makers of an embedded encoder say about it (`mmemo.json`)."
         place = self.folder and self.folder/'mmemo.json'
-        return read_json(place) if place and place.is_file() else {}
+        return read_json(place, dict) if place and place.is_file() else {}
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #53abbe6e
 def find_safetensors(folder:Path) -> tuple: # one file, or the shards of one
@@ -93,6 +93,26 @@ def find_safetensors(folder:Path) -> tuple: # one file, or the shards of one
     if pickles:
         held = f"only {', '.join(pickles)}, a pickle, which is never loaded"
     raise UserError(f"{folder}: expected weights as .safetensors, found {held}.")
+
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efcheck1
+def hash_encoder(folder:Path) -> dict: # file -> hash; README.md and the card itself are for people
+    "What a card may state, so that a flipped bit is found."
+    names = sorted(p.name for p in Path(folder).iterdir() if p.is_file())
+    return {n: file_hash(folder/n) for n in names if n not in ('README.md', 'mmemo.json')}
+
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efcheck3
+def check_encoder(files:EncoderFiles) -> EncoderFiles: # the same files
+    "`DamagedFile` for a file that is not what the encoder's card states; others state nothing."
+    stated = files.card.get('files', {})
+    if not isinstance(stated, dict):
+        raise DamagedFile(files.folder/'mmemo.json', 'expected `files` to hold their hashes')
+    for name, expected in stated.items():
+        place = files.folder/name
+        if not place.is_file():
+            raise UserError(f'{place}: there is no such file.')
+        if file_hash(place) != expected:
+            raise DamagedFile(place, 'its bytes are not those that the encoder was published with; bring it again')
+    return files
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #c86e0395
 def find_hub_folder(repo:str, # 'owner/name' on the model hub

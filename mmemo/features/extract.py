@@ -6,10 +6,11 @@
 __all__ = ['TRACK_BYTES', 'Extraction', 'hash_source', 'give_keys', 'find_missing', 'count_step_bytes', 'open_source',
            'hear_sound', 'read_job_sound', 'read_job', 'write_track', 'keep_sound', 'finish_frames', 'encode_item',
            'run_jobs', 'probe_visual', 'probe_speech', 'Estimate', 'measure_lengths', 'estimate', 'write_quarantine',
-           'open_encoders', 'make_packs', 'encode_missing', 'check_equals', 'extract', 'describe_run']
+           'open_encoders', 'make_packs', 'encode_missing', 'check_equals', 'drop_damaged', 'encode_and_pack',
+           'extract', 'describe_run']
 
 # %% ../../nbs/40_features/13_extract.ipynb #501a0364
-import hashlib, os, socket, time
+import hashlib, os, socket, time, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, default_cache, patch, stable_hash
+from ..core import DamageWarning, UserError, default_cache, is_machine_fault, name_damage, patch, stable_hash
 from ..corpora.manifest import Corpus
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
@@ -28,7 +29,7 @@ from .reading import (ExtractSettings, Job, choose_frames, choose_pictures, desc
                                     find_picture_times, hash_content, make_jobs, open_frames, read_frames,
                                     read_pictures, read_sound)
 from .tables import tracks_from_table
-from .tracks import FeatureStore, Track, build_pack, encode_track, open_pack, pack_tracks, place_bytes
+from .tracks import FeatureStore, Track, encode_track, load_pack, pack_tracks, place_bytes, remove_damaged
 from ..media.files import probe
 from ..media.pictures import hash_pictures
 from ..media.sound import SILENCE_DB, loudness_db
@@ -57,13 +58,16 @@ class Extraction:
 # %% ../../nbs/40_features/13_extract.ipynb #exrejec1
 @patch
 def reject(self:Extraction, job:Job, error:Exception):
-    "Note why a clip is left out; the first reason stands."
+    "Note why a clip is left out; the first reason stands. A full disk is no fault of a clip's, and ends the work."
+    if is_machine_fault(error): raise error
     reason = str(error) if isinstance(error, UserError) else f'{job.path}: {type(error).__name__}: {error}'
     job.error = job.error or reason
 
+# %% ../../nbs/40_features/13_extract.ipynb #exrejec2
 @patch
 def lose(self:Extraction, job:Job, modality:str, error:Exception):
     "A clip whose pictures are good goes on without its sound."
+    if is_machine_fault(error): raise error
     why = getattr(error, 'strerror', '') or error
     job.lost[modality] = str(error) if isinstance(error, UserError) else f'{job.sound}: {why}.'
     job.keys.pop(modality, None)
@@ -85,6 +89,7 @@ def give_keys(run:Extraction, job:Job):
     for m, encoder in run.encoders.items():
         try: job.hashes[m] = hash_source(run, job, m)
         except (OSError, UserError) as e:
+            if is_machine_fault(e): raise
             if m == 'audio' and job.pictures:
                 run.lose(job, m, e)
                 continue
@@ -93,7 +98,7 @@ def give_keys(run:Extraction, job:Job):
                      segment=[job.start, job.end],
                      encoder=encoder.facts,
                      reading=run.reading_of(job, m),
-                     format=2) # 2: surround sound, odd sizes, mirrored films and tracked faces read better
+                     format=3) # 3: tracks carry a checksum
         job.keys[m] = stable_hash(facts)
 
 # %% ../../nbs/40_features/13_extract.ipynb #7f89edc0
@@ -167,7 +172,7 @@ def read_job(run:Extraction, job:Job): # in a worker thread; yields (kind, paylo
 def write_track(run:Extraction, job:Job, modality:str, values, time, valid, **about):
     "Put one finished track into the cache."
     encoder, key = run.encoders[modality], job.keys[modality]
-    source = dict(modality=modality, encoder=encoder.id, **encoder.facts,
+    source = dict(modality=modality, encoder=encoder.id, **encoder.facts, key=key,
                   file=job.hashes[modality],
                   segment=[job.start, job.end],
                   **run.reading_of(job, modality), **about)
@@ -317,13 +322,21 @@ def write_quarantine(cache:Path, corpus:Corpus, jobs:list) -> pd.DataFrame: # th
         bad.append((corpus.name, job.clip_id, paths[job.clip_id], reason))
     rows = pd.DataFrame(bad, columns=['corpus', 'clip_id', 'path', 'reason'])
     place = cache/'quarantine.csv'
-    others = pd.read_csv(place) if place.exists() else rows[:0]
+    others = _read_quarantine(place, rows[:0])
     others = others[others.corpus != corpus.name]
     everyone = pd.concat([f for f in (others, rows) if len(f)] or [rows])
     if len(everyone):
         place_bytes(everyone.to_csv(index=False).encode(), place, cache)
     else: place.unlink(missing_ok=True)
     return rows
+
+def _read_quarantine(place:Path, empty:pd.DataFrame) -> pd.DataFrame: # other corpora's rows, too
+    try:
+        with name_damage(place, 'a list of clips that were left out'):
+            return pd.read_csv(place, dtype=str)[list(empty)] if place.exists() else empty
+    except UserError as e:
+        warnings.warn(f'{str(e).rstrip(".")}; it is begun anew.', DamageWarning, stacklevel=3)
+        return empty
 
 # %% ../../nbs/40_features/13_extract.ipynb #6cf1230f
 def open_encoders(visual, speech, s:ExtractSettings) -> tuple: # modality -> encoder, modality -> clip id -> Track
@@ -350,8 +363,7 @@ def make_packs(run:Extraction, jobs:list, tracks:dict) -> dict: # modality -> Pa
     for m, encoder in run.encoders.items():
         paths = [None if j.error or m not in j.keys else run.path(j.keys[m]) for j in jobs]
         shape = () if len(encoder.shape) == 1 else encoder.shape
-        folder = build_pack(run.cache, m, ids, paths, encoder.dim, shape, encoder.kept)
-        packs[m] = open_pack(folder)
+        packs[m] = load_pack(run.cache, m, ids, paths, encoder.dim, shape, encoder.kept)
         packs[m].missing |= {j.clip_id: j.lost[m] for j in jobs if m in j.lost}
     return packs | {m: pack_tracks(t, ids) for m, t in tracks.items()}
 
@@ -384,6 +396,29 @@ def check_equals(run:Extraction, jobs:list):
         else:
             run.reject(job, UserError(f'{job.path}: another clip with the same content could not be read.'))
 
+# %% ../../nbs/40_features/13_extract.ipynb #exmend02
+def drop_damaged(run:Extraction, jobs:list) -> list: # what is wrong with each that went
+    "Remove the tracks that cannot be read, and ask for them again."
+    keys = {k: (j, m) for j in jobs if not j.error for m, k in j.keys.items()}
+    gone = remove_damaged(run.path(k) for k in keys)
+    for path in gone:
+        job, modality = keys[path.stem]
+        job.todo.append(modality)
+    return list(gone.values())
+
+# %% ../../nbs/40_features/13_extract.ipynb #exmend03
+def encode_and_pack(run:Extraction, jobs:list, tracks:dict, progress:bool) -> tuple: # Estimate or None, packs
+    "Encode what is missing and pack it; damaged tracks are encoded once more, with one line."
+    plan = encode_missing(run, jobs, progress)
+    try: return plan, make_packs(run, jobs, tracks)
+    except UserError:
+        reasons = drop_damaged(run, jobs)
+        if not reasons: raise
+    more = f' and {len(reasons) - 1} more' if len(reasons) > 1 else ''
+    warnings.warn(f'{reasons[0].rstrip(".")}{more}; encoded again.', DamageWarning, stacklevel=2)
+    encode_missing(run, jobs, progress)
+    return plan, make_packs(run, jobs, tracks)
+
 # %% ../../nbs/40_features/13_extract.ipynb #a57258b3
 def extract(corpus:Corpus,
             visual='tiny', # encoder name or folder, a loaded encoder, 'table:FILE', tracks by clip id, or None
@@ -401,9 +436,8 @@ def extract(corpus:Corpus,
     run = Extraction(encoders, settings, cache, watch)
     jobs = make_jobs(corpus, settings.limit, settings.seconds)
     find_missing(run, jobs)
-    plan = encode_missing(run, jobs, progress)
+    plan, packs = encode_and_pack(run, jobs, tracks, progress)
     bad = write_quarantine(cache, corpus, jobs) if encoders else None
-    packs = make_packs(run, jobs, tracks)
     facts = describe_run(run, corpus, packs)
     facts['counts'] = dict(run.counts, quarantined=sum(bool(j.error) for j in jobs))
     facts |= dict(estimate=plan and asdict(plan), seconds=time.perf_counter() - begun)

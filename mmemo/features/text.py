@@ -6,9 +6,11 @@
 __all__ = ['TEXT', 'find_text_files', 'make_tokenizer', 'write_random_text', 'tokenize_words', 'find_special_tokens',
            'measure_longest_pass', 'read_text_model', 'TextEncoder', 'TowerWords', 'load_text_encoder',
            'measure_overlaps', 'make_text_track', 'measure_tracks', 'measure_seconds', 'TextJob', 'make_text_job',
-           'make_text_jobs', 'encode_text', 'find_track_path', 'note_unreadable', 'add_facts', 'add_text']
+           'make_text_jobs', 'encode_text', 'find_track_path', 'note_unreadable', 'add_facts', 'encode_texts',
+           'pack_text', 'add_text']
 
 # %% ../../nbs/40_features/17_text.ipynb #f639a2fe
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +20,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import Registry, UserError, default_cache, file_hash, patch, read_json, stable_hash
+from ..core import DamageWarning, Registry, UserError, default_cache, file_hash, patch, read_json, stable_hash
 from ..corpora.manifest import Corpus
 from .encoder_files import (VISUAL_ENCODERS, EncoderFiles, find_local_folder, find_transformers_files,
                                           quiet)
 from .encoders import Frozen, TextTower, cut_pieces, load_text
 from .extract import write_quarantine
-from .tracks import FeatureStore, Track, build_pack, compact, encode_track, open_pack, place_bytes
+from .tracks import (FeatureStore, Packed, Track, compact, encode_track, load_pack, place_bytes,
+                                   remove_damaged)
 from .words import Words, read_clip_words
 from ..media.files import probe
 from ..media.threads import use_one_thread
@@ -113,7 +116,7 @@ def measure_longest_pass(model, tokenizer, most:int=512) -> int:
 def read_text_model(files:EncoderFiles, name:str) -> tuple: # model, tokenizer
     "A transformers text model and its fast tokenizer from a folder."
     import transformers
-    config, who = read_json(files.folder/'config.json'), f"encoder '{name}'"
+    config, who = read_json(files.folder/'config.json', dict), f"encoder '{name}'"
     if {'vision_config', 'num_mel_bins', 'conv_stride'} & set(config):
         raise UserError(f"{who}: a {config.get('model_type')} is no text model.")
     local = dict(local_files_only=True, trust_remote_code=False) # never code of the model's makers
@@ -328,7 +331,7 @@ def encode_text(job:TextJob, encoder, hz:float) -> Track:
     words, keep = job.words, np.flatnonzero(tokens > 0) # a word of signs that the tokenizer drops has no vector
     text = [words.text[i] for i in keep]
     kept = Words(text, words.start[keep], words.end[keep], words.timed)
-    source = dict(modality='text', encoder=encoder.id, **encoder.facts,
+    source = dict(modality='text', encoder=encoder.id, **encoder.facts, key=job.key,
                   words=len(kept),
                   seconds=job.seconds,
                   missing='' if len(kept) else 'no words')
@@ -367,6 +370,30 @@ def add_facts(facts:dict, jobs:list, encoder, counts:dict) -> dict: # the store'
     return {**facts, **merged, 'text': text | counts,
             'synthetic_only': bool(facts.get('synthetic_only')) or is_planted}
 
+# %% ../../nbs/40_features/17_text.ipynb #txpack01
+def encode_texts(jobs:list, encoder, cache:Path, hz:float, progress:bool) -> int: # how many were not in the cache
+    "Encode what the cache lacks."
+    from tqdm.auto import tqdm
+    missing = {j.key: j for j in jobs if j.key and not find_track_path(cache, j.key).exists()}
+    for key, job in tqdm(missing.items(), desc='text', unit='clip', disable=not progress or not missing):
+        track = encode_text(job, encoder, hz)
+        place_bytes(encode_track(track), find_track_path(cache, key), cache)
+    return len(missing)
+
+# %% ../../nbs/40_features/17_text.ipynb #txpack02
+def pack_text(jobs:list, encoder, cache:Path, hz:float, progress:bool) -> tuple: # Packed, how many were encoded
+    "The words of a corpus as a pack; damaged tracks are encoded once more, with one line."
+    n = encode_texts(jobs, encoder, cache, hz, progress)
+    paths = [find_track_path(cache, j.key) if j.key else None for j in jobs]
+    about = cache, 'text', [j.clip_id for j in jobs], paths, encoder.dim
+    try: return load_pack(*about), n
+    except UserError:
+        gone = remove_damaged(p for p in paths if p)
+        if not gone: raise
+    warnings.warn(f'{next(iter(gone.values())).rstrip(".")}; encoded again.', DamageWarning, stacklevel=2)
+    n += encode_texts(jobs, encoder, cache, hz, progress)
+    return load_pack(*about), n
+
 # %% ../../nbs/40_features/17_text.ipynb #c5a80f90
 def add_text(store:FeatureStore|None, # what `extract` gave; None: text alone
              corpus:Corpus, encoder='tiny', # a name, a folder, or a loaded encoder
@@ -374,17 +401,11 @@ def add_text(store:FeatureStore|None, # what `extract` gave; None: text alone
              hz:float=25., # steps a second
              progress:bool=True) -> FeatureStore:
     "The same features and a modality 'text': from the cache where it is, else encoded now."
-    from tqdm.auto import tqdm
     if isinstance(encoder, str): encoder = load_text_encoder(encoder)
     cache, store = Path(cache or default_cache()), store or FeatureStore({})
     jobs = make_text_jobs(store, corpus, encoder, hz)
-    missing = {j.key: j for j in jobs if j.key and not find_track_path(cache, j.key).exists()}
-    for key, job in tqdm(missing.items(), desc='text', unit='clip', disable=not progress or not missing):
-        track = encode_text(job, encoder, hz)
-        place_bytes(encode_track(track), find_track_path(cache, key), cache)
-    paths = [find_track_path(cache, j.key) if j.key else None for j in jobs]
-    pack = open_pack(build_pack(cache, 'text', [j.clip_id for j in jobs], paths, encoder.dim))
+    pack, encoded = pack_text(jobs, encoder, cache, hz, progress)
     pack.missing |= {j.clip_id: j.error or 'no transcript' for j in jobs if not j.key}
-    cached = len(jobs) - paths.count(None) - len(missing)
-    facts = add_facts(store.facts, jobs, encoder, dict(encoded=len(missing), cached=cached))
+    cached = sum(bool(j.key) for j in jobs) - encoded
+    facts = add_facts(store.facts, jobs, encoder, dict(encoded=encoded, cached=cached))
     return FeatureStore({**store.packs, 'text': pack}, facts, note_unreadable(store, corpus, jobs, cache))

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from ..core import UserError, rng_for, to_jsonable, write_json
+from .encoder_files import hash_encoder
 from .encoders import load_speech, load_text, load_visual
 from .tiny_clip import FacePlan, render_faces, train_clip, write_clip_folder
 from .tiny_wav2vec2 import VoicePlan, speak_all, train_speech, write_speech_folder
@@ -215,7 +216,8 @@ def write_card(folder, name:str, plan, figures:dict, confusion, minutes:float) -
     what, how, version = ABOUT[name]
     facts = dict(knows='planted faces and voices only', generator=version, subjects="rng_for('tiny-subject', i)",
                  plan=to_jsonable(plan), probes={k: round(v, 4) for k, v in figures.items()}, gate=GATE,
-                 minutes=round(minutes, 1), date=time.strftime('%Y-%m-%d'), command=COMMAND)
+                 minutes=round(minutes, 1), date=time.strftime('%Y-%m-%d'), command=COMMAND,
+                 files=hash_encoder(Path(folder)))
     write_json(Path(folder)/'mmemo.json', facts)
     rows, table = tabulate_probes(figures, confusion)
     words = dict(facts, name=name, what=what, how=how, rows=rows, table=table, settings=plan,

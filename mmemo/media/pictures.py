@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, read_json, stable_hash, write_json
+from ..core import UserError, read_kept, seal, stable_hash, write_json
 
 # %% ../../nbs/10_media/02_pictures.ipynb #be325c3b
 def list_pictures(folder) -> dict: # frame, from 0 -> directory entry
@@ -40,12 +40,13 @@ def hash_pictures(folder, cache) -> str: # 32 hex digits
     pictures = list_pictures(folder)
     stamp = stamp_pictures(folder, pictures)
     note = Path(cache)/'stamps'/stamp[:2]/f'{stamp}.json'
-    if note.exists(): return read_json(note)['hash']
+    kept = read_kept(note)
+    if kept and 'hash' in kept: return kept['hash']
     total = hashlib.blake2b(digest_size=16)
     for i, e in pictures.items():
         total.update(i.to_bytes(8) + e.stat().st_size.to_bytes(8))
         total.update(Path(e.path).read_bytes())
-    write_json(note, dict(hash=total.hexdigest(), pictures=len(pictures)))
+    write_json(note, seal(dict(hash=total.hexdigest(), pictures=len(pictures)), note.stem))
     return total.hexdigest()
 
 # %% ../../nbs/10_media/02_pictures.ipynb #49fd184e

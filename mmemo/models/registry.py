@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'Entry', 'make_entries', 'list_modalities', 'name_model', 'make_config', 'build', 'describe_model',
-           'available', 'make_card', 'save_pretrained', 'read_config', 'from_pretrained']
+           'available', 'make_card', 'hash_weights', 'write_weights', 'read_weights', 'save_pretrained', 'read_config',
+           'from_pretrained']
 
 # %% ../../nbs/50_models/16_registry.ipynb #673b8b26
 from dataclasses import dataclass, fields
@@ -13,7 +14,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..core import Registry, UserError, atomic_path, read_json, to_jsonable, write_json
+from ..core import (DamagedFile, Registry, UserError, atomic_path, hash_arrays, name_damage, read_sealed, seal,
+                        to_jsonable, write_json)
 from .avtca import AVTCA, PRESETS as AVTCA_PRESETS, AVTCAConfig
 from .bicross import BiCross, BiCrossConfig
 from .early_late import Early, JoinConfig, Late
@@ -146,52 +148,70 @@ def make_card(model:EmotionModel) -> str: # Markdown
     source = f' ({entry.paper})' if entry.paper else ''
     return f"# {model.name}\n\n{entry.about}{source}\n\n| setting | value |\n|---|---|\n{rows}\n"
 
+# %% ../../nbs/50_models/16_registry.ipynb #regwts01
+def hash_weights(tensors:dict) -> str: # name -> tensor
+    "A hash that finds a flipped bit in any of them."
+    as_bytes = lambda v: v.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    return hash_arrays({k: as_bytes(v) for k, v in tensors.items()})
+
+def write_weights(model:nn.Module, path, **metadata): # texts for the file's card
+    "All tensors of a model as safetensors, their checksum in the file's card; equal weights give equal bytes."
+    from safetensors.torch import save
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+    data = save(tensors, dict(metadata, checksum=hash_weights(tensors)))
+    with atomic_path(path) as tmp: tmp.write_bytes(data)
+
+# %% ../../nbs/50_models/16_registry.ipynb #regwts02
+def read_weights(path, expected:str='the weights of a model') -> dict: # name -> tensor
+    "Saved tensors; `DamagedFile` where they are not what was written (files without a checksum are believed)."
+    from safetensors import safe_open
+    with name_damage(path, expected), safe_open(path, 'pt') as f:
+        tensors = {k: f.get_tensor(k) for k in f.keys()}
+        stated = (f.metadata() or {}).get('checksum')
+    if stated and stated != hash_weights(tensors):
+        raise DamagedFile(path, f'expected {expected} as they were written, but their checksum differs')
+    return tensors
+
 # %% ../../nbs/50_models/16_registry.ipynb #0d6de54e
 def save_pretrained(model:nn.Module, # from `build`
                     folder, # made where it is not there
                     card:str='', # Markdown; a plain one is written where none is given
                    ):
     "Write config.json, model.safetensors and card.md, each whole or not at all."
-    from safetensors.torch import save_file
     folder = Path(folder)
     if model.name not in MODELS:
         raise UserError(f"only models from `build` can be saved; '{type(model).__name__}' has no registered name.")
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
-    with atomic_path(folder/'model.safetensors') as tmp:
-        save_file(tensors, tmp, metadata=dict(format='pt'))
-    about = dict(model=model.name, config=to_jsonable(model.config), format=1)
-    write_json(folder/'config.json', about)
+    write_weights(model, folder/'model.safetensors', format='pt')
+    about = dict(model=model.name, config=to_jsonable(model.config), format=1,
+                 weights=hash_weights(model.state_dict()))
+    write_json(folder/'config.json', seal(about))
     with atomic_path(folder/'card.md') as tmp:
         tmp.write_text(card or make_card(model), encoding='utf8')
 
 # %% ../../nbs/50_models/16_registry.ipynb #80c3ff36
-def read_config(path:Path) -> tuple: # a config.json -> the registered name, the configuration
+def read_config(path:Path) -> tuple: # a config.json -> registered name, configuration, hash of the weights or None
     "What a saved model is; what cannot be understood is named with its file."
-    about = read_json(path)
-    if not isinstance(about, dict) or not {'model', 'config'} <= about.keys():
+    about = read_sealed(path)
+    if not {'model', 'config'} <= about.keys() or not isinstance(about['config'], dict):
         raise UserError(f"{path}: expected the fields 'model' and 'config'.")
     name, settings = about['model'], about['config']
-    config = MODELS.get_or_explain(name).config
+    config = MODELS.get_or_explain(str(name)).config
     known = {f.name for f in fields(config)}
     wrong = [k for k in settings if k not in known]
     if wrong:
         raise UserError(f"{path}: '{name}' has no setting '{wrong[0]}'; "
                         "was it written by another version of mmemo?")
-    return name, config(**settings)
+    with name_damage(path, f"settings of '{name}'"):
+        return name, config(**settings), about.get('weights')
 
 # %% ../../nbs/50_models/16_registry.ipynb #a8ef9991
 def from_pretrained(folder, device='cpu') -> nn.Module: # in evaluation mode
     "The model of a folder that `save_pretrained` wrote."
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    name, config = read_config(Path(folder)/'config.json')
-    weights = Path(folder)/'model.safetensors'
-    model = name_model(MODELS[name].model(config), name)
-    if not weights.is_file():
-        raise UserError(f"{weights}: there is no such file.")
-    try:
-        model.load_state_dict(load_file(weights))
-    except (SafetensorError, RuntimeError) as e:
-        last = str(e).strip().splitlines()[-1].strip()
-        raise UserError(f"{weights}: these are not the weights of this '{name}' ({last}).") from None
+    name, config, stated = read_config(Path(folder)/'config.json')
+    weights, expected = Path(folder)/'model.safetensors', f"the weights of this '{name}'"
+    with name_damage(weights, expected):
+        model = name_model(MODELS[name].model(config), name)
+        model.load_state_dict(read_weights(weights, expected))
+    if stated not in (None, hash_weights(model.state_dict())):
+        raise DamagedFile(weights, f'expected {expected} as they were saved with config.json, found others')
     return model.eval().to(device)

@@ -159,7 +159,7 @@ def link_runs(out:Path, result:dict) -> str: # folder of the comparison; a parag
 def write_comparison(out) -> Path: # a folder with compare.json -> its compare.html
     "A comparison as one page."
     out = Path(out)
-    result = read_json(out/'compare.json')
+    result = read_json(out/'compare.json', dict)
     n = sum('scores' in r for r in result['rows'])
     head = f"{n} model{'s'*(n > 1)} on {result['corpus']}"
     body = [render_text(head, 'h1'), *(render_warning(w) for w in result['warnings'])]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import atomic_path, read_json
+from ..core import UserError, atomic_path, read_json
 from ..labels import TASKS
 from .html import render_figure, render_markdown, render_page, render_table, render_text, render_warning
 from .score_plots import plot_confusion, plot_history, plot_scores, plot_value_scatter, prettify
@@ -126,6 +126,8 @@ def render_errors(run) -> list:
 def render_values(run, space) -> list: # of a continuous task
     "Label against prediction on the clips that the table is about."
     pred = run.predictions
+    if pred is None:
+        raise UserError(f'{run.folder}: predictions.parquet is damaged, and the page shows what is in it.')
     if 'split' in pred and run.metrics.get('test'):
         pred = pred[pred.split == 'test']
     labels = pred[space.columns]
@@ -203,8 +205,8 @@ def write_report(folder, # of a finished run
     from mmemo.training.runs import load_run
     run = load_run(folder)
     card = run.folder/'card.md'
-    text = card.read_text(encoding='utf8') if card.exists() else ''
-    made = render_run(run, read_json(run.folder/'split.json'), text)
+    text = card.read_text(encoding='utf8', errors='replace') if card.exists() else ''
+    made = render_run(run, read_json(run.folder/'split.json', dict), text)
     with atomic_path(run.folder/'report.html') as tmp:
         tmp.write_text(made, encoding='utf8')
     return run.folder/'report.html'

@@ -9,7 +9,7 @@ __all__ = ['PARTS', 'PAGE', 'JUDGES', 'FIGURES', 'FOLDS', 'JUDGE_NAMES', 'NO_RAN
            'ErrorController', 'ErrorsPanel', 'find_runs_beside', 'errors_panel']
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750004
-import html
+import html, warnings
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..core import UserError, patch
+from ..core import DamageWarning, UserError, name_damage, patch
 from ..explain.errors import (OUTCOMES, check_classes, compare_runs, find_slice_columns, find_worst_slice,
                                   list_cell_clips, measure_calibration, measure_reliability, score_slices, select_slice,
                                   tabulate_confusion)
@@ -641,11 +641,17 @@ def to_html(self:ErrorsPanel) -> str:
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750036
 def find_runs_beside(folder:Path) -> dict: # name -> predictions
-    "Other finished runs next to a run."
-    here = folder.resolve()
+    "Other finished runs next to a run; what is damaged is passed over, with one line."
+    here, tables = folder.resolve(), {}
     near = sorted(here.parent.glob('*/predictions.parquet'))
     finished = [p for p in near if p.parent != here and (p.parent/'metrics.json').is_file()]
-    return {p.parent.name: pd.read_parquet(p) for p in finished}
+    for path in finished:
+        try:
+            with name_damage(path, 'predictions (Parquet)'):
+                tables[path.parent.name] = pd.read_parquet(path)
+        except UserError as e:
+            warnings.warn(f'{e} The run is not offered.', DamageWarning, stacklevel=2)
+    return tables
 
 # %% ../../nbs/90_panels/10_errors.ipynb #errpn001
 @panel_or_reason

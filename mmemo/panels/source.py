@@ -247,7 +247,7 @@ def open_source(run, # folder of a run, or of a demo
     from mmemo.corpora.readers import open_corpus
     from mmemo.features.encoder_files import resolve_encoders
     from mmemo.features.extract import extract
-    from mmemo.training.runs import load_run, choose_settings
+    from mmemo.training.runs import check_features, choose_settings, load_run
     run = load_run(folder)
     corpus = open_corpus(find_corpus(run))
     if split: corpus = corpus.subset(split)
@@ -255,4 +255,5 @@ def open_source(run, # folder of a run, or of a demo
         raise UserError(f'{folder}: {corpus.name} has features only, and there is no film to show.')
     encoders = resolve_encoders(run.config.encoders)
     store = extract(corpus, *encoders, settings=choose_settings(run), progress=progress)
+    check_features(run, store)
     return ClipSource(run.model, corpus, store, run.config.window, split, run.predictions)

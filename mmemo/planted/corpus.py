@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, read_json, rng_for, stable_hash
-from ..corpora.manifest import Corpus, check_manifest, load_corpus, save_corpus
+from ..core import UserError, rng_for, stable_hash
+from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
 from .acoustics import disturb, sample_acoustics
@@ -337,7 +337,7 @@ def format_words(words) -> list: # (word, start, end) each as text -> JSON, one 
 def _open_planted(folder:Path, name:str): # name: of the generator -> Corpus, or None where no corpus is
     "The corpus that stands there already; another one is refused."
     if not (folder/'corpus.json').exists(): return None
-    stored = read_json(folder/'corpus.json').get('facts', {}).get('generator')
+    stored = read_about(folder/'corpus.json').get('facts', {}).get('generator')
     if stored == name: return load_corpus(folder)
     raise UserError(f'{folder}: holds another corpus (generator {stored}, asked for {name}); '
                     'name another folder or remove it.')

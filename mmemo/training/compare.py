@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import UserError, atomic_path, pick_device, read_json, to_jsonable, write_json
+from ..core import UserError, atomic_path, name_damage, pick_device, read_json, to_jsonable, write_json
 from ..corpora.leaks import guard
 from ..features.tracks import FeatureStore
 from ..models.registry import MODELS
@@ -30,7 +30,7 @@ from .card import list_warnings
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
 from .loop import TrainConfig
 from .run_config import RunConfig
-from .runs import build_for, describe, run_experiment, split_windows
+from .runs import list_changed, build_for, describe, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
 # %% ../../nbs/60_training/14_compare.ipynb #4a88113f
@@ -100,7 +100,9 @@ def is_finished(plan:Plan, model, windows:dict, store) -> bool:
     "Is this very run there already?"
     needed = ('metrics.json', 'predictions.parquet', 'config.json', COST)
     if not all((plan.folder/n).exists() for n in needed): return False
-    try: before = list_deciding_facts(read_json(plan.folder/'config.json'))
+    if list_changed(plan.folder): return False # damaged: it is trained again
+    config = plan.folder/'config.json'
+    try: before = list_deciding_facts(read_json(config, dict))
     except (UserError, KeyError, AttributeError, TypeError): return False # of another version, or damaged
     now = to_jsonable(describe(plan.config, model, windows, store, None))
     return before == list_deciding_facts(now)
@@ -276,7 +278,9 @@ def read_tables(plans:list) -> dict: # seed -> predictions on test, or on valida
     "What the runs of one model predicted."
     tables = {}
     for p in plans:
-        pred, metrics = pd.read_parquet(p.folder/'predictions.parquet'), read_json(p.folder/'metrics.json')
+        with name_damage(p.folder/'predictions.parquet', 'predictions (Parquet)'):
+            pred = pd.read_parquet(p.folder/'predictions.parquet')
+        metrics = read_json(p.folder/'metrics.json', dict)
         split = 'test' if 'test' in metrics else 'val'
         pred = pred[pred.split == split].reset_index(drop=True)
         pred.attrs['smoothing_s'] = metrics['smoothing'].get('width', 0.)
@@ -286,8 +290,8 @@ def read_tables(plans:list) -> dict: # seed -> predictions on test, or on valida
 # %% ../../nbs/60_training/14_compare.ipynb #46c25901
 def make_row(model:str, plans:list, corpus, tables:dict, parameters:int|None=None) -> dict:
     "Everything the table says of one model."
-    metrics = [read_json(p.folder/'metrics.json') for p in plans]
-    costs = [read_json(p.folder/COST) for p in plans]
+    metrics = [read_json(p.folder/'metrics.json', dict) for p in plans]
+    costs = [read_json(p.folder/COST, dict) for p in plans]
     pred, every = pool_seeds(tables, corpus)
     widths = [t.attrs['smoothing_s'] for t in tables.values()]
     is_one = len(set(widths)) == 1
