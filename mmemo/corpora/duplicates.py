@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['REACH', 'PIECE', 'JUMP', 'STEPS', 'WAVES', 'PIXELS', 'MOVES', 'MARGIN', 'find_landmarks', 'to_int16',
            'fingerprint_sound', 'match_sounds', 'sample_pictures', 'isolate_movement', 'fingerprint_video',
-           'match_videos', 'number_sets', 'read_kept_json', 'hash_files', 'make_fingerprint', 'load_fingerprints']
+           'match_videos', 'number_sets', 'hash_files', 'make_fingerprint', 'load_fingerprints']
 
 # %% ../../nbs/20_corpora/02_duplicates.ipynb #fpr00004
 import hashlib
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, file_hash, read_json, stable_hash, write_json
+from ..core import file_hash, read_kept, seal, stable_hash, write_json
 from .manifest import connect_pairs
 from ..media.files import MediaError, probe
 from ..media.frames import VideoReader, decoder_version
@@ -154,18 +154,12 @@ def number_sets(kind:str, # 'sound' or 'video'
     sets[has] = connect_pairs(pairs, len(distinct))[row]
     return sets
 
-# %% ../../nbs/20_corpora/02_duplicates.ipynb #b148f481b
-def read_kept_json(path): # what was kept, or None where it is not there or damaged
-    "A file of the cache."
-    try: return read_json(path)
-    except (UserError, OSError): return None
-
 # %% ../../nbs/20_corpora/02_duplicates.ipynb #b148f481c
 def hash_files(files:list, # paths, each once
                index:Path, # a JSON file: path -> size, time of change, hash
                **threads) -> dict: # path -> hash, or the error of a file that cannot be read
-    "Hashes of files; only those that are new or have changed are read."
-    kept, now = read_kept_json(index) or {}, {}
+    "Hashes of files; only those that are new or have changed are read. A damaged index is made again."
+    kept, now = read_kept(index) or {}, {}
     def look_up(path):
         try:
             stat = path.stat()
@@ -180,7 +174,7 @@ def hash_files(files:list, # paths, each once
         return dict(zip(files, map_in_threads(look_up, files, desc='Hashing files', **threads)))
     finally:
         is_new = any(kept.get(path) != entry for path, entry in now.items())
-        if is_new: write_json(index, kept | now)
+        if is_new: write_json(index, seal(kept | now, index.stem))
 
 # %% ../../nbs/20_corpora/02_duplicates.ipynb #02cfff2f
 def make_fingerprint(kind:str, # 'sound' or 'video'
@@ -209,12 +203,12 @@ def load_fingerprints(jobs:list, # (kind, path, hash of the file, start, end), e
     first = {place: job for job, place in reversed(places.items())} # equal content is decoded once
     def make(item):
         place, (kind, path, _, start, end) = item
-        kept = read_kept_json(place)
+        kept = read_kept(place)
         if kept is not None and 'print' in kept: return kept
         made = make_fingerprint(kind, path, start, end)
-        if 'print' in made: write_json(place, made)
+        if 'print' in made: write_json(place, seal(made, place.stem))
         return made
-    kept = {place: read_kept_json(place) for place in first}
+    kept = {place: read_kept(place) for place in first}
     todo = [(place, job) for place, job in first.items() if 'print' not in (kept[place] or {})]
     kept |= zip([place for place, _ in todo], map_in_threads(make, todo, desc='Leak guard', **threads))
     return {job: kept[place] for job, place in places.items()}

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_table', 'read_manifest', 'Corpus', 'scale_shares',
-           'save_corpus', 'find_manifest', 'name_classes', 'check_labels', 'load_corpus', 'connect_pairs', 'find_units',
-           'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint',
-           'Report']
+           'save_corpus', 'find_manifest', 'read_about', 'name_classes', 'check_labels', 'load_corpus', 'connect_pairs',
+           'find_units', 'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split',
+           'check_disjoint', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 from dataclasses import dataclass, field, replace
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, atomic_path, patch, read_json, rng_for, write_json
+from ..core import DamagedFile, UserError, atomic_path, patch, read_json, rng_for, write_json
 from ..labels import LabelSpace, guess_class, label_space
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
@@ -190,6 +190,18 @@ def find_manifest(place:Path) -> Path: # a folder, or a file
         if (place/name).exists(): return place/name
     raise UserError(f'{place}: expected a manifest.csv or manifest.parquet in this folder, found neither.')
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manabou1
+def read_about(path:Path) -> dict: # corpus.json: name, space, facts, perhaps root
+    "What a corpus says of itself; a field of another kind is named."
+    about = read_json(path, dict)
+    for field_name, kind in dict(name=str, space=str, root=str, facts=dict).items():
+        value = about.get(field_name, kind())
+        if not isinstance(value, kind):
+            raise DamagedFile(path, f"expected '{field_name}' to be {kind.__name__}, found {str(value)[:40]}")
+    try: label_space(about.get('space', 'expression8'))
+    except UserError as e: raise DamagedFile(path, str(e).rstrip('.')) from None
+    return about
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manlab01
 def name_classes(clips:pd.DataFrame # a manifest
                 ) -> pd.DataFrame: # the same rows; in `label`, words for a class have become its name
@@ -218,7 +230,7 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     folder = manifest.parent
     about, frames = {}, None
     if (folder/'corpus.json').exists():
-        about = read_json(folder/'corpus.json')
+        about = read_about(folder/'corpus.json')
     if (folder/'frames.parquet').exists():
         frames = read_table(folder/'frames.parquet')
     name, space = about.get('name', folder.resolve().name), about.get('space', 'expression8')

@@ -176,7 +176,7 @@ def read_twin_facts(place) -> dict: # a tree, or a file in it
     "What must be said of a corpus that was read from a twin; nothing for other folders."
     place = Path(place)
     file = (place if place.is_dir() else place.parent)/'.twin.json'
-    return read_json(file) if file.is_file() else {}
+    return read_json(file, dict) if file.is_file() else {}
 
 # %% ../../nbs/20_corpora/13_readers.ipynb #be65bf5c
 READERS = Registry('data set')

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..core import UserError, default_cache, file_hash, patch, pick_device, read_json, stable_hash
+from ..core import (UserError, default_cache, file_hash, is_machine_fault, patch, pick_device, read_json, read_kept,
+                        seal, stable_hash)
 from ..corpora.manifest import Corpus, Report
 from .encoder_files import find_speech_files, quiet
 from .encoders import DTYPES, pick_precision
@@ -105,13 +106,13 @@ class Listener:
         self.files, self.device = find_speech_files(name, fetch), pick_device(device)
         self.name, self.id = name, self.files.id
         self.precision = pick_precision(precision, self.device)
-        kind = read_json(self.files.folder/'config.json').get('model_type')
+        kind = read_json(self.files.folder/'config.json', dict).get('model_type')
         if kind != 'whisper':
             raise UserError(f"transcribe '{name}': expected a Whisper model, found {kind}.")
         how = self.files.folder/'generation_config.json'
         if not how.is_file():
             raise UserError(f"transcribe '{name}': {how.name} is missing; has it an encoder only?")
-        self.language = self.known_language(language, read_json(how))
+        self.language = self.known_language(language, read_json(how, dict))
         notes = [p for e in ('json', 'txt') for p in sorted(self.files.folder.glob(f'*.{e}'))]
         self.weight_hash = stable_hash([self.files.weight_hash, [file_hash(p) for p in notes]])
         self.calls = 0
@@ -223,16 +224,20 @@ def hear_clip(job, listener:Listener, cache:Path) -> dict: # words, and why ther
     try:
         key = make_transcript_key(job, listener)
         place = cache/'transcripts'/key[:2]/f'{key}.json'
-        if place.exists(): return read_json(place)
+        kept = read_kept(place)
+        if kept is not None: return kept
         samples = read_sound(job)
     except UserError as e: return dict(missing=str(e))
+    except OSError as e:
+        if is_machine_fault(e): raise
+        return dict(missing=f'{job.sound}: {e.strerror or e}')
     except Exception as e: return dict(missing=f'{job.sound}: {type(e).__name__}: {e}')
     db = loudness_db(samples)
     why = f'silent: {db:.0f} dB' if db < SILENCE_DB else ''
     if not len(samples): why = 'no sound'
     words = [] if why else listener(samples)
     transcript = dict(words=[[w, round(a, 3), round(b, 3)] for w, a, b in words], missing=why)
-    text = json.dumps(transcript | listener.facts, ensure_ascii=False)
+    text = json.dumps(seal(transcript | listener.facts, place.stem), ensure_ascii=False)
     place_bytes(text.encode(), place, cache)
     return transcript
 
