@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'NO_NUMBER', 'PLAIN', 'VALUES', 'MEASURES', 'BOMS', 'name_of', 'read_names', 'label_groups', 'name_columns',
-           'name_frames', 'read_column', 'Form', 'find_form', 'read_cells', 'Sheet', 'read_sheet', 'put_back',
-           'write_cells']
+           'name_clips', 'name_frames', 'read_column', 'Form', 'find_form', 'read_cells', 'Sheet', 'read_sheet',
+           'put_back', 'write_cells']
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00004
 import csv, io, json
@@ -61,12 +61,25 @@ def name_columns(table:pd.DataFrame, names=NAMES) -> pd.DataFrame: # the same ta
         if text is not held: new[c] = text
     return table.assign(**new) if new else table
 
+# %% ../../nbs/20_corpora/00_cells.ipynb #cel00043
+def name_clips(clips:pd.DataFrame, # one row a clip
+               has_values:bool=False, # labels are values (sentiment), no classes
+               keeps_labels:bool=False, # it is not known yet which they are
+              ) -> pd.DataFrame: # the same table where nothing is to be done
+    "A table of clips whose names are text, labels of classes among them; labels that are values stay numbers."
+    keeps_labels = keeps_labels or has_values
+    clips = name_columns(clips, [c for c in NAMES if c != 'label' or not keeps_labels])
+    is_read = not has_values or 'label' not in clips
+    if is_read or clips.label.dtype != 'str': return clips
+    return clips.assign(label=read_column(clips.label))
+
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00041
 def name_frames(frames:pd.DataFrame|None) -> pd.DataFrame|None: # one row a frame
     "A table of frames whose `clip_id` is text; categories of text stay, for a clip has many frames."
     if frames is None or 'clip_id' not in frames: return frames
     kind = frames.clip_id.dtype
-    if isinstance(kind, pd.CategoricalDtype) and kind.categories.inferred_type == 'string': return frames
+    is_category = isinstance(kind, pd.CategoricalDtype)
+    if is_category and kind.categories.inferred_type == 'string': return frames
     return name_columns(frames, ('clip_id',))
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00016

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, atomic_path, patch, read_json, rng_for, write_json
-from .cells import (MEASURES, NAMES, Sheet, name_columns, name_frames, name_of, put_back, read_sheet,
+from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_sheet,
                                  write_cells)
-from ..labels import LabelSpace, label_space
+from ..labels import SPACES, LabelSpace, label_space
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
 NEEDED = ('clip_id', 'path')
@@ -72,7 +72,7 @@ def check_manifest(clips:pd.DataFrame, # one row a clip
         raise UserError(f"{where}: expected a column '{missing[0]}', found {columns}.")
     if clips.empty:
         raise UserError(f'{where}: expected at least one clip, found an empty table.')
-    clips = _check_needed(name_columns(clips).copy(), where)
+    clips = _check_needed(name_clips(clips, keeps_labels=True).copy(), where)
     clips = _check_seconds(clips, where)
     if 'subject' in clips:
         clips['subject'] = clips.subject.astype(object)
@@ -130,7 +130,8 @@ class Corpus:
     sheet: Sheet|None = field(default=None, repr=False, compare=False) # the file's own cells, where it is from one
 
     def __post_init__(self):
-        self.clips, self.frames = name_columns(self.clips), name_frames(self.frames)
+        values = self.space in SPACES and SPACES[self.space].kind != 'classes'
+        self.clips, self.frames = name_clips(self.clips, values), name_frames(self.frames)
 
     def __len__(self): return len(self.clips)
 
@@ -220,7 +221,7 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     if (folder/'corpus.json').exists():
         about = read_json(folder/'corpus.json')
     if (folder/'frames.parquet').exists():
-        frames = read_table(folder/'frames.parquet')
+        frames = read_table(folder/'frames.parquet', ())
     name = about.get('name', folder.resolve().name)
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
     sheet = open_sheet(manifest)
