@@ -226,7 +226,8 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
     sheet = open_sheet(manifest)
     sheet.read = clips = check_manifest(sheet.read, str(manifest))
-    return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}), sheet)
+    return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}),
+                  sheet=sheet)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
 def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together
