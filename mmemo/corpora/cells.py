@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NAMES', 'NO_NUMBER', 'PLAIN', 'VALUES', 'MEASURES', 'BOMS', 'name_of', 'read_names', 'label_groups', 'name_columns',
            'name_clips', 'name_frames', 'read_column', 'Form', 'find_form', 'read_cells', 'Sheet', 'read_sheet',
-           'put_back', 'write_cells']
+           'read_quickly', 'put_back', 'write_cells']
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00004
 import csv, io, json
@@ -38,12 +38,16 @@ def name_of(value) -> str: # value: not missing
 def read_names(values:pd.Series) -> pd.Series: # the same one where nothing is to be done
     "A column of names as text, NaN where there is none; an empty text is none."
     is_text = pd.api.types.infer_dtype(values, skipna=True) in ('string', 'empty')
-    is_plain = is_text and values.dtype in (object, 'str')
-    if is_plain and not (values == '').any(): return values
+    is_odd = values.isin(['']).any() or _has_na(values)
+    if is_text and values.dtype in (object, 'str') and not is_odd: return values
     code, kinds = pd.factorize(values.astype(object))
     names = np.array([*map(name_of, kinds), ''], object)
     names[names == ''] = np.nan # also the last one, which stands for what is missing
     return pd.Series(names[code], values.index, 'str', name=values.name)
+
+def _has_na(values:pd.Series) -> bool: # pd.NA, which equals nothing, not even itself
+    has_gaps = values.dtype == object and values.hasnans
+    return has_gaps and any(v is pd.NA for v in values[values.isna()])
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00011
 def label_groups(values) -> np.ndarray: # (n,) names, numbers or missing -> (n,) text; '' where there is none
@@ -181,6 +185,17 @@ def read_sheet(path, names=NAMES) -> Sheet: # names: columns that stay text
     form.titles = _find_titles(path, form, cells.columns)
     read = {c: cells[c] if c in names else read_column(cells[c]) for c in cells}
     return Sheet(cells, pd.DataFrame(read, cells.index), form)
+
+# %% ../../nbs/20_corpora/00_cells.ipynb #cel00045
+def read_quickly(path, names=NAMES) -> pd.DataFrame: # names: columns that are text as it is written
+    "A table of many numbers: only names are looked at as text, the rest is read as pandas reads it."
+    if Path(path).suffix == '.parquet':
+        return name_columns(_read_parquet(path, names), names)
+    form = find_form(path)
+    table = pd.read_csv(path, sep=form.sep, encoding=form.encoding, converters=dict.fromkeys(names, str))
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError(f'rows have more cells than the {table.shape[1]} names in the first row')
+    return name_columns(table, names)
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00032
 def _find_same(was:pd.Series, now:pd.Series) -> np.ndarray: # two columns of one length -> (n,) bool

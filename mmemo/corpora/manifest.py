@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, atomic_path, patch, read_json, rng_for, write_json
-from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_sheet,
-                                 write_cells)
+from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_quickly,
+                                 read_sheet, write_cells)
 from ..labels import SPACES, LabelSpace, label_space
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
@@ -84,13 +84,11 @@ def check_manifest(clips:pd.DataFrame, # one row a clip
     return clips.reset_index(drop=True)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #d2c8b81b
-def open_sheet(path, names=NAMES) -> Sheet: # names: columns that stay text, beside those of a manifest
-    "A table from disk as it was written and as it is read; what cannot be read is named in one sentence."
+def _read_or_explain(path, read): # read: of a path -> whatever it gives; what cannot be read is named in one sentence
     path = Path(path)
     if not path.is_file():
         raise UserError(f'{path}: there is no such file.')
-    try:
-        return read_sheet(path, names)
+    try: return read(path)
     except UnicodeDecodeError as e:
         raise UserError(f'{path}: expected UTF-8 text, found byte {e.object[e.start]:#04x} in it; '
                         "save the table as 'CSV UTF-8'.") from None
@@ -98,10 +96,14 @@ def open_sheet(path, names=NAMES) -> Sheet: # names: columns that stay text, bes
         form = 'Parquet' if path.suffix == '.parquet' else 'CSV'
         raise UserError(f'{path}: expected a {form} table ({type(e).__name__}: {str(e).strip()}).') from None
 
+def open_sheet(path) -> Sheet: # CSV or Parquet, by its ending
+    "A manifest from disk, as it was written and as it is read."
+    return _read_or_explain(path, read_sheet)
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manread1
 def read_table(path, names=NAMES) -> pd.DataFrame: # CSV or Parquet, by its ending; names: columns that stay text
-    "A table from disk: names are text, numbers are numbers."
-    return open_sheet(path, names).read.reset_index(drop=True)
+    "Any table from disk: names are text, numbers are numbers."
+    return _read_or_explain(path, lambda p: read_quickly(p, names))
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #d2c8b81bb
 def write_table(table:pd.DataFrame, path, form=None): # form: how the CSV file is written that the table came from
