@@ -130,7 +130,7 @@ def find_form(path) -> Form: # of a CSV file
     rows = {sep: next(csv.reader(io.StringIO(text, newline=''), delimiter=sep), []) for sep in (',', ';', '\t')}
     others = max((';', '\t'), key=lambda sep: len(rows[sep]))
     sep = ',' if len(rows[',']) > 1 or len(rows[others]) < 2 else others
-    return Form(sep, '\r\n' if '\r\n' in text else '\n', encoding)
+    return Form(sep, '\r\n' if text.partition('\n')[0].endswith('\r') else '\n', encoding)
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00024
 def _number_lines(cells:pd.DataFrame) -> pd.DataFrame: # text; the same rows but for empty ones, the index `line`
@@ -169,7 +169,7 @@ def _find_titles(path, form:Form, columns) -> dict: # columns: as pandas names t
 def _read_parquet(path, names) -> pd.DataFrame:
     table = pd.read_parquet(path)
     if table.index.name in names: table = table.reset_index()
-    bent = [c for c in names if c in table and pd.api.types.is_float_dtype(table[c])]
+    bent = [c for c in table if c in names and pd.api.types.is_float_dtype(table[c])]
     if not bent: return table
     exact = pd.read_parquet(path, columns=bent, dtype_backend='numpy_nullable') # whole numbers beside missing ones
     return table.assign(**{c: exact[c].to_numpy(object) for c in bent})
@@ -192,7 +192,10 @@ def read_quickly(path, names=NAMES) -> pd.DataFrame: # names: columns that are t
     if Path(path).suffix == '.parquet':
         return name_columns(_read_parquet(path, names), names)
     form = find_form(path)
-    table = pd.read_csv(path, sep=form.sep, encoding=form.encoding, converters=dict.fromkeys(names, str))
+    how = dict(sep=form.sep, encoding=form.encoding)
+    columns = pd.read_csv(path, nrows=0, **how).columns
+    none = {c: ['', *NO_NUMBER] for c in columns if c not in names}
+    table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=none, **how)
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError(f'rows have more cells than the {table.shape[1]} names in the first row')
     return name_columns(table, names)
