@@ -74,8 +74,10 @@ def test_the_table_has_forty_columns(): assert len(CELLS) >= 40 and {len(v) for 
 
 
 def test_names_are_as_written(folder):
-    clips = load_corpus(folder).clips
-    for c in ('clip_id', 'path', 'subject', 'group', 'split', 'label', 'transcript'):
+    corpus = load_corpus(folder)
+    clips = corpus.clips
+    assert corpus.labels.encode(clips.label.where(clips.label.notna(), None)).tolist() == [1, 1, 3, -1, 3]
+    for c in ('clip_id', 'path', 'subject', 'group', 'split', 'transcript'):
         assert clips[c].where(clips[c].notna(), '').tolist() == CELLS[c], c
     assert clips.start.fillna(-1).tolist() == [0, 1.5, -1, 0, .5] and clips.fps.fillna(0).tolist() == [25, 0, 25, 29.97, 30]
     assert clips.age.tolist() == [31, 29, 55, 18, 42] and clips.score.mean() == .975 and clips.truth.sum() == 3 # what is measured can be reckoned with

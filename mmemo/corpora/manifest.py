@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'open_sheet', 'read_table', 'write_table', 'read_manifest', 'Corpus',
-           'scale_shares', 'save_corpus', 'load_corpus', 'connect_pairs', 'find_units', 'split_by_subject',
-           'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint', 'Report']
+           'scale_shares', 'write_clips', 'save_corpus', 'load_corpus', 'connect_pairs', 'find_units',
+           'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint',
+           'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 from dataclasses import dataclass, field, replace
@@ -189,13 +190,19 @@ def subset(self:Corpus, which, # a split's name, a list of clip ids, or a boolea
         frames = frames[frames.clip_id.isin(clips.clip_id)].reset_index(drop=True)
     return replace(self, clips=clips, frames=frames)
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manwrcl1
+def write_clips(corpus:Corpus, path): # .csv or .parquet
+    "Write a corpus's table; a cell that was read from one of the same kind is written as it stood there."
+    sheet, is_parquet = corpus.sheet, Path(path).suffix == '.parquet'
+    if sheet is None or (sheet.form is None) != is_parquet:
+        return write_table(corpus.clips, path)
+    write_table(put_back(corpus.clips, sheet), path, sheet.form)
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedb
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
     "Write a corpus's tables; media files stay where they are."
     folder = Path(folder)
-    sheet = corpus.sheet
-    clips = corpus.clips if sheet is None else put_back(corpus.clips, sheet)
-    write_table(clips, folder/'manifest.csv', sheet and sheet.form)
+    write_clips(corpus, folder/'manifest.csv')
     if corpus.frames is not None:
         write_table(corpus.frames, folder/'frames.parquet')
     about = dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
