@@ -22,9 +22,10 @@ MODALITY_COLOURS = {'visual': '#334E8C', 'audio': '#B3541E', 'text': '#4B7F52'}
 CLASS_LETTERS = {'Neutral': 'N', 'Anger': 'A', 'Disgust': 'D', 'Fear': 'F', 'Happiness': 'H', 'Sadness': 'S',
                  'Surprise': 'U', 'Other': 'O', 'Calm': 'C'}
 
-# %% ../nbs/01_labels.ipynb #20f80878
+# %% ../nbs/01_labels.ipynb #labwhol1
 WHOLE = re.compile(r'-?(0|[1-9][0-9]*)([.]0+)?') # an index as text; '01' is none: in RAVDESS it is not class 1
 
+# %% ../nbs/01_labels.ipynb #20f80878
 @dataclass(frozen=True)
 class LabelSpace:
     "The classes of one annotation scheme, in its own order."

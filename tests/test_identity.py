@@ -257,3 +257,62 @@ def test_feature_tables_keep_names(tmp_path):
     assert {c: t.values.ravel().tolist() for c, t in tracks.items()} == {'01': [1, 2], '1': [3], 'NA': [4]} # and a label is no feature
     pd.DataFrame(dict(clip_id=[7., 7., 8.], time=[0., 1., 0.], x=1.)).to_parquet(tmp_path/'t.parquet')
     assert list(tracks_from_table(tmp_path/'t.parquet')) == ['7', '8']
+
+
+PEOPLE = dict(zip(['NA', '01', '3.10', 'True', '1', '1e3', 'None', 'null', 'nan', '3.1', 'none', ''], ['train']*4 + ['val']*2 + ['test']*6))
+
+
+@pytest.fixture(scope='module')
+def odd_run(tmp_path_factory):
+    "A run on features of people whose names a program could take for numbers or for nobody; one of them has no name."
+    from mmemo.features.tracks import FeatureStore, Track, pack_tracks
+    from mmemo.features.windows import WindowSettings
+    from mmemo.training.loop import TrainConfig
+    from mmemo.training.run_config import RunConfig
+    from mmemo.training.runs import run_experiment
+    place = tmp_path_factory.mktemp('odd')
+    rows = [f'{clip}-{who},all.npz,{who},{side},{"Fear" if i % 2 else "3"}' if i else f'{who or "001"},all.npz,{who},{side},Anger'
+            for who, side in PEOPLE.items() for i, clip in enumerate(['', '01', '1', '1.0'])]
+    (place/'manifest.csv').write_text('\n'.join(['clip_id,path,subject,split,label', *rows]) + '\n')
+    corpus, rng = load_corpus(place), np.random.default_rng(0)
+    track = lambda: Track(rng.normal(size=(5, 4)).astype(np.float32), np.arange(5)/5 + .1, np.ones(5, bool), dict(encoder='x'))
+    packs = {m: pack_tracks({c: track() for c in corpus.clips.clip_id}, list(corpus.clips.clip_id)) for m in ('visual', 'audio')}
+    config = RunConfig(model='linear', train=TrainConfig(epochs=1, lambda_text=0., progress=False, device='cpu'), window=WindowSettings(length=5))
+    return corpus, run_experiment(config, corpus, FeatureStore(packs, dict(encoders={})), place/'run')
+
+
+def test_a_run_keeps_names(odd_run):
+    from mmemo.pages.report import write_report
+    from mmemo.training.runs import load_run
+    corpus, run = odd_run
+    sides = json.loads((run.folder/'split.json').read_text())
+    for side, members in sides.items():
+        assert members['subjects'] == sorted(w for w, s in PEOPLE.items() if s == side and w)
+        assert members['clips'] == corpus.clips.clip_id[corpus.clips.split == side].tolist()
+    pred = load_run(run.folder).predictions
+    assert pred.clip_id.tolist() == corpus.clips.clip_id[corpus.clips.split != 'train'].tolist()
+    assert pred.subject.fillna('').drop_duplicates().tolist() == [w for w, s in PEOPLE.items() if s != 'train']
+    assert run.scores['all']['accuracy']['n_groups'] == 6 # five by name, and those without one
+    assert pred.label.value_counts()[['Anger', 'Fear']].tolist() == [8, 24] # '3' is an index of Fear
+    page = write_report(run.folder)
+    assert '3.1, None, nan, none, null' in page.read_text()
+
+
+def test_slices_of_odd_names(odd_run):
+    from mmemo.explain.errors import compare_clips, count_outcomes, name_slice_values, score_slices, select_slice, sum_groups
+    from mmemo.training.evaluation import paired_bootstrap
+    corpus, run = odd_run
+    pred = run.predictions[run.predictions.split == 'test'].reset_index(drop=True)
+    table = score_slices(pred, corpus, columns='subject', min_clips=1)
+    assert sorted(w['subject'] for w in table['where']) == sorted(w for w, s in PEOPLE.items() if s == 'test' and w)
+    assert all(len(select_slice(pred, corpus, where)) == 4 for where in table['where'])
+    assert name_slice_values(pd.Series(['none', None, 'None'])).tolist() == ['none', '(empty)', 'None']
+    assert name_slice_values(pd.Series(['a', None])).tolist() == ['a', 'none']
+    assert len(sum_groups(pred, pred.subject == 'nan', 'subject')) == 6
+    assert set(count_outcomes(compare_clips(pred, pred)).n_groups) == {6} and paired_bootstrap(pred, pred)['n_groups'] == 6
+
+
+def test_labels_by_number_are_counted_as_classes(odd_run):
+    from mmemo.pages.corpus import count_labels
+    counts = count_labels(odd_run[0])
+    assert counts.loc['Anger'].sum() == 12 and counts.loc['Fear'].sum() == 36 and '3' not in counts.index

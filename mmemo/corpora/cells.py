@@ -8,13 +8,15 @@ __all__ = ['NAMES', 'NO_NUMBER', 'PLAIN', 'VALUES', 'MEASURES', 'BOMS', 'name_of
            'read_quickly', 'put_back', 'write_cells']
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00004
-import csv, io, json
+import csv, io, json, re
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..core import UserError
 from ..labels import SPACES
@@ -92,23 +94,34 @@ PLAIN = r'-?((0|[1-9][0-9]{0,17})(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?'
 VALUES = frozenset(c for space in SPACES.values() if space.kind != 'classes' for c in space.classes)
 MEASURES = {'start': 'seconds', 'end': 'seconds', 'fps': 'frames a second'} # columns that must be numbers
 
-def _are_numbers(texts:pd.Series, name:str) -> bool: # texts: none missing
-    if name in VALUES or name in MEASURES or name.startswith('p_'):
-        return bool(pd.to_numeric(texts, errors='coerce').notna().all())
-    if not texts.str.fullmatch(PLAIN).all(): return False
-    kinds = texts.drop_duplicates()
-    return pd.to_numeric(kinds).is_unique
+def _parse_numbers(texts:pd.Series) -> pd.Series|None: # text, none missing; None: they are no numbers
+    first = texts.iloc[0]
+    has_words = first not in NO_NUMBER and not re.fullmatch(PLAIN, first)
+    if has_words: return None # most columns of words end here
+    texts = texts[~texts.isin(NO_NUMBER)]
+    if texts.empty or not texts.str.fullmatch(PLAIN).all(): return None
+    cells = pa.array(texts)
+    try: numbers = cells.cast(pa.int64())
+    except pa.ArrowInvalid: numbers = cells.cast(pa.float64())
+    is_one_to_one = pc.count_distinct(cells) == pc.count_distinct(numbers)
+    return pd.Series(numbers.to_numpy(), texts.index) if is_one_to_one else None
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00017
+def _parse_values(texts:pd.Series) -> pd.Series|None: # of a column that means numbers, however they are spelt
+    known = texts[~texts.isin(NO_NUMBER)]
+    numbers = pd.to_numeric(known, errors='coerce')
+    return numbers if numbers.notna().all() else None
+
 def read_column(cells:pd.Series) -> pd.Series: # text, NaN for an empty cell
     "A column as numbers or as yes and no, where nothing is lost by it; else as it is."
-    known = cells.dropna()
+    known, name = cells.dropna(), str(cells.name)
     if known.empty: return cells.astype(float)
     for yes, no in (('True', 'False'), ('TRUE', 'FALSE'), ('true', 'false')):
-        if cells.isin([yes, no]).all(): return (cells == yes).astype(bool)
-    known = known[~known.isin(NO_NUMBER)]
-    if known.empty or not _are_numbers(known, str(cells.name)): return cells
-    return pd.to_numeric(known).reindex(cells.index)
+        is_pair = known.iloc[0] in (yes, no) and cells.isin([yes, no]).all()
+        if is_pair: return (cells == yes).astype(bool)
+    means_numbers = name in VALUES or name in MEASURES or name.startswith('p_')
+    numbers = _parse_values(known) if means_numbers else _parse_numbers(known)
+    return cells if numbers is None else numbers.reindex(cells.index)
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00020
 @dataclass
@@ -183,8 +196,12 @@ def read_sheet(path, names=NAMES) -> Sheet: # names: columns that stay text
     form = find_form(path)
     cells = read_cells(path, form)
     form.titles = _find_titles(path, form, cells.columns)
-    read = {c: cells[c] if c in names else read_column(cells[c]) for c in cells}
+    read = {c: cells[c] if c in names else read_column(_spell_points(cells[c], form)) for c in cells}
     return Sheet(cells, pd.DataFrame(read, cells.index), form)
+
+def _spell_points(cells:pd.Series, form:Form) -> pd.Series: # where semicolons part cells, 1,5 is a number
+    is_measured = cells.name in VALUES or cells.name in MEASURES
+    return cells.str.replace(',', '.', regex=False) if form.sep == ';' and is_measured else cells
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00045
 def read_quickly(path, names=NAMES) -> pd.DataFrame: # names: columns that are text as it is written
