@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, atomic_path, patch, read_json, rng_for, write_json
-from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_quickly,
-                                 read_sheet, write_cells)
+from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_names,
+                                 read_quickly, read_sheet, write_cells)
 from ..labels import SPACES, LabelSpace, label_space
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
@@ -221,6 +221,15 @@ def _find_manifest(place:Path) -> Path: # a folder, or a file
         if (place/name).exists(): return place/name
     raise UserError(f'{place}: expected a manifest.csv or manifest.parquet in this folder, found neither.')
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manfram1
+def _check_frames(frames:pd.DataFrame|None, clips:pd.DataFrame, folder:Path):
+    "Refuse frames of other clips; `7` and `007` are two."
+    if frames is None or not len(frames) or 'clip_id' not in frames: return
+    named = read_names(pd.Series(frames.clip_id.unique()))
+    if named.isin(clips.clip_id).any(): return
+    raise UserError(f"{folder/'frames.parquet'}: none of its clips is in the manifest; clip_id is '{named.iloc[0]}' "
+                    f"here and '{clips.clip_id.iloc[0]}' there, for example, and is compared as text.")
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
 def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     "A corpus from a folder (manifest, perhaps `frames.parquet` and `corpus.json`), or from one table."
@@ -235,6 +244,7 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
     sheet = open_sheet(manifest)
     sheet.read = clips = check_manifest(sheet.read, str(manifest))
+    _check_frames(frames, clips, folder)
     return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}),
                   sheet=sheet)
 
