@@ -316,3 +316,19 @@ def test_labels_by_number_are_counted_as_classes(odd_run):
     from mmemo.pages.corpus import count_labels
     counts = count_labels(odd_run[0])
     assert counts.loc['Anger'].sum() == 12 and counts.loc['Fear'].sum() == 36 and '3' not in counts.index
+
+
+def test_lists_of_videos_keep_names(tmp_path):
+    from mmemo.corpora.mosei_csd import read_folds
+    (tmp_path/'folds.csv').write_text('video,split\n007,train\n7,valid\nNA,test\n-1e3,test\n')
+    assert read_folds(tmp_path/'folds.csv') == {'007': 'train', '7': 'val', 'NA': 'test', '-1e3': 'test'}
+
+
+def test_quarantine_keeps_names_of_other_corpora(tmp_path):
+    from mmemo.features.extract import write_quarantine
+    from types import SimpleNamespace
+    for name in ('007', '7', 'NA'):
+        corpus = Corpus(name, tmp_path, pd.DataFrame(dict(clip_id=['01', '1'], path=['01.wav', '1.wav'])))
+        write_quarantine(tmp_path, corpus, [SimpleNamespace(error=f'{name} is bad', clip_id='01')])
+    kept = cells_of(tmp_path/'quarantine.csv')
+    assert kept['corpus'] == ['007', '7', 'NA'] and kept['clip_id'] == ['01']*3

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, file_hash
-from ..corpora.cells import NAMES
+from ..corpora.cells import NAMES, label_groups
 from ..corpora.manifest import read_table
 from .tracks import Track
 
@@ -48,7 +48,7 @@ def read_npz_table(path:Path, clip:str, time:str) -> pd.DataFrame:
     if not is_flat:
         lengths = [len(v) for v in parts]
         return table.assign(**{clip: np.repeat(list(arrays), lengths)})
-    table[clip] = arrays[clip].astype(str)
+    table[clip] = label_groups(arrays[clip])
     return table.assign(**{time: arrays[time]}) if time in arrays else table
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbcolum1
