@@ -142,8 +142,9 @@ def describe_spellings(clips:pd.DataFrame, sides=None) -> list: # sentences with
     "What `find_spellings` finds, in words."
     where = '' if sides is None else ' and stand on both sides of the split'
     sets = [(column, names) for column in ('subject', 'group') for names in find_spellings(clips, column, sides)]
-    return [f"{column}s {' and '.join(map(repr, names[:4]))} look like one {column} spelt in {len(names)} ways{where}: "
-            'write one name, if they are' for column, names in sets]
+    sentences = [f"{column}s {' and '.join(map(repr, names[:4]))} look like one {column} spelt in {len(names)} ways"
+                 f'{where}: write one name, if they are' for column, names in sets[:5]]
+    return sentences + ([f'{len(sets) - 5} more names are spelt in several ways'] if len(sets) > 5 else [])
 
 # %% ../../nbs/20_corpora/03_leaks.ipynb #422e2da5
 FOUND = ('kind', 'leak', 'clips', 'subjects', 'sides')
