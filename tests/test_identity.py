@@ -332,3 +332,15 @@ def test_quarantine_keeps_names_of_other_corpora(tmp_path):
         write_quarantine(tmp_path, corpus, [SimpleNamespace(error=f'{name} is bad', clip_id='01')])
     kept = cells_of(tmp_path/'quarantine.csv')
     assert kept['corpus'] == ['007', '7', 'NA'] and kept['clip_id'] == ['01']*3
+
+
+def test_words_in_lists_beside_new_words(tmp_path):
+    "Parquet holds words as lists; a clip that is transcribed now has them as JSON; both go back, into Parquet and into CSV."
+    from mmemo.corpora.manifest import write_clips
+    from mmemo.features.words import read_words
+    pd.DataFrame(dict(clip_id=['01', '1'], path='x', words=[[['hm', '0.1', '0.4']], None])).to_parquet(tmp_path/'manifest.parquet')
+    corpus = add_words(load_corpus(tmp_path), {'1': [('yes', .2, .5)]})
+    for name in ('back.parquet', 'back.csv'):
+        write_clips(corpus, tmp_path/name)
+        now = load_corpus(tmp_path/name).clips.set_index('clip_id').words
+        assert [read_words(now[c]).rows for c in ('01', '1')] == [[['hm', .1, .4]], [['yes', .2, .5]]], name

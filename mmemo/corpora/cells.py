@@ -227,12 +227,24 @@ def _find_same(was:pd.Series, now:pd.Series) -> np.ndarray: # two columns of one
     pairs = zip(was.to_numpy(object), now.to_numpy(object))
     return both_missing | np.array([a is b or np.array_equal(a, b) for a, b in pairs], bool)
 
+# %% ../../nbs/20_corpora/00_cells.ipynb #cel00048
+def _is_nested(value) -> bool:
+    return isinstance(value, (list, tuple, dict, np.ndarray))
+
+def _flatten(values:pd.Series, only_mixed:bool=False) -> pd.Series: # lists and arrays in cells become JSON
+    "Cells as a file of text can hold them; `only_mixed`: where lists stand beside text, which Parquet cannot hold."
+    nested = values.dropna().map(_is_nested) if values.dtype == object else pd.Series(dtype=bool)
+    if not nested.any() or only_mixed and nested.all(): return values
+    as_json = lambda v: json.dumps(v, ensure_ascii=False, default=lambda a: a.tolist())
+    return values.map(lambda v: as_json(v) if _is_nested(v) else v)
+
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00034
 def _put_back_column(raw:pd.Series, was:pd.Series, now:pd.Series, is_text:bool) -> pd.Series:
     "The cells of one column; one of Parquet has one type, and is the old one or the new one."
     same = _find_same(was, now)
     if same.all(): return raw
-    return raw.astype(object).where(same, now.astype(object)) if is_text else now
+    if not is_text: return _flatten(now, only_mixed=True)
+    return raw.astype(object).where(same, now.astype(object))
 
 def put_back(table:pd.DataFrame, # rows with `clip_id`
              sheet:Sheet) -> pd.DataFrame: # where they were read from
@@ -247,12 +259,6 @@ def put_back(table:pd.DataFrame, # rows with `clip_id`
     return pd.DataFrame(old | {c: table[c] for c in new})
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00036
-def _flatten(values:pd.Series) -> pd.Series: # lists and arrays in cells become JSON
-    is_nested = lambda v: isinstance(v, (list, tuple, dict, np.ndarray))
-    if values.dtype != object or not values.map(is_nested).any(): return values
-    as_json = lambda v: json.dumps(v, ensure_ascii=False, default=lambda a: a.tolist())
-    return values.map(lambda v: as_json(v) if is_nested(v) else v)
-
 def write_cells(table:pd.DataFrame, path, form:Form|None=None): # form: of the file that the table came from
     "A table as CSV: what is read from it is what it holds."
     form = form or Form()
