@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import DamageWarning, UserError, default_cache, is_machine_fault, name_damage, patch, stable_hash
-from ..corpora.manifest import Corpus
+from ..corpora.manifest import Corpus, read_table
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
@@ -33,7 +33,7 @@ from .tracks import FeatureStore, Track, encode_track, load_pack, pack_tracks, p
 from ..media.files import probe
 from ..media.pictures import hash_pictures
 from ..media.sound import SILENCE_DB, loudness_db
-from ..media.threads import count_cores, use_one_thread, read_ahead
+from ..media.threads import count_cores, read_ahead, use_one_thread
 
 # %% ../../nbs/40_features/13_extract.ipynb #8fa7a79f
 class Extraction:
@@ -333,7 +333,7 @@ def write_quarantine(cache:Path, corpus:Corpus, jobs:list) -> pd.DataFrame: # th
 def _read_quarantine(place:Path, empty:pd.DataFrame) -> pd.DataFrame: # other corpora's rows, too
     try:
         with name_damage(place, 'a list of clips that were left out'):
-            return pd.read_csv(place, dtype=str)[list(empty)] if place.exists() else empty
+            return read_table(place, tuple(empty))[list(empty)] if place.exists() else empty
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; it is begun anew.', DamageWarning, stacklevel=3)
         return empty
