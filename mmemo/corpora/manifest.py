@@ -111,6 +111,7 @@ class Corpus:
     frames: pd.DataFrame|None = None # one row a video frame, in order
     space: str = 'expression8' # label space of the column `label`
     facts: dict = field(default_factory=dict) # `synthetic`, generator version and the like
+    place: str = '' # where it was read from, as it was asked for; empty where it was made in memory
 
     def __len__(self): return len(self.clips)
 
@@ -202,7 +203,7 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     name = about.get('name', folder.resolve().name)
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
     clips = read_manifest(manifest)
-    return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}))
+    return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}), str(place))
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
 def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together
