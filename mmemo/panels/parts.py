@@ -215,7 +215,7 @@ class Panel:
 class StateError(UserError, t.TraitError):
     "A field of a state that there is not, or that cannot be what it was set to."
 
-
+# %% ../../nbs/90_panels/03_parts.ipynb #partps06
 def explain_refusal(state, name:str, value, error) -> str: # a sentence
     "Why a field cannot be that."
     trait = state.traits()[name]

@@ -18,8 +18,8 @@ from uuid import uuid4
 
 import pandas as pd
 
-from ..core import (UserError, atomic_path, is_alive, read_json, seed_everything, stable_hash, to_jsonable,
-                        write_json)
+from ..core import (UserError, atomic_path, is_alive, patch, read_json, seed_everything, stable_hash,
+                        to_jsonable, write_json)
 from ..corpora.leaks import guard
 from ..corpora.manifest import Corpus, write_table
 from ..features.encoder_files import resolve_encoders
@@ -150,15 +150,6 @@ class Run:
     @cached_property
     def sides(self) -> pd.DataFrame: # by clip_id: split, mark, file
         return read_sides(self.folder)
-
-    def clips(self, corpus) -> Corpus: # the run's own, as its table is now
-        "The corpus with each clip on the side on which it was in training, others on none."
-        return restore_split(corpus, self.sides)
-
-    def changes(self, corpus, store=None) -> str: # the run's own corpus; its features, which know the files
-        "What is no longer as it was in training, in one sentence; '' where nothing has changed."
-        aside = self.about['data'].get('clips', 0) - len(self.sides)
-        return describe_changes(corpus, self.sides, aside, getattr(store, 'facts', {}).get('files'))
 
     def windows(self, corpus, store, split=None) -> Windows: # cut as in training
         "Windows of a corpus as this run's model knows them; of the run's own, `clips` gives the split."
@@ -312,6 +303,19 @@ def check_files(folder:Path):
     why = f"no run, or a damaged one: {', '.join(lacking)} not found"
     if lacking == ['metrics.json']: why = 'the run did not finish'
     raise UserError(f'{folder}: {why}; run it again.')
+
+# %% ../../nbs/60_training/11_runs.ipynb #runscl02
+@patch
+def clips(self:Run, corpus) -> Corpus: # the run's own corpus, as its table is now
+    "The corpus with each clip on the side on which it was in training, others on none."
+    return restore_split(corpus, self.sides)
+
+
+@patch
+def changes(self:Run, corpus, store=None) -> str: # the run's own corpus; its features, which know the files
+    "What is no longer as it was in training, in one sentence; '' where nothing has changed."
+    aside = self.about['data'].get('clips', 0) - len(self.sides)
+    return describe_changes(corpus, self.sides, aside, getattr(store, 'facts', {}).get('files'))
 
 # %% ../../nbs/60_training/11_runs.ipynb #ead3adc2
 def choose_settings(run:Run, faces:str='as trained', # or another way to find them: 'none', 'haar', 'yunet'
