@@ -38,7 +38,7 @@ from .jobs import JobRunner
 from .parts import (Canvas, Panel, PanelState, make_dropdown, make_row, panel_or_reason, redraw,
                                 redraw_each)
 from .source import ClipSource, find_row, open_run, open_source
-from ..training.runs import Run, choose_settings
+from ..training.runs import choose_settings
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00007
 class AttributionState(PanelState):
@@ -144,7 +144,7 @@ def read_tower_frame(source:ClipSource, clip_id:str, number:int, # on the grid o
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00016
 class FramePixels:
     "From a moment of a clip to what the pixels of its frame added; the tower is loaded when it is first needed."
-    def __init__(self, source:ClipSource, run:Run):
+    def __init__(self, source:ClipSource, run): # a Run, or the folder of one
         self.source, self.run = source, run
         self.map, self.frame = lru_cache(maxsize=32)(self._map), lru_cache(maxsize=32)(self._frame)
 
@@ -154,9 +154,10 @@ class FramePixels:
 
     @lru_cache(maxsize=1)
     def tower(self) -> tuple: # (encoder or None, ExtractSettings)
-        settings = choose_settings(self.run)
+        run = open_run(self.run)
+        settings = choose_settings(run)
         if self.reads_pixels: return None, settings
-        encoder, *_ = resolve_encoders(self.run.config.encoders)
+        encoder, *_ = resolve_encoders(run.config.encoders)
         return load_visual(encoder, settings.layers, 'fp32', 'cpu'), settings
 
     def _frame(self, clip_id:str, seconds:float) -> np.ndarray: # (h, w, 3) uint8
@@ -165,7 +166,7 @@ class FramePixels:
         batch, step, number, _ = find_window(self.source, clip_id, seconds)
         if self.reads_pixels:
             return batch.x['visual'][0, step].permute(1, 2, 0).numpy().astype(np.uint8)
-        return read_tower_frame(self.source, clip_id, number, choose_settings(self.run))
+        return read_tower_frame(self.source, clip_id, number, choose_settings(open_run(self.run)))
 
     def _map(self, clip_id:str, seconds:float, target:str) -> PixelMap:
         model, frame = self.source.model, self.frame(clip_id, seconds)
