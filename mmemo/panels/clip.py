@@ -159,14 +159,16 @@ def write_facts(row, # of the clip list
                 seen:Evidence) -> str: # HTML
     "The line above the figures."
     safe = lambda x: html.escape(str(x))
-    facts, is_right = seen.facts, row.predicted == row.label
+    facts, has_label = seen.facts, not pd.isna(row.label)
+    answers = {True: '✓ right', False: '<span style="outline:1px solid;padding:0 5px">✗ wrong</span>'}
+    by_class = seen.space.kind == 'classes'
     parts = [
         f'clip <b>{safe(row.clip_id)}</b>',
         f"subject {safe(facts.get('subject', 'unknown'))}",
         f'part {safe(row.subset)}',
-        f'labelled <b>{safe(row.label)}</b>',
-        f'predicted <b>{safe(row.predicted)}</b> {row.p:.2f}',
-        '✓ right' if is_right else '<span style="outline:1px solid;padding:0 5px">✗ wrong</span>']
+        f'labelled <b>{safe(row.label)}</b>' if has_label else 'no label of the whole clip',
+        f'predicted <b>{safe(row.predicted)}</b>' + (f' {row.p:.2f}' if by_class else '')]
+    if has_label and by_class: parts.append(answers[row.predicted == row.label])
     if facts.get('transcript'): parts.append(f"“{safe(facts['transcript'])}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 

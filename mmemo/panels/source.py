@@ -21,6 +21,7 @@ from ..explain.evidence import Evidence, cut_clip_windows, find_device, gather_e
 from ..features.encoder_files import resolve_encoders
 from ..features.extract import extract
 from ..features.windows import WindowSettings
+from ..labels import task_space
 from ..media.files import MediaError
 from ..media.frames import VideoReader
 from ..media.sound import read_audio
@@ -81,6 +82,7 @@ class ClipSource:
                 ):
         self.model, self.corpus, self.store = model, corpus, store
         self.settings, self.predictions, self.note = settings, predictions, note
+        self.space = task_space(settings.task if settings else 'expression', corpus.labels)
         clips = corpus.clips
         if split and 'split' in clips: clips = clips[clips.split == split]
         has_features = clips.clip_id.isin(list(store['visual'].clip_ids))
@@ -113,35 +115,52 @@ def is_flat(seen:Evidence) -> bool: # one answer for a clip hardly longer than t
 
 # %% ../../nbs/90_panels/04_source.ipynb #srcmp001
 @patch
-def _mean_probs(self:ClipSource) -> np.ndarray: # (n, c), nan where the run says nothing of a clip
-    "Each clip's probabilities: from the run's predictions, else from the model."
+def _mean_probs(self:ClipSource) -> np.ndarray: # (n, c)
+    "Each clip's probabilities: from the run's predictions, else from the model, as for clips of its training."
     ids, p = self.offered.clip_id, self.predictions
-    names = [f'p_{c}' for c in self.corpus.labels.classes]
+    names = [f'p_{c}' for c in self.space.classes]
+    mean = pd.DataFrame(np.nan, ids, names)
     if p is not None and set(names) <= set(p):
-        return p.groupby('clip_id')[names].mean().reindex(ids).to_numpy()
-    return np.stack([self.evidence(c).probs.mean(0) for c in ids])
+        mean = p.groupby('clip_id')[names].mean().reindex(ids)
+    for clip in ids[mean.isna().any(axis=1).to_numpy()]:
+        mean.loc[clip] = self.evidence(clip).probs.mean(0)
+    return mean.to_numpy()
 
 # %% ../../nbs/90_panels/04_source.ipynb #bb6f51a8
 @patch
+def _name_values(self:ClipSource, values) -> list: # (n, c), nan where nothing is known -> a text a clip; None for none
+    "Values as a list of clips has them: 'valence +0.31, arousal -0.10'."
+    names, values = self.space.classes, np.asarray(values, float)
+    write = lambda row: ', '.join(f'{n} {v:+.2f}' for n, v in zip(names, row))
+    return [None if np.isnan(row).any() else write(row) for row in values]
+
+
+@patch
 def clip_list(self:ClipSource) -> pd.DataFrame: # clip_id, subset, label, predicted, p, right
-    "The clips that are offered, with what the run predicted for each."
-    clips, classes = self.offered, self.corpus.labels.classes
-    mean = self._mean_probs()
+    "The clips that are offered, with what the run predicted for each; `right` is None where nobody can say."
+    clips, mean = self.offered, self._mean_probs()
     known = ~np.isnan(mean).any(1)
-    best = np.where(known, np.nan_to_num(mean).argmax(1), 0)
-    listed = pd.DataFrame(dict(
-        clip_id=clips.clip_id,
-        subset=clips.subset if 'subset' in clips else 'all',
-        label=clips.label if 'label' in clips else None,
-        predicted=[classes[i] for i in best],
-        p=mean.max(1)))
-    listed = listed[known].reset_index(drop=True)
-    return listed.assign(right=listed.predicted == listed.label)
+    by_class = self.space.kind == 'classes'
+    if by_class:
+        best = np.where(known, np.nan_to_num(mean).argmax(1), 0)
+        label = list(clips.label) if 'label' in clips else [None]*len(clips)
+        predicted, p = [self.space.classes[i] for i in best], mean.max(1)
+    else:
+        label = self._name_values(clips.reindex(columns=self.space.columns))
+        predicted, p = self._name_values(mean), np.nan
+    listed = pd.DataFrame(dict(clip_id=clips.clip_id, subset=clips.subset if 'subset' in clips else 'all',
+                               label=label, predicted=predicted, p=p))
+    can_say = listed.label.notna() & by_class
+    right = listed.predicted == listed.label
+    listed['right'] = right if can_say.all() else right.astype(object).where(can_say, None)
+    return listed[known].reset_index(drop=True)
 
 # %% ../../nbs/90_panels/04_source.ipynb #bb6f51a8b
 def list_clip_options(table:pd.DataFrame) -> list: # of (text, clip_id)
     "Clips as a list to choose from offers them."
-    return [(f"{'✓' if r.right else '✗'} {r.clip_id} · {r.label}", r.clip_id) for r in table.itertuples()]
+    mark = lambda right: '·' if right is None else '✓' if right else '✗'
+    name = lambda label: 'no label' if pd.isna(label) else label
+    return [(f'{mark(r.right)} {r.clip_id} · {name(r.label)}', r.clip_id) for r in table.itertuples()]
 
 # %% ../../nbs/90_panels/04_source.ipynb #play0001
 @patch

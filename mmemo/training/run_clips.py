@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['deal_missing', 'mark_clips', 'list_split', 'read_sides', 'restore_split', 'count_changes', 'describe_changes',
-           'restore_by_file', 'name_place', 'find_corpus']
+           'restore_by_file', 'describe_learnt', 'name_place', 'find_corpus']
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip004
 from dataclasses import replace
@@ -140,6 +140,15 @@ def restore_by_file(corpus:Corpus, sides:pd.DataFrame, files:dict, # clip id -> 
     n = _count(int(known.isin(['train', 'val']).sum()), 'was', 'were')
     sentence = f"{n} in this run's training or validation, and no test for it." if n else ''
     return replace(corpus, clips=clips), sentence
+
+# %% ../../nbs/60_training/03_run_clips.ipynb #rclip038
+def describe_learnt(sides:pd.DataFrame, files) -> list: # files: hashes -> a sentence, or none
+    "That a run learnt from these files, or was chosen by them."
+    is_same = sides.file.isin(list(files)) & sides.split.isin(['train', 'val'])
+    if not is_same.any(): return []
+    clip = sides.index[is_same][0]
+    return [f"The run knows this very file from its training (clip '{clip}', split {sides.split[clip]}); "
+            'its answer says nothing about new ones.']
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip027
 def name_place(corpus) -> str: # a Corpus, or where one is
