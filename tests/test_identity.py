@@ -17,7 +17,7 @@ from mmemo.corpora.manifest import (Corpus, check_disjoint, check_manifest, fold
 from mmemo.corpora.readers import read_corpus
 from mmemo.features.tables import tracks_from_table
 from mmemo.features.words import add_words
-from mmemo.training.runs import list_split
+from mmemo.training.run_clips import list_split
 
 # every kind of cell that a reader may bend, one column each; five clips
 KINDS = {

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .train import deal_missing, use_given
+from .train import use_given
 from ..core import OK, SET_ASIDE
 from ..features.reading import ExtractSettings
 from ..features.sources import open_features
 from ..features.windows import WindowSettings
 from ..training.loop import TrainConfig
+from ..training.run_clips import deal_missing
 from ..training.run_config import RunConfig
 
 # %% ../../nbs/85_commands/09_compare.ipynb #compa015

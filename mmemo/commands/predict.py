@@ -277,6 +277,7 @@ def predict_file(file, # a video
     "Predict the emotions in a video, frame by frame, and write the table and the page."
     path = Path(file)
     info = check_video(path) # first of all: it needs no model
+    from mmemo.training.run_clips import describe_learnt
     from mmemo.training.runs import check_features, choose_settings, load_run
     run = load_run(run) if isinstance(run, (str, Path)) else run
     check_reader(run)
@@ -294,6 +295,7 @@ def predict_file(file, # a video
     seen = gather_evidence(run.model, corpus, store, path.stem, config.window, seconds, mute=mute)
     on_planted = bool(run.about['data'].get('facts', {}).get('synthetic'))
     doubts = list_doubts(path, config.encoders, on_planted, info, loud, seen.valid)
+    doubts += describe_learnt(run.sides, store.facts['files'].values())
     facts = _list_file_facts(path, info, loud, detector, run, seen)
     tell(.95, 'writing the table and the page')
     return write_prediction(Prediction(path, seen, tabulate_frames(seen, doubts), doubts, facts, samples), out)

@@ -215,6 +215,7 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     if not Path(root).exists():
         raise UserError(f'{root}: there is no such file or folder.')
     corpus, report = READERS[name](root, **options)
+    corpus.place = f'{name}:{root}'
     corpus.facts.update(read_twin_facts(root)) # a planted twin says that it is synthetic
     if corpus.facts.get('features_only'):
         corpus.facts['read'] = describe_reading(name, root, options)

@@ -7,7 +7,7 @@ __all__ = ['TRACK_BYTES', 'Extraction', 'hash_source', 'give_keys', 'find_missin
            'hear_sound', 'read_job_sound', 'read_job', 'write_track', 'keep_sound', 'finish_frames', 'encode_item',
            'run_jobs', 'probe_visual', 'probe_speech', 'Estimate', 'measure_lengths', 'estimate', 'write_quarantine',
            'open_encoders', 'make_packs', 'encode_missing', 'check_equals', 'drop_damaged', 'encode_and_pack',
-           'extract', 'describe_run']
+           'extract', 'list_hashes', 'describe_run']
 
 # %% ../../nbs/40_features/13_extract.ipynb #501a0364
 import hashlib, os, socket, time, warnings
@@ -440,10 +440,16 @@ def extract(corpus:Corpus,
     bad = write_quarantine(cache, corpus, jobs) if encoders else None
     facts = describe_run(run, corpus, packs)
     facts['counts'] = dict(run.counts, quarantined=sum(bool(j.error) for j in jobs))
+    facts['files'] = {j.clip_id: list_hashes(j) for j in jobs if j.hashes}
     facts |= dict(estimate=plan and asdict(plan), seconds=time.perf_counter() - begun)
     return FeatureStore(packs, facts, bad)
 
 # %% ../../nbs/40_features/13_extract.ipynb #exfacts1
+def list_hashes(job:Job) -> str: # one hash, or two where the sound is a file of its own
+    "What a clip's tracks were made from."
+    return ' '.join(dict.fromkeys(job.hashes.values()))
+
+
 def describe_run(run:Extraction, corpus:Corpus, packs:dict) -> dict: # what tables and cards say of the features
     "Which encoders made a corpus's features, and how."
     cards = [e.files.card for e in run.encoders.values()]

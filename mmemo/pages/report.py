@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['format_interval', 'tabulate_results', 'join_conventions', 'describe_protocol', 'render_small_print', 'render_results',
-           'render_errors', 'render_values', 'tabulate_emotions', 'render_emotions', 'render_data', 'render_training',
-           'render_run', 'write_report']
+           'render_errors', 'render_values', 'tabulate_emotions', 'render_emotions', 'describe_sides', 'render_data',
+           'render_training', 'render_run', 'write_report']
 
 # %% ../../nbs/80_pages/08_report.ipynb #991907ff
 from pathlib import Path
@@ -163,6 +163,15 @@ def render_emotions(scores:dict) -> list: # scores of all clips
     note = 'An emotion with labels of one kind only has no weighted accuracy and no say in the mean.'
     return [*out, render_table(tabulate_emotions(scores)), render_text(note, cls='soft')]
 
+# %% ../../nbs/80_pages/08_report.ipynb #repsides1
+def describe_sides(split:dict) -> str: # split.json -> a sentence
+    "Is anybody on two sides?"
+    named = [s for part in split.values() for s in part.get('subjects') or ()]
+    twice = len(named) - len(set(named))
+    if not named: return 'No subject is named, so that nobody knows whether one is on two sides.'
+    if not twice: return 'No subject is on two sides; this was checked before training.'
+    return f'{len(set(named))} subjects, and clips of the same person on two sides or more: they were dealt by chance.'
+
 # %% ../../nbs/80_pages/08_report.ipynb #58335cf5
 def render_data(run, split:dict) -> list: # split.json: split -> subjects and clips
     "Who was on which side."
@@ -175,7 +184,7 @@ def render_data(run, split:dict) -> list: # split.json: split -> subjects and cl
         named.append({'split': side, 'subjects': people})
     encoders = ', '.join(f'{m}: {e}' for m, e in run.about['features']['encoders'].items())
     text = (f"Corpus {run.about['data']['corpus']}; features of frozen encoders {run.config.encoders} ({encoders}). "
-            'No subject is on two sides; this was checked before training.')
+            f'{describe_sides(split)}')
     return [render_text('Data', 'h2'), render_text(text), render_table(rows),
             f'<details><summary>Subjects of each split</summary>{render_table(named)}</details>']
 

@@ -35,12 +35,13 @@ from ..pages.html import render_figure, render_page, render_text
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
 from .clip import ClipChoice, ClipController, ClipState, write_facts
 from .jobs import JobRunner
-from .parts import Canvas, Panel, make_dropdown, make_row, panel_or_reason, redraw, redraw_each
-from .source import ClipSource, find_row, find_run, open_source
-from ..training.runs import choose_settings, load_run
+from .parts import (Canvas, Panel, PanelState, make_dropdown, make_row, panel_or_reason, redraw,
+                                redraw_each)
+from .source import ClipSource, find_row, open_run, open_source
+from ..training.runs import choose_settings
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00007
-class AttributionState(t.HasTraits):
+class AttributionState(PanelState):
     "What is asked of one clip, and how the answer is read."
     clip_id, subset, outcome, theme, player = (
         ClipState.class_traits()[k] for k in ('clip_id', 'subset', 'outcome', 'theme', 'player'))
@@ -143,7 +144,7 @@ def read_tower_frame(source:ClipSource, clip_id:str, number:int, # on the grid o
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00016
 class FramePixels:
     "From a moment of a clip to what the pixels of its frame added; the tower is loaded when it is first needed."
-    def __init__(self, source:ClipSource, run): # the run's folder
+    def __init__(self, source:ClipSource, run): # a Run, or the folder of one
         self.source, self.run = source, run
         self.map, self.frame = lru_cache(maxsize=32)(self._map), lru_cache(maxsize=32)(self._frame)
 
@@ -153,7 +154,7 @@ class FramePixels:
 
     @lru_cache(maxsize=1)
     def tower(self) -> tuple: # (encoder or None, ExtractSettings)
-        run = load_run(self.run)
+        run = open_run(self.run)
         settings = choose_settings(run)
         if self.reads_pixels: return None, settings
         encoder, *_ = resolve_encoders(run.config.encoders)
@@ -165,7 +166,7 @@ class FramePixels:
         batch, step, number, _ = find_window(self.source, clip_id, seconds)
         if self.reads_pixels:
             return batch.x['visual'][0, step].permute(1, 2, 0).numpy().astype(np.uint8)
-        return read_tower_frame(self.source, clip_id, number, choose_settings(load_run(self.run)))
+        return read_tower_frame(self.source, clip_id, number, choose_settings(open_run(self.run)))
 
     def _map(self, clip_id:str, seconds:float, target:str) -> PixelMap:
         model, frame = self.source.model, self.frame(clip_id, seconds)
@@ -393,6 +394,7 @@ class AttributionPanel(Panel):
                  pixels=None, # a FramePixels: the way to the pixels, where there is one
                  **state): # where to begin: clip_id, target, method, moment ...
         self.source, self.state, self.view = source, AttributionState(**state), AttributionView()
+        self.note = getattr(source, 'note', '')
         self.controller = AttributionController(self.state, self.view, source, pixels)
         self.controller.begin()
 
@@ -415,7 +417,7 @@ def to_html(self:AttributionPanel) -> str:
     blocks = {n: render_figure(f, n) for n, f in c.figures(('strip', 'rows', 'bars')).items()}
     check = render_text(describe_sum(c.attribution), 'p', 'soft')
     head = render_text(f'What clip {s.clip_id} rests on', 'h1')
-    body = [head, facts, blocks['strip'], blocks['rows'], check, blocks['bars']]
+    body = [head, *self.list_notes(), facts, blocks['strip'], blocks['rows'], check, blocks['bars']]
     if s.moment is not None and c.pixels is not None:
         pixels = c.pixels.map(s.clip_id, s.moment, c.asked)
         body.append(render_figure(plot_pixel_map(pixels, c.asked, s.moment), 'pixels'))
@@ -427,5 +429,6 @@ def attribution_panel(run='runs/demo', # folder of a run, or of a demo
                       split:str='test', # which clips are offered
                       **state): # where to begin: clip_id, target, method, moment ...
     "The attribution panel of a run's clips; where there is none, a sentence in its place."
+    run = open_run(run)
     source = open_source(run, split)
-    return AttributionPanel(source, FramePixels(source, find_run(run)), **state)
+    return AttributionPanel(source, FramePixels(source, run), **state)

@@ -23,13 +23,13 @@ from ..pages.clip_plots import (plot_attention, plot_film_strip, plot_loudness, 
 from ..pages.explain_plots import plot_lag
 from ..pages.html import render_figure, render_page, render_text
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
-from .parts import (Canvas, PageWatch, Panel, make_dropdown, make_row, make_step_buttons, panel_or_reason,
-                                redraw_each, step_round)
+from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, make_step_buttons,
+                                panel_or_reason, redraw_each, step_round)
 from .player import list_map_options
 from .source import SHORT, find_row, is_flat, list_clip_options, open_source
 
 # %% ../../nbs/90_panels/05_clip.ipynb #4f555b63
-class ClipState(t.HasTraits):
+class ClipState(PanelState):
     "What is being looked at, and how."
     clip_id = t.Unicode(help='the clip that is shown')
     subset = t.Unicode('all', help="which part of the clips is offered: 'all' or one of the corpus's subsets")
@@ -159,14 +159,16 @@ def write_facts(row, # of the clip list
                 seen:Evidence) -> str: # HTML
     "The line above the figures."
     safe = lambda x: html.escape(str(x))
-    facts, is_right = seen.facts, row.predicted == row.label
+    facts, has_label = seen.facts, not pd.isna(row.label)
+    answers = {True: '✓ right', False: '<span style="outline:1px solid;padding:0 5px">✗ wrong</span>'}
+    by_class = seen.space.kind == 'classes'
     parts = [
         f'clip <b>{safe(row.clip_id)}</b>',
         f"subject {safe(facts.get('subject', 'unknown'))}",
         f'part {safe(row.subset)}',
-        f'labelled <b>{safe(row.label)}</b>',
-        f'predicted <b>{safe(row.predicted)}</b> {row.p:.2f}',
-        '✓ right' if is_right else '<span style="outline:1px solid;padding:0 5px">✗ wrong</span>']
+        f'labelled <b>{safe(row.label)}</b>' if has_label else 'no label of the whole clip',
+        f'predicted <b>{safe(row.predicted)}</b>' + (f' {row.p:.2f}' if by_class else '')]
+    if has_label and by_class: parts.append(answers[row.predicted == row.label])
     if facts.get('transcript'): parts.append(f"“{safe(facts['transcript'])}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 
@@ -340,6 +342,7 @@ class ClipPanel(Panel):
     def __init__(self, source, # a ClipSource, or anything with its methods
                  **state): # where to begin: clip_id, subset, head, player ...
         self.source, self.state, self.view = source, ClipState(**state), ClipView()
+        self.note = getattr(source, 'note', '')
         self.controller = ClipController(self.state, self.view, source)
         self.controller.begin()
         if 'window' not in state: self._fit_window()
@@ -365,11 +368,11 @@ class ClipPanel(Panel):
 @patch
 def to_html(self:ClipPanel) -> str:
     "The same view as one page for readers without a kernel; while the clip plays, the page of the player."
-    if self.player is not None: return self.player.to_html()
+    if self.player is not None: return self.player.to_html(self.list_notes())
     clip_id, c = self.state.clip_id, self.controller
     facts = write_facts(find_row(c.table, clip_id), self.source.evidence(clip_id, 0.))
     blocks = [render_figure(fig, name) for name, fig in c.figures(self.view.figures).items()]
-    return render_page(f'Clip {clip_id}', [render_text(f'Clip {clip_id}', 'h1'), facts, *blocks])
+    return render_page(f'Clip {clip_id}', [render_text(f'Clip {clip_id}', 'h1'), *self.list_notes(), facts, *blocks])
 
 # %% ../../nbs/90_panels/05_clip.ipynb #346e8e2fc
 @panel_or_reason

@@ -26,9 +26,9 @@ from ..pages.html import render_figure, render_page, render_table, render_text
 from .embedding_figures import (NEAREST, describe_reading, join_columns, list_colour_columns, plot_likeness,
                                             plot_plane, write_clip_table)
 from .jobs import JobRunner
-from .parts import Canvas, PageWatch, Panel, make_row, panel_or_reason, redraw
+from .parts import Canvas, PageWatch, Panel, PanelState, make_row, panel_or_reason, redraw
 from .player import Player
-from .source import ClipSource, find_run, open_source
+from .source import ClipSource, find_run, open_run, open_source
 
 # %% ../../nbs/90_panels/08_embedding.ipynb #emb00007
 @lru_cache(maxsize=4)
@@ -52,12 +52,11 @@ def open_vectors(run, # folder of a run, or of a demo
                  split:str='test') -> VectorSource:
     "The vectors of a run's clips."
     from mmemo.features.encoder_files import resolve_encoders
-    from mmemo.training.runs import load_run
-    folder = find_run(run)
-    loaded, source = load_run(folder), open_source(folder, split)
-    embedded = embed_clips(loaded, source.corpus, source.store)
-    encoder, _ = resolve_encoders(loaded.config.encoders)
-    return VectorSource(embedded, load_book(encoder), source, folder.name, split)
+    run = open_run(run)
+    source = open_source(run, split)
+    embedded = embed_clips(run, source.corpus, source.store)
+    encoder, _ = resolve_encoders(run.config.encoders)
+    return VectorSource(embedded, load_book(encoder), source, run.folder.name, split)
 
 # %% ../../nbs/90_panels/08_embedding.ipynb #emb00007d
 def has_prompts(folder:Path) -> bool: # a run; what cannot be read has none
@@ -73,7 +72,7 @@ def find_runs_with_words(folder:Path) -> list: # names of folders, the given one
     return [folder.name, *(n for n in beside if n != folder.name)]
 
 # %% ../../nbs/90_panels/08_embedding.ipynb #emb00009
-class EmbeddingState(t.HasTraits):
+class EmbeddingState(PanelState):
     "What is being looked at, and how."
     model = t.Unicode(help='which run, of those beside the one that was opened')
     split = t.Unicode('test', help='whose clips are laid out')
@@ -528,6 +527,7 @@ class EmbeddingPanel(Panel):
                  **state): # where to begin: by, clip_id, method ...
         late = {k: state.pop(k) for k in ('clip_id', 'search', 'added', 'prompts') if k in state}
         self.state, self.view = EmbeddingState(**state), EmbeddingView()
+        self.note = getattr(source.clips, 'note', '')
         self.controller = EmbeddingController(self.state, self.view, source, open, models, splits)
         self.controller.begin()
         for name, value in late.items(): setattr(self.state, name, value)
@@ -552,7 +552,7 @@ def to_html(self:EmbeddingPanel) -> str:
     "The plane, the reading and the selection as one page for readers without a kernel."
     c, title = self.controller, 'Clips among the words'
     prompts = [dict(prompts=k, sentences=' | '.join(v)) for k, v in c.reading.prompts.items()]
-    body = [render_text(title, 'h1'), render_figure(c.figure(), 'plane'), c.below()]
+    body = [render_text(title, 'h1'), *self.list_notes(), render_figure(c.figure(), 'plane'), c.below()]
     body += [render_text('Prompts', 'h2'), self.view.reading.value, render_table(prompts)]
     if len(self.selection):
         body += [render_text('Chosen clips', 'h2'), write_clip_table(self.selection, most=200)]
@@ -565,8 +565,8 @@ def embedding_panel(run='runs/demo', # folder of a run, or of a demo
                     model:str|None=None, # a run beside it
                     **state): # where to begin: by, method, neighbours, clip_id ...
     "The embedding of a run's clips; where there is none, a sentence in its place."
-    folder = find_run(run) if model is None else find_run(find_run(run).parent/model)
-    splits = list(read_json(folder/'split.json', dict))
-    source = open_vectors(folder, split)
+    run = open_run(run if model is None else find_run(run).parent/model)
+    folder, splits = run.folder, list(dict.fromkeys(run.sides.split))
+    source = open_vectors(run, split)
     open_beside = lambda model, split: open_vectors(folder.parent/model, split)
     return EmbeddingPanel(source, open_beside, find_runs_with_words(folder), splits, **state)

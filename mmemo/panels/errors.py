@@ -27,9 +27,9 @@ from ..pages.calibration_plots import plot_film_sheet, plot_interval_bars, plot_
 from ..pages.html import render_figure, render_page, render_table, render_text
 from ..pages.score_plots import describe_confusion, plot_confusion
 from ..pages.theme import INK, add_subtitle, draw_placeholder, mark_label
-from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, Work, make_dropdown, make_row, make_step_buttons,
-                                panel_or_reason, redraw_each, write_prose)
-from .source import ClipSource, find_run, open_source
+from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, PanelState, Work, make_dropdown, make_row,
+                                make_step_buttons, panel_or_reason, redraw_each, write_prose)
+from .source import ClipSource, open_run, open_source
 from ..training.evaluation import find_score, list_classes, sum_by_group
 from ..training.intervals import bootstrap_ci
 
@@ -85,7 +85,7 @@ PARTS = dict(mistakes='Mistakes', labels='Labels', confidence='Confidence', runs
 PAGE = 6 # clips shown at once
 JUDGES = dict(linear=1, late=3) # models quick enough to be trained while one waits, and how often over
 
-class ErrorState(t.HasTraits):
+class ErrorState(PanelState):
     "Which question is asked, and which clips are shown."
     part = t.Enum(tuple(PARTS), 'mistakes', help='which tab is open')
     cell = t.Tuple(help='label and prediction of the cell that was chosen; () is all mistakes')
@@ -298,7 +298,7 @@ def check(self:ErrorController):
     s, src = self.state, self.source
     columns = [('column', src.columns, c) for c in (s.by, *s.where)]
     runs = ('run to compare with', src.others, s.other)
-    clips = ('clip', set(src.pred.clip_id), s.clip_id)
+    clips = ('clip', dict.fromkeys(src.pred.clip_id), s.clip_id)
     for kind, known, value in (columns[0], runs, clips, *columns[1:]):
         _check_name(kind, known, value)
     if len(s.cell) not in (0, 2):
@@ -614,6 +614,7 @@ class ErrorsPanel(Panel):
     def __init__(self, source:ClipSource, others=None, # name -> predictions of another run on the same clips
                  name:str='this run', **state): # where to begin: cell, where, part, clip_id ...
         self.source, self.state = ErrorSource(source, others, name), ErrorState(**state)
+        self.note = getattr(source, 'note', '')
         self.view = ErrorView(self.source.columns, self.source.others)
         self.controller = ErrorController(self.state, self.view, self.source)
         self.controller.begin()
@@ -629,7 +630,7 @@ def to_html(self:ErrorsPanel) -> str:
     "All that is there as one page for readers without a kernel."
     c, title = self.controller, f'Errors of {self.source.name}'
     heads = dict(matrix='Mistakes', confidence='Confidence', outcomes='Two runs', sheet='Clips')
-    body = [render_text(title, 'h1'), self.view.facts.value]
+    body = [render_text(title, 'h1'), *self.list_notes(), self.view.facts.value]
     for name, fig in c.figures(FIGURES).items():
         if name in heads: body.append(render_text(heads[name], 'h2'))
         body.append(render_figure(fig, name))
@@ -659,5 +660,5 @@ def errors_panel(run='runs/demo', # folder of a run, or of a demo
                  split:str='test', # which clips are offered
                  **state): # where to begin: cell, where, part, clip_id ...
     "The errors panel of a run; where there is none, a sentence in its place."
-    folder = find_run(run)
-    return ErrorsPanel(open_source(folder, split), find_runs_beside(folder), folder.resolve().name, **state)
+    run = open_run(run)
+    return ErrorsPanel(open_source(run, split), find_runs_beside(run.folder), run.folder.resolve().name, **state)

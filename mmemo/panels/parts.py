@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['TAB_STYLE', 'Library', 'bring_library', 'Canvas', 'redraw', 'redraw_each', 'PageWatch', 'read_style', 'make_dropdown',
            'make_row', 'make_step_buttons', 'step_round', 'write_prose', 'write_notice', 'format_duration', 'Work',
-           'Panel', 'NoState', 'NoPanel', 'panel_or_reason']
+           'Panel', 'StateError', 'explain_refusal', 'PanelState', 'NoState', 'NoPanel', 'panel_or_reason']
 
 # %% ../../nbs/90_panels/03_parts.ipynb #lsparts4
-import html, re, threading
+import difflib, html, re, threading
 from functools import lru_cache, wraps
 
 import anywidget
@@ -189,8 +189,15 @@ def _show_busy(self:Work, is_busy:bool):
 # %% ../../nbs/90_panels/03_parts.ipynb #panelb02
 class Panel:
     "What every panel offers: the widget, what is chosen in it, and a page that needs no kernel."
+    note = '' # what a reader must know before anything else; stands above the view, and on the page
+
     @property
-    def box(self) -> w.Widget: return self.view.box
+    def box(self) -> w.Widget:
+        if not self.note: return self.view.box
+        return w.VBox([w.HTML(write_notice(self.note)), self.view.box])
+
+    def list_notes(self) -> list: # of HTML, for the page
+        return [render_warning(self.note)] if self.note else []
 
     @property
     def selection(self) -> pd.DataFrame:
@@ -203,6 +210,47 @@ class Panel:
 
     def _repr_mimebundle_(self, **kwargs):
         return self.box._repr_mimebundle_(**kwargs)
+
+# %% ../../nbs/90_panels/03_parts.ipynb #partps02
+class StateError(UserError, t.TraitError):
+    "A field of a state that there is not, or that cannot be what it was set to."
+
+# %% ../../nbs/90_panels/03_parts.ipynb #partps06
+def explain_refusal(state, name:str, value, error) -> str: # a sentence
+    "Why a field cannot be that."
+    trait = state.traits()[name]
+    if isinstance(trait, t.Enum):
+        return f"{name} is {value!r}; expected one of {', '.join(map(str, trait.values))}."
+    if 'Invalid selection' in str(error):
+        return f'{name} is {value!r}, and there is no such choice here.'
+    ends = [(word, getattr(trait, end, None)) for word, end in (('at least', 'min'), ('at most', 'max'))]
+    bounds = ' and '.join(f'{word} {v:g}' for word, v in ends if v is not None and abs(v) < 1e300)
+    kind = 'a number' if isinstance(trait, (t.Int, t.Float)) else trait.help
+    return f'{name} is {value!r}; expected {bounds or kind}.'
+
+# %% ../../nbs/90_panels/03_parts.ipynb #partps03
+class PanelState(t.HasTraits):
+    "What is being looked at: fields that code and widgets set, and no others."
+    def __init__(self, **state):
+        for name in state: self._check_field(name)
+        super().__init__(**state)
+
+    def _check_field(self, name:str):
+        is_own = self.has_trait(name) or hasattr(type(self), name)
+        if is_own or name.startswith('_'): return
+        near = difflib.get_close_matches(name, self.trait_names(), n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ''
+        raise StateError(f"there is no '{name}' to set here.{hint} Known: {', '.join(sorted(self.trait_names()))}.")
+
+    def __setattr__(self, name:str, value):
+        self._check_field(name)
+        if not self.has_trait(name): return super().__setattr__(name, value)
+        before = getattr(self, name)
+        try: super().__setattr__(name, value)
+        except StateError: raise
+        except t.TraitError as error:
+            super().__setattr__(name, before) # where it was a widget that refused
+            raise StateError(explain_refusal(self, name, value, error)) from None
 
 # %% ../../nbs/90_panels/03_parts.ipynb #partns01
 class NoState(t.HasTraits):

@@ -18,11 +18,11 @@ from ..pages.report import format_interval, write_report
 from ..pages.score_plots import prettify
 from .jobs import JobRunner
 from .parts import format_duration
-from .source import find_corpus
 from ..training.callbacks import StopSwitch
 from ..training.loop import TrainConfig
 from ..training.metrics import HEADLINES
 from ..training.run_config import RunConfig
+from ..training.run_clips import find_corpus
 from ..training.runs import build_bare_model, find_free_folder, load_run, run_experiment, takes_text, whole_folder
 
 # %% ../../nbs/90_panels/12_session.ipynb #train006
@@ -148,12 +148,13 @@ class Session:
     "The trainings of one corpus in this kernel."
     def __init__(self, run, # the Run whose corpus it is
                  corpus, store, # all clips and their features
-                 out): # where new runs go
+                 out, # where new runs go
+                 note:str=''): # what a reader must know of these clips
         lacking = {'train', 'val'} - set(corpus.clips.split.dropna())
         if lacking:
             raise UserError(f"{corpus.name}: there are no clips of split '{min(lacking)}', "
                             "and this panel learns on train and chooses on val.")
-        self.run, self.corpus, self.store, self.out = run, corpus, store, Path(out)
+        self.run, self.corpus, self.store, self.out, self.note = run, corpus, store, Path(out), note
         self.models = list_fitting(store, run.config.window)
         self.trainings, self.listeners, self.job = [], [], JobRunner()
         self.switch, self.share, self.said = StopSwitch(), 0., ''

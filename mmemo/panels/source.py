@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHORT', 'find_row', 'find_segment', 'read_strip', 'attribute_clip', 'ClipSource', 'is_flat', 'list_clip_options',
-           'find_run', 'find_corpus', 'open_source']
+           'find_run', 'open_run', 'choose_side', 'describe_lost', 'open_source']
 
 # %% ../../nbs/90_panels/04_source.ipynb #ssource4
 from functools import lru_cache, partial
@@ -14,15 +14,22 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, patch
+from ..corpora.manifest import Corpus
+from ..corpora.readers import open_corpus
 from ..explain.attribution import METHODS, Attribution, attribute, compute_density, join_windows
 from ..explain.evidence import Evidence, cut_clip_windows, find_device, gather_evidence
+from ..features.encoder_files import resolve_encoders
+from ..features.extract import extract
 from ..features.windows import WindowSettings
+from ..labels import task_space
 from ..media.files import MediaError
 from ..media.frames import VideoReader
 from ..media.sound import read_audio
 from ..pages.clip_plots import space_times
 from .film import ClipFilm, prepare_film
 from .player import Player
+from ..training.run_clips import find_corpus
+from ..training.runs import Run, check_features, choose_settings, load_run
 
 # %% ../../nbs/90_panels/04_source.ipynb #srcrow01
 def find_row(clips:pd.DataFrame, clip_id:str) -> pd.Series:
@@ -71,9 +78,11 @@ class ClipSource:
                  settings=None, # WindowSettings the model was trained with
                  split:str|None='test', # which clips are offered
                  predictions=None, # a table with clip_id and p_<Class> columns, where there is one
+                 note:str='', # what a reader must know of these clips
                 ):
         self.model, self.corpus, self.store = model, corpus, store
-        self.settings, self.predictions = settings, predictions
+        self.settings, self.predictions, self.note = settings, predictions, note
+        self.space = task_space(settings.task if settings else 'expression', corpus.labels)
         clips = corpus.clips
         if split and 'split' in clips: clips = clips[clips.split == split]
         has_features = clips.clip_id.isin(list(store['visual'].clip_ids))
@@ -106,35 +115,52 @@ def is_flat(seen:Evidence) -> bool: # one answer for a clip hardly longer than t
 
 # %% ../../nbs/90_panels/04_source.ipynb #srcmp001
 @patch
-def _mean_probs(self:ClipSource) -> np.ndarray: # (n, c), nan where the run says nothing of a clip
-    "Each clip's probabilities: from the run's predictions, else from the model."
+def _mean_probs(self:ClipSource) -> np.ndarray: # (n, c)
+    "Each clip's probabilities: from the run's predictions, else from the model, as for clips of its training."
     ids, p = self.offered.clip_id, self.predictions
-    names = [f'p_{c}' for c in self.corpus.labels.classes]
+    names = [f'p_{c}' for c in self.space.classes]
+    mean = pd.DataFrame(np.nan, ids, names)
     if p is not None and set(names) <= set(p):
-        return p.groupby('clip_id')[names].mean().reindex(ids).to_numpy()
-    return np.stack([self.evidence(c).probs.mean(0) for c in ids])
+        mean = p.groupby('clip_id')[names].mean().reindex(ids)
+    for clip in ids[mean.isna().any(axis=1).to_numpy()]:
+        mean.loc[clip] = self.evidence(clip).probs.mean(0)
+    return mean.to_numpy()
 
 # %% ../../nbs/90_panels/04_source.ipynb #bb6f51a8
 @patch
+def _name_values(self:ClipSource, values) -> list: # (n, c), nan where nothing is known -> a text a clip; None for none
+    "Values as a list of clips has them: 'valence +0.31, arousal -0.10'."
+    names, values = self.space.classes, np.asarray(values, float)
+    write = lambda row: ', '.join(f'{n} {v:+.2f}' for n, v in zip(names, row))
+    return [None if np.isnan(row).any() else write(row) for row in values]
+
+
+@patch
 def clip_list(self:ClipSource) -> pd.DataFrame: # clip_id, subset, label, predicted, p, right
-    "The clips that are offered, with what the run predicted for each."
-    clips, classes = self.offered, self.corpus.labels.classes
-    mean = self._mean_probs()
+    "The clips that are offered, with what the run predicted for each; `right` is None where nobody can say."
+    clips, mean = self.offered, self._mean_probs()
     known = ~np.isnan(mean).any(1)
-    best = np.where(known, np.nan_to_num(mean).argmax(1), 0)
-    listed = pd.DataFrame(dict(
-        clip_id=clips.clip_id,
-        subset=clips.subset if 'subset' in clips else 'all',
-        label=clips.label if 'label' in clips else None,
-        predicted=[classes[i] for i in best],
-        p=mean.max(1)))
-    listed = listed[known].reset_index(drop=True)
-    return listed.assign(right=listed.predicted == listed.label)
+    by_class = self.space.kind == 'classes'
+    if by_class:
+        best = np.where(known, np.nan_to_num(mean).argmax(1), 0)
+        label = list(clips.label) if 'label' in clips else [None]*len(clips)
+        predicted, p = [self.space.classes[i] for i in best], mean.max(1)
+    else:
+        label = self._name_values(clips.reindex(columns=self.space.columns))
+        predicted, p = self._name_values(mean), np.nan
+    listed = pd.DataFrame(dict(clip_id=clips.clip_id, subset=clips.subset if 'subset' in clips else 'all',
+                               label=label, predicted=predicted, p=p))
+    can_say = listed.label.notna() & by_class
+    right = listed.predicted == listed.label
+    listed['right'] = right if can_say.all() else right.astype(object).where(can_say, None)
+    return listed[known].reset_index(drop=True)
 
 # %% ../../nbs/90_panels/04_source.ipynb #bb6f51a8b
 def list_clip_options(table:pd.DataFrame) -> list: # of (text, clip_id)
     "Clips as a list to choose from offers them."
-    return [(f"{'✓' if r.right else '✗'} {r.clip_id} · {r.label}", r.clip_id) for r in table.itertuples()]
+    mark = lambda right: '·' if right is None else '✓' if right else '✗'
+    name = lambda label: 'no label' if pd.isna(label) else label
+    return [(f'{mark(r.right)} {r.clip_id} · {name(r.label)}', r.clip_id) for r in table.itertuples()]
 
 # %% ../../nbs/90_panels/04_source.ipynb #play0001
 @patch
@@ -217,43 +243,56 @@ def player(self:ClipSource, clip_id:str|None=None, # the first on offer where no
     return player
 
 # %% ../../nbs/90_panels/04_source.ipynb #2d27df48b
-def find_run(folder, model:str='bicross') -> Path: # a run, a demo with runs in it, or either seen from a folder below
+def find_run(folder, # or a Run, which knows where it is
+             model:str='bicross') -> Path: # of a run, a demo with runs in it, or either seen from a folder below
     "The run that a person means, also from a notebook two folders down."
+    if isinstance(folder, Run): return folder.folder
     for place in (Path(folder), *(Path(up)/folder for up in ('..', '../..'))):
         for run in (place, place/model):
             if (run/'metrics.json').is_file(): return run
     raise UserError(f'{folder}: there is no trained run here yet; `make demo` makes one in about six minutes.')
 
-# %% ../../nbs/90_panels/04_source.ipynb #346e8e2f
-def find_corpus(run) -> str: # a loaded Run -> what `open_corpus` takes, with the whole path
-    "Where the corpus of a run is now."
-    from mmemo.corpora.readers import READERS
-    asked = run.config.corpus
-    name, colon, root = asked.partition(':') # a data set may be named with its reader: 'ravdess:/data/RAVDESS'
-    has_reader = bool(colon) and name in READERS
-    beside = [run.folder.parent/n for n in ('corpus', Path(asked).name)]
-    places = [Path(root)] if has_reader else [Path(asked), *beside]
-    place = next((p for p in places if asked and p.exists()), None)
-    if place is None:
-        raise UserError(f"{run.folder}: the corpus it was trained on, '{asked}', is not there.")
-    return f'{name}:{place.resolve()}' if has_reader else str(place.resolve())
+# %% ../../nbs/90_panels/04_source.ipynb #srcor001
+def open_run(run) -> Run: # a Run, the folder of one, or of a demo
+    "The run that a person means, loaded."
+    return run if isinstance(run, Run) else load_run(find_run(run))
+
+# %% ../../nbs/90_panels/04_source.ipynb #srcor004
+def choose_side(run:Run, corpus, # as its table is now
+                split:str|None) -> Corpus: # None: all clips
+    "The clips of one side of a run's training."
+    sides = run.sides.split
+    if split and split not in set(sides):
+        known = ', '.join(dict.fromkeys(sides)) or 'none'
+        raise UserError(f"{run.folder}: there is no split '{split}' in this run; expected one of {known}.")
+    dealt = run.clips(corpus)
+    if split: dealt = dealt.subset(split)
+    if dealt.clips.empty:
+        which = f'{split} clips' if split else 'clips'
+        n = int((sides == split).sum()) if split else len(sides)
+        raise UserError(f'{run.folder}: none of the {n} {which} of this run is in {corpus.name} any more.')
+    return dealt
+
+# %% ../../nbs/90_panels/04_source.ipynb #srcor006
+def describe_lost(store) -> str: # '' where all were read
+    "How many clips are not on offer because they cannot be read, and why the first."
+    bad = getattr(store, 'quarantine', None)
+    if bad is None or not len(bad): return ''
+    n = 'One clip is' if len(bad) == 1 else f'{len(bad)} clips are'
+    return f'{n} not shown, for want of features: {bad.reason.iloc[0]}'
 
 # %% ../../nbs/90_panels/04_source.ipynb #346e8e2fb
-def open_source(run, # folder of a run, or of a demo
-                split:str|None='test', # None: all clips
+def open_source(run, # a Run, the folder of one, or of a demo
+                split:str|None='test', # as it was in training; None: all clips
                 progress:bool=False) -> ClipSource:
-    "A source of clips from a run's folder: its model, its corpus, its features."
-    folder = find_run(run) # first of all: it needs no model
-    from mmemo.corpora.readers import open_corpus
-    from mmemo.features.encoder_files import resolve_encoders
-    from mmemo.features.extract import extract
-    from mmemo.training.runs import check_features, choose_settings, load_run
-    run = load_run(folder)
+    "A source of clips from a run: its model, its corpus, its features."
+    run = open_run(run) # first of all: it needs no corpus
     corpus = open_corpus(find_corpus(run))
-    if split: corpus = corpus.subset(split)
     if corpus.facts.get('features_only'):
-        raise UserError(f'{folder}: {corpus.name} has features only, and there is no film to show.')
+        raise UserError(f'{run.folder}: {corpus.name} has features only, and there is no film to show.')
+    dealt = choose_side(run, corpus, split)
     encoders = resolve_encoders(run.config.encoders)
-    store = extract(corpus, *encoders, settings=choose_settings(run), progress=progress)
+    store = extract(dealt, *encoders, settings=choose_settings(run), progress=progress)
     check_features(run, store)
-    return ClipSource(run.model, corpus, store, run.config.window, split, run.predictions)
+    note = ' '.join(filter(None, [run.changes(corpus, store), describe_lost(store)]))
+    return ClipSource(run.model, dealt, store, run.config.window, split, run.predictions, note)

@@ -23,12 +23,12 @@ from ..pages.html import render_figure, render_page, render_table, render_text
 from ..pages.report import format_interval
 from ..pages.score_plots import HISTORY_INK, prettify
 from ..pages.theme import draw_placeholder, set_title, spread_labels
-from .parts import (Canvas, PageWatch, Panel, make_row, panel_or_reason, read_style, redraw, write_notice,
-                                write_prose)
+from .parts import (Canvas, PageWatch, Panel, PanelState, make_row, panel_or_reason, read_style, redraw,
+                                write_notice, write_prose)
 from .session import Session, Training, describe_look, tabulate_history
-from .source import find_run, open_source
+from .source import open_run, open_source
 from ..training.metrics import HEADLINES
-from ..training.runs import load_run
+
 
 # %% ../../nbs/90_panels/13_train.ipynb #train017
 THIN, ON_TRAIN, ON_VAL = '#8A8A8A', '#5F7EBE', HISTORY_INK[1] # earlier ones, and the present; legible in both themes
@@ -178,7 +178,7 @@ def format_results(trainings) -> str: # HTML
     return f'{read_style("results")}{box}{render_table(rows)}</div>'
 
 # %% ../../nbs/90_panels/13_train.ipynb #train026
-class TrainState(t.HasTraits):
+class TrainState(PanelState):
     "What will be trained next."
     model = t.Unicode(help='one of those that fit')
     epochs = t.Int(12, min=1, max=500, help='at most; early stopping may end before')
@@ -317,6 +317,7 @@ class TrainPanel(Panel):
     "Train on a run's corpus, and watch."
     def __init__(self, session:Session, **state): # what to train: model, epochs, lr, seed, text_weight
         self.session, self.state = session, TrainState(**state)
+        self.note = session.note
         self.view = TrainView(session.models.index)
         self.controller = TrainController(self.state, self.view, session)
 
@@ -328,7 +329,7 @@ class TrainPanel(Panel):
     def to_html(self) -> str:
         "Curves, results and what was seen of the test subjects, as one page."
         s, title = self.session, f'Trainings on {self.session.corpus.name}'
-        body = [render_text(title, 'h1'), render_figure(plot_curves(s.trainings), 'curves')]
+        body = [render_text(title, 'h1'), *self.list_notes(), render_figure(plot_curves(s.trainings), 'curves')]
         body += [render_text('Results on validation', 'h2'), render_table(list_results(s.trainings))]
         body += [render_text(describe_results(s.trainings), cls='soft')]
         if s.looked:
@@ -351,10 +352,10 @@ def train_panel(run='runs/demo', # folder of a run, or of a demo: its corpus and
                 out='runs/live', # new runs become folders in it
                 **state): # what to train: model, epochs, lr, seed, text_weight
     "A panel that trains on a run's corpus; where there is none, a sentence in its place."
-    folder = find_run(run)
-    place = place_beside(folder, out)
+    run = open_run(run)
+    folder, place = run.folder, place_beside(run.folder, out)
     key = (folder.resolve(), place.resolve())
     if key not in SESSIONS:
         source = open_source(run, None)
-        SESSIONS[key] = Session(load_run(folder), source.corpus, source.store, place)
+        SESSIONS[key] = Session(run, source.corpus, source.store, place, source.note)
     return TrainPanel(SESSIONS[key], **state)

@@ -23,7 +23,8 @@ from ..labels import MODALITY_COLOURS
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder, pick_colour, pick_letter, set_title
 from .jobs import JobRunner
-from .parts import Canvas, PageWatch, Panel, make_dropdown, make_row, panel_or_reason, redraw_each
+from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, panel_or_reason,
+                                redraw_each)
 from .source import open_source
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00008
@@ -283,7 +284,7 @@ def plot_steps(v:Verdict, name:str, m:str, clip_id:str) -> go.Figure:
     return set_title(fig, title, 250, margin=dict(t=66, l=LEFT_MARGIN, r=28))
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00020
-class TruthState(t.HasTraits):
+class TruthState(PanelState):
     "Which clips are judged, and which map is looked at."
     clips = t.Int(32, min=0, help='how many clips are judged, subjects in turn; 0: all of them')
     subset = t.Unicode('all', help="which part of the clips: 'all' or one of the corpus's subsets")
@@ -462,6 +463,7 @@ class TruthPanel(Panel):
     def __init__(self, source, # as `open_source` gives one
                  **state): # where to begin: clips, subset, method, modality
         self.source, self.state, self.view = source, TruthState(**state), TruthView()
+        self.note = getattr(source, 'note', '')
         self.controller = TruthController(self.state, self.view, source)
         self.controller.begin()
 
@@ -479,7 +481,8 @@ class TruthPanel(Panel):
             shown = [{k: ('' if v != v else v) for k, v in r.items()} for r in named.to_dict('records')]
         blocks = [render_figure(f, n) for n, f in self.controller.figures(self.view.figures).items()]
         measured = render_table(shown, 'Each map; low and high: 95 % over subjects')
-        return render_page(title, [render_text(title, 'h1'), self.view.line.value, *blocks, measured])
+        head = [render_text(title, 'h1'), *self.list_notes(), self.view.line.value]
+        return render_page(title, [*head, *blocks, measured])
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00034
 @panel_or_reason

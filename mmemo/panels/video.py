@@ -28,10 +28,11 @@ from ..pages.clip_plots import find_spans
 from ..pages.html import read_static, render_page, render_table, render_text, render_warning
 from .film import PIECE, prepare_film
 from .jobs import JobRunner
-from .parts import Panel, format_duration, make_row, panel_or_reason, read_style, write_notice, write_prose
+from .parts import (Panel, PanelState, format_duration, make_row, panel_or_reason, read_style,
+                                write_notice, write_prose)
 from .player import Player
-from .source import find_corpus, find_run
-from ..training.runs import load_run
+from .source import open_run
+from ..training.run_clips import find_corpus
 
 # %% ../../nbs/90_panels/14_video.ipynb #video006
 def cut_segments(seen:Evidence) -> pd.DataFrame: # start, end, label, p; or start, end and one column a value
@@ -204,10 +205,11 @@ def film(self:VideoDesk, p:Prediction):
 @patch
 def example(self:VideoDesk) -> Path|None: # a planted clip of the run's corpus, where there is one
     "One clip that the tiny encoders know, for a first look."
-    try: corpus = open_corpus(find_corpus(self.run))
+    try:
+        corpus = open_corpus(find_corpus(self.run))
+        corpus = self.run.clips(corpus)
     except UserError: return None
-    if not corpus.facts.get('synthetic') or 'split' not in corpus.clips:
-        return None
+    if not corpus.facts.get('synthetic'): return None
     clips = corpus.clips[corpus.clips.split == 'test']
     best = clips[clips.subset == 'both'] if 'subset' in clips else clips
     names = (best if len(best) else clips).clip_id[:1]
@@ -220,7 +222,7 @@ UPLOAD_NOTE = ('An upload travels through the notebook server, and above some 10
 EMPTY_NOTE = 'No video yet. Upload one, name one by its path, or look at the example.'
 STRETCH_NOTE = 'Stretches in which one class leads, with its mean probability. Choose one to go there.'
 
-class VideoState(t.HasTraits):
+class VideoState(PanelState):
     "What is being looked at."
     file = t.Unicode(help='the file that is shown')
     segment = t.Int(-1, help='which stretch is chosen; -1: none')
@@ -435,4 +437,4 @@ def video_panel(run='runs/demo', # folder of a run, or of a demo
                 example:bool=True, # begin with one planted clip of the run's corpus
                 longest:float=LONGEST): # seconds
     "Predict on a video of one's own; where there is no run, a sentence in its place."
-    return VideoPanel(VideoDesk(load_run(find_run(run)), longest), example)
+    return VideoPanel(VideoDesk(open_run(run), longest), example)

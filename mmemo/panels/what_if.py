@@ -29,8 +29,8 @@ from ..pages.html import render_figure, render_page, render_text
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
 from ..pages.what_if_plots import plot_changes, plot_class_bars, plot_contributions, plot_winners
 from .clip import write_facts
-from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, Work, make_dropdown, make_row, make_step_buttons,
-                                panel_or_reason, redraw_each, step_round, write_prose)
+from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, PanelState, Work, make_dropdown, make_row,
+                                make_step_buttons, panel_or_reason, redraw_each, step_round, write_prose)
 from .source import ClipSource, find_row, list_clip_options, open_source
 from ..training.metrics import HEADLINES
 
@@ -213,7 +213,7 @@ def pair_row(self:WhatIfSource, face:str, voice:str) -> dict: # the columns of `
 # %% ../../nbs/90_panels/09_what_if.ipynb #wi740031
 PARTS = dict(clip='One clip', curves='Curves', swap='Swap') # part -> its tab
 
-class WhatIfState(t.HasTraits):
+class WhatIfState(PanelState):
     "Which question is asked, and of what."
     part = t.Enum(tuple(PARTS), 'clip', help='which tab is open')
     clip_id = t.Unicode(help='the clip that is changed')
@@ -648,6 +648,7 @@ class WhatIfPanel(Panel):
     "What a run's model would say if a stream were changed, or came from another clip."
     def __init__(self, source:ClipSource, **state): # where to begin: clip_id, changes, part ...
         self.source, self.state = WhatIfSource(source), WhatIfState(**state)
+        self.note = getattr(source, 'note', '')
         self.view = WhatIfView(self.source.streams, self.source.classes)
         self.controller = WhatIfController(self.state, self.view, self.source)
         self.controller.begin()
@@ -673,7 +674,7 @@ def to_html(self:WhatIfPanel) -> str:
     change = describe_changes(s.changes)
     heads = dict(strip=f'One clip: {change[0].lower()}{change[1:]}', curves='Curves', pair='Swap')
     notes = dict(curves=ZERO, pair=f'The face of {s.pair[0]} with the voice of {s.pair[1]}.')
-    body = [render_text(f'What if: {s.clip_id}', 'h1'), c.facts(), render_text(FEATURES)]
+    body = [render_text(f'What if: {s.clip_id}', 'h1'), *self.list_notes(), c.facts(), render_text(FEATURES)]
     for name, fig in c.figures(self.view.figures).items():
         if name in heads: body.append(render_text(heads[name], 'h2'))
         if name in notes: body.append(render_text(notes[name]))

@@ -29,6 +29,7 @@ from ..models.registry import MODELS
 from .card import list_warnings
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
 from .loop import TrainConfig
+from .run_clips import deal_missing, name_place
 from .run_config import RunConfig
 from .runs import list_changed, build_for, describe, run_experiment, split_windows
 from .step_cost import COST, StepClock
@@ -421,6 +422,7 @@ def compare(models, corpus, store, out, # becomes {one folder a model and seed, 
     "Models times seeds on one corpus: train what is not there yet, and tell."
     out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
     models = check_models(models, against, seeds, options)
+    base, corpus = replace(base, corpus=base.corpus or name_place(corpus)), deal_missing(corpus, seed=base.seed)
     mark = guard(corpus, progress=progress).mark
     planned = plan_runs(models, range(base.seed, base.seed + seeds), base, corpus, store, out, options)
     if not planned.plans:

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['FILES', 'SUMMED', 'HistoryFile', 'save_weights', 'load_weights', 'build_bare_model', 'choose_dims', 'build_for',
            'split_windows', 'embed_anchors', 'takes_text', 'Run', 'check_features', 'tell_other_weights',
-           'predict_and_score', 'describe', 'list_split', 'count_data', 'summarise_training', 'fresh_folder',
-           'write_checksums', 'list_changed', 'finish_run', 'run_experiment', 'LostFigures', 'read_history',
-           'read_optional', 'check_files', 'read_model', 'load_run', 'choose_settings', 'whole_folder',
-           'find_free_folder']
+           'predict_and_score', 'describe', 'count_data', 'summarise_training', 'fresh_folder', 'write_checksums',
+           'list_changed', 'finish_run', 'run_experiment', 'LostFigures', 'read_history', 'read_optional',
+           'check_files', 'read_model', 'load_run', 'choose_settings', 'whole_folder', 'find_free_folder']
 
 # %% ../../nbs/60_training/11_runs.ipynb #c9030685
 import atexit, hashlib, json, os, shutil, socket, time, warnings
@@ -16,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from uuid import uuid4
+from functools import cached_property
 
 import pandas as pd
 
-from ..core import (DamagedFile, DamageWarning, UserError, atomic_path, file_hash, format_json, is_alive,
-                        name_damage, parse_json, read_json, seed_everything, stable_hash, to_jsonable, write_json)
+from ..core import (DamageWarning, DamagedFile, UserError, atomic_path, file_hash, format_json, is_alive,
+                        name_damage, parse_json, patch, read_json, seed_everything, stable_hash, to_jsonable,
+                        write_json)
 from ..corpora.leaks import guard
 from ..corpora.manifest import Corpus, write_table
 from ..features.encoder_files import resolve_encoders
@@ -35,6 +36,7 @@ from .evaluation import choose_smoothing, complete, evaluate, predict, score, sm
 from .loop import make_objective, train
 from .objectives import embed_classes
 from .run_config import RunConfig, choose_prompts, make_run_config, read_options
+from .run_clips import deal_missing, describe_changes, list_split, name_place, read_sides, restore_split
 
 # %% ../../nbs/60_training/11_runs.ipynb #6b2ed45b
 class HistoryFile:
@@ -142,8 +144,12 @@ class Run:
     @property
     def classes(self) -> list: return self.about['classes']
 
+    @cached_property
+    def sides(self) -> pd.DataFrame: # by clip_id: split, mark, file
+        return read_sides(self.folder)
+
     def windows(self, corpus, store, split=None) -> Windows: # cut as in training
-        "Windows of a corpus as this run's model knows them."
+        "Windows of a corpus as this run's model knows them; of the run's own, `clips` gives the split."
         check_features(self, store)
         modalities = tuple(self.about['features']['dims'])
         return Windows(corpus, store, self.config.window, split, modalities)
@@ -204,17 +210,6 @@ def describe(config, model, windows, store, anchors) -> dict: # config.json
                 space=corpus.space, classes=list(task_space(config.task, corpus.labels).classes), features=features,
                 prompts=None if anchors is None else choose_prompts(config, corpus.labels), data=data,
                 versions=dict(mmemo=__version__, torch=torch.__version__))
-
-# %% ../../nbs/60_training/11_runs.ipynb #a57d3157
-def list_split(corpus) -> dict: # split.json: split -> subjects, clips
-    "Who and what is on which side."
-    sides = {}
-    for split in ('train', 'val', 'test'):
-        rows = corpus.clips[corpus.clips.split == split]
-        if not len(rows): continue
-        people = sorted(rows.subject.dropna().astype(str).unique()) if 'subject' in rows else None
-        sides[split] = dict(subjects=people, clips=rows.clip_id.tolist())
-    return sides
 
 # %% ../../nbs/60_training/11_runs.ipynb #a57d3157b
 def count_data(windows:dict) -> dict: # split -> counts
@@ -292,10 +287,12 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
                    callbacks=(), # of the training
                    text_tower=None, # in place of the one that belongs to the encoders
                    overwrite:bool=False) -> Run:
-    "Train, choose, evaluate, write."
+    "Train, choose, evaluate, write; clips without a split are dealt by subject."
     started = time.perf_counter()
-    made_with = getattr(store, 'facts', {}).get('settings', config.settings) # the features know best
-    config = replace(config, settings=made_with)
+    store_facts = getattr(store, 'facts', {})
+    made_with = store_facts.get('settings', config.settings) # the features know best
+    config = replace(config, settings=made_with, corpus=config.corpus or name_place(corpus))
+    corpus = deal_missing(corpus, seed=config.seed)
     seen = guard(corpus, progress=config.train.progress) # refuses a leak, by name
     windows = split_windows(config, corpus, store)
     folder = fresh_folder(folder, overwrite)
@@ -304,7 +301,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     objective = make_objective(config.train, windows['train'], corpus.labels.n, anchors)
     about = to_jsonable(describe(config, model, windows, store, anchors))
     write_json(folder/'config.json', about)
-    write_json(folder/'split.json', list_split(corpus))
+    write_json(folder/'split.json', list_split(corpus, store_facts.get('files')))
     watchers = [HistoryFile(folder/'history.jsonl'), *callbacks]
     history = train(model, windows['train'], windows.get('val'), config.train, objective, watchers)
     facts = lambda: dict(
@@ -382,6 +379,19 @@ def load_run(folder, device:str='cpu') -> Run:
     history = read_optional(folder/'history.jsonl', changed, read_history, [])
     predictions = read_optional(folder/'predictions.parquet', changed, pd.read_parquet, None)
     return Run(folder, config, model.to(device), metrics, predictions, history, about)
+
+# %% ../../nbs/60_training/11_runs.ipynb #runscl02
+@patch
+def clips(self:Run, corpus) -> Corpus: # the run's own corpus, as its table is now
+    "The corpus with each clip on the side on which it was in training, others on none."
+    return restore_split(corpus, self.sides)
+
+
+@patch
+def changes(self:Run, corpus, store=None) -> str: # the run's own corpus; its features, which know the files
+    "What is no longer as it was in training, in one sentence; '' where nothing has changed."
+    aside = self.about['data'].get('clips', 0) - len(self.sides)
+    return describe_changes(corpus, self.sides, aside, getattr(store, 'facts', {}).get('files'))
 
 # %% ../../nbs/60_training/11_runs.ipynb #ead3adc2
 def choose_settings(run:Run, faces:str='as trained', # or another way to find them: 'none', 'haar', 'yunet'
