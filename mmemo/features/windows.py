@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import UserError, patch
+from ..core import Range, UserError, check_fields, patch
 from ..corpora.manifest import Corpus
 from .batch import Batch, Flat, flatten, share_tensor
 from ..labels import TASKS, LabelSpace, task_space
@@ -177,14 +177,13 @@ class WindowSettings:
     task: str = 'expression' # or 'va', 'valence', 'arousal' (va: both), 'sentiment', 'emotions' (several at once)
     eval_stride: int = 30 # frames between the starts when evaluating
 
+    ranges = dict(length=Range(1, 10_000), stride=Range(1, 1_000_000), level=('clip', 'frame'), task=TASKS,
+                  eval_stride=Range(1, 1_000_000))
+
     def __post_init__(self):
-        TASKS.get_or_explain(self.task)
-        if self.level not in ('clip', 'frame'):
-            raise UserError(f"window setting 'level' is '{self.level}'; expected clip or frame.")
-        for name in ('length', 'stride', 'eval_stride'):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"window setting '{name}' is {value}; expected 1 frame or more.")
+        if isinstance(self.task, str):
+            TASKS.get_or_explain(self.task) # knows the near ones
+        check_fields(self, 'window setting')
 
 # %% ../../nbs/40_features/15_windows.ipynb #bf09c704
 def _find_split(corpus:Corpus, split:str) -> np.ndarray: # row numbers

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 import pandas as pd
 
-from ..core import UserError
+from ..core import Range, Text, UserError, check_fields
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
@@ -33,6 +33,11 @@ class RunConfig:
     prompts: dict[str, str] = field(default_factory=dict) # class -> sentence for the text guide; | divides several
     smoothing: float|None = None # seconds of box smoothing; None = chosen on validation
     by: str = 'subject' # whom the intervals resample
+
+    ranges = dict(model=Text(), corpus=Text(), encoders=Text(), text=Text(), smoothing=Range(0, 3600), by=Text(),
+                  prompts=Text('sentences'), options=dict) # each model knows the ranges of its options
+
+    def __post_init__(self): check_fields(self, 'run setting')
 
     @property
     def task(self) -> str: return self.window.task
