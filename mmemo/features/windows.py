@@ -180,10 +180,7 @@ class WindowSettings:
     ranges = dict(length=Range(1, 10_000), stride=Range(1, 1_000_000), level=('clip', 'frame'), task=TASKS,
                   eval_stride=Range(1, 1_000_000))
 
-    def __post_init__(self):
-        if isinstance(self.task, str):
-            TASKS.get_or_explain(self.task) # knows the near ones
-        check_fields(self, 'window setting')
+    def __post_init__(self): check_fields(self, 'window setting')
 
 # %% ../../nbs/40_features/15_windows.ipynb #bf09c704
 def _find_split(corpus:Corpus, split:str) -> np.ndarray: # row numbers
