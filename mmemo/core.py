@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'SEED', 'DEVICE', 'UserError', 'Range', 'Text', 'OutOfRange', 'collect_ranges',
-           'check_fields', 'Registry', 'seed_everything', 'rng_for', 'patch', 'to_jsonable', 'stable_hash', 'file_hash',
-           'atomic_path', 'is_alive', 'write_json', 'read_json', 'data_dir', 'default_cache', 'real_data',
-           'pick_device', 'keep_memory']
+           'check_fields', 'list_field_paths', 'guess_path', 'Registry', 'seed_everything', 'rng_for', 'patch',
+           'to_jsonable', 'stable_hash', 'file_hash', 'atomic_path', 'is_alive', 'write_json', 'read_json', 'data_dir',
+           'default_cache', 'real_data', 'pick_device', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, hashlib, json, math, os, random, re, socket, sys, tempfile, types, typing
@@ -128,6 +128,24 @@ def check_fields(settings, # a dataclass whose `ranges` says what each field may
         expected = ('a whole number, ' if is_whole else '') + _spell_expected(wanted, allowed)
         meant = _guess_meant(value, allowed) if isinstance(allowed, (tuple, dict)) else ''
         raise OutOfRange(settings, name, f"{kind} '{name}' is {shown[:80]}; expected {expected}.{meant}")
+
+# %% ../nbs/00_core.ipynb #rngexp07
+def list_field_paths(cls, prefix:str='') -> dict: # 'train.lr' -> the class that has it
+    "All fields of a dataclass and of the dataclasses within it, by their dotted names."
+    paths = {}
+    for name, (kind, _) in collect_ranges(cls).items():
+        paths[prefix + name] = cls
+        if is_dataclass(kind):
+            paths |= list_field_paths(kind, f'{prefix}{name}.')
+    return paths
+
+# %% ../nbs/00_core.ipynb #rngexp08
+def guess_path(cls, name:str) -> str: # '' for no idea
+    "The dotted name of the field that somebody may have meant."
+    paths = list(list_field_paths(cls))
+    last = {p.rpartition('.')[2]: p for p in reversed(paths)} # of two with one name the outer one
+    near = difflib.get_close_matches(name, [*paths, *last], n=1)
+    return last.get(near[0], near[0]) if near else ''
 
 # %% ../nbs/00_core.ipynb #d4d158f5
 class Registry(dict):

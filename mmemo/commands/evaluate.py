@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..core import OK, SET_ASIDE, UserError, read_json
+from ..core import OK, SET_ASIDE, Text, UserError, read_json
 from ..corpora.manifest import Corpus
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu008
@@ -49,6 +49,8 @@ class Evaluate:
     cache: Path|None = None # folder of the feature cache
     faces: str = 'as trained' # or 'none' (cropped already), 'haar', 'yunet', where this corpus needs another way
     model_file: str|None = None # the .onnx file of yunet
+
+    ranges = dict(split=Text(), faces=Text(), model_file=Text())
 
     def __call__(self) -> int: return evaluate_run(self) # exit status
 

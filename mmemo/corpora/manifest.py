@@ -8,6 +8,7 @@ __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_t
            'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -190,8 +191,9 @@ def _find_manifest(place:Path) -> Path: # a folder, or a file
     raise UserError(f'{place}: expected a manifest.csv or manifest.parquet in this folder, found neither.')
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
-def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
+def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, or a Corpus, which is given back
     "A corpus from a folder (manifest, perhaps `frames.parquet` and `corpus.json`), or from one table."
+    if not isinstance(place, (str, os.PathLike)): return place
     manifest = _find_manifest(Path(place))
     folder = manifest.parent
     about, frames = {}, None

@@ -224,8 +224,9 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     return corpus, report
 
 # %% ../../nbs/20_corpora/13_readers.ipynb #6e6d31ed
-def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, or a manifest
+def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, a manifest, or a Corpus as it is
     "The corpus at a place."
+    if not isinstance(place, (str, os.PathLike)): return place
     name, colon, root = str(place).partition(':')
     is_named = colon and name in READERS and not Path(str(place)).exists()
     return read_corpus(name, root)[0] if is_named else load_corpus(place)

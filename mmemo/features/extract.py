@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, default_cache, patch, stable_hash
-from ..corpora.manifest import Corpus
+from ..corpora.manifest import Corpus, load_corpus
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
@@ -32,7 +32,7 @@ from .tracks import FeatureStore, Track, build_pack, encode_track, open_pack, pa
 from ..media.files import probe
 from ..media.pictures import hash_pictures
 from ..media.sound import SILENCE_DB, loudness_db
-from ..media.threads import count_cores, use_one_thread, read_ahead
+from ..media.threads import count_cores, read_ahead, use_one_thread
 
 # %% ../../nbs/40_features/13_extract.ipynb #8fa7a79f
 class Extraction:
@@ -385,7 +385,7 @@ def check_equals(run:Extraction, jobs:list):
             run.reject(job, UserError(f'{job.path}: another clip with the same content could not be read.'))
 
 # %% ../../nbs/40_features/13_extract.ipynb #a57258b3
-def extract(corpus:Corpus,
+def extract(corpus:Corpus, # or the folder of one
             visual='tiny', # encoder name or folder, a loaded encoder, 'table:FILE', tracks by clip id, or None
             speech='tiny', # the same for the sound
             cache=None,    # folder (default: `default_cache()`)
@@ -394,7 +394,7 @@ def extract(corpus:Corpus,
             watch=None,    # called with (event, modality, key) as work goes on
            ) -> FeatureStore:
     "Features of every clip: from the cache where they are, else encoded now; bad files go to quarantine.csv."
-    begun = time.perf_counter()
+    corpus, begun = load_corpus(corpus), time.perf_counter()
     settings = settings or ExtractSettings()
     cache = Path(cache or default_cache())
     encoders, tracks = open_encoders(visual, speech, settings)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core import Range, UserError, check_fields, patch
-from ..corpora.manifest import Corpus
+from ..corpora.manifest import Corpus, load_corpus
 from .batch import Batch, Flat, flatten, share_tensor
 from ..labels import TASKS, LabelSpace, task_space
 
@@ -285,7 +285,7 @@ LABEL_COLUMNS = {c for t in TASKS for c in task_space(t).columns}
 
 class Windows:
     "All windows of some clips of a corpus, gathered into batches on a device."
-    def __init__(self, corpus:Corpus,
+    def __init__(self, corpus:Corpus, # or the folder of one
                  store, # `store[modality]` has values, time, valid, offsets, clip_ids
                  settings:WindowSettings|None=None,
                  split=None, # a split's name, clip ids, or None for all clips
@@ -293,7 +293,8 @@ class Windows:
                  stride:int|None=None, # frames, in place of the settings' own
                 ):
         s = self.settings = settings or WindowSettings()
-        self.corpus, self.modalities = corpus, tuple(modalities)
+        corpus, self.modalities = load_corpus(corpus), tuple(modalities)
+        self.corpus = corpus
         self.names = corpus.clips.clip_id.to_numpy()
         is_training = split is None or isinstance(split, str) and split == 'train'
         self.stride = stride or (s.stride if is_training else s.eval_stride)

@@ -205,7 +205,7 @@ def check_columns(pack, clip_ids, modality:str, name:str) -> tuple: # is there a
     low, high, share = measure_columns(pack, clip_ids)
     if not share:
         return False, [f'no step of the {modality} features of any training clip can be used.']
-    odd, still = ~np.isfinite(low + high), low == high
+    odd, still = ~(np.isfinite(low) & np.isfinite(high)), low == high
     if odd.any():
         raise UserError(f'{name}: {modality} features hold NaN or infinity in {odd.sum()} of {len(odd)} columns: '
                         f'{_name_columns(pack, odd)}; leave these columns out, or mark the steps as not valid.')

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 import pandas as pd
 
-from ..core import Range, Text, UserError, check_fields
+from ..core import Range, Text, UserError, check_fields, guess_path
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
@@ -49,17 +49,20 @@ class RunConfig:
     def seed(self) -> int: return self.train.seed
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgmake
-def make_dataclass(cls, values:dict, # field -> value; what is a dataclass itself is a dictionary here
+def make_dataclass(cls, values:dict, # field -> value; what is a dataclass itself is one, or a dictionary
                    where:str): # the place in the file, for the error
     "An instance of a dataclass from JSON; raises `UserError` for a field that it does not have."
     known = [f.name for f in fields(cls)]
     odd = [k for k in values if k not in known]
     if odd:
-        raise UserError(f"{where}: '{odd[0]}' is no setting; expected some of {', '.join(known)}.")
+        meant = guess_path(cls, odd[0])
+        meant = f" Did you mean '{meant}'?" if meant else ''
+        raise UserError(f"{where}: '{odd[0]}' is no setting; expected some of {', '.join(known)}.{meant}")
     usual, arguments = cls(), {}
     for name, value in values.items():
         default = getattr(usual, name)
-        arguments[name] = make_dataclass(type(default), value, name) if is_dataclass(default) else value
+        is_nested = is_dataclass(default) and isinstance(value, dict)
+        arguments[name] = make_dataclass(type(default), value, name) if is_nested else value
     return cls(**arguments)
 
 # %% ../../nbs/60_training/09_run_config.ipynb #f9d11105

@@ -29,6 +29,7 @@ from ..labels import task_space
 from ..models.parts import count_outputs
 from ..models.registry import MODELS, build, list_modalities, make_config
 from .card import format_figure, get_headline, list_warnings, write_card
+from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import make_objective, train
 from .objectives import embed_classes
@@ -175,7 +176,8 @@ def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predict
     else:
         smoothing = dict(width=config.smoothing or 0., chosen_on=None)
     pred = {s: smooth(p, smoothing['width']) for s, p in raw.items()}
-    by = config.by if all(config.by in p for p in pred.values()) else 'clip_id'
+    is_named = all(config.by in p and p[config.by].notna().all() for p in pred.values())
+    by = config.by if is_named else 'clip_id'
     scores = {s: evaluate(p, windows[s].corpus, by) for s, p in pred.items()}
     if smoothing['width'] and 'test' in raw:
         smoothing['test_without'] = score(raw['test'])
@@ -267,6 +269,8 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     made_with = getattr(store, 'facts', {}).get('settings', config.settings) # the features know best
     config = replace(config, settings=made_with)
     seen = guard(corpus, progress=config.train.progress) # refuses a leak, by name
+    notes = check_data(config, corpus, store, build_bare_model(config, getattr(store, 'dims', None)).modalities)
+    for note in notes: print(f'Mind: {note}')
     windows = split_windows(config, corpus, store)
     folder = fresh_folder(folder, overwrite)
     anchors = embed_anchors(config, corpus.labels, text_tower) if takes_text(config) else None
@@ -279,7 +283,8 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     history = train(model, windows['train'], windows.get('val'), config.train, objective, watchers)
     facts = lambda: dict(
         training=summarise_training(history, objective, config.train.monitor), data=count_data(windows),
-        guard=seen.facts, warnings=list_warnings(corpus, store, seen.mark), seconds=time.perf_counter() - started)
+        guard=seen.facts, warnings=list_warnings(corpus, store, seen.mark) + notes,
+        seconds=time.perf_counter() - started)
     return finish_run(folder, config, model, history, about, windows, facts)
 
 # %% ../../nbs/60_training/11_runs.ipynb #61f10d61
