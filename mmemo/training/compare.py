@@ -29,7 +29,7 @@ from ..corpora.readers import open_corpus
 from ..features.tracks import FeatureStore
 from ..models.registry import MODELS
 from .card import list_warnings
-from .checks import check_data
+from .checks import MISSING_SIDES, check_data
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
 from .loop import TrainConfig
 from .run_config import RunConfig
@@ -130,7 +130,9 @@ def plan_runs(models, seeds, # a list or range
     planned, out = Planned(), Path(out)
     made_with = getattr(store, 'facts', {}).get('settings', base.settings)
     base = replace(base, settings=made_with)
-    for note in check_data(base, corpus, store): print(f'Mind: {note}')
+    notes = check_data(base, corpus, store)
+    if MISSING_SIDES['both'] in notes: raise UserError(f"{corpus.name}: {MISSING_SIDES['both']}")
+    for note in notes: print(f'Mind: {note}')
     windows = split_windows(base, corpus, store)
     for m in models:
         model, why = build_fitting(make_model_config(base, m, 0, options, recipes), windows['train'])

@@ -141,7 +141,7 @@ class Run:
 
     @property
     def scores(self) -> dict: # subset -> score -> figure
-        return self.metrics.get('test') or self.metrics['val']
+        return self.metrics.get('test') or self.metrics.get('val') or {} # all clips were for training
 
     @property
     def classes(self) -> list: return self.about['classes']
@@ -154,7 +154,8 @@ class Run:
 
     def __repr__(self):
         name = get_headline(self)
-        return f"Run({self.folder}, {self.config.model}, {name} {format_figure(self.scores['all'][name])})"
+        figure = f"{name} {format_figure(self.scores['all'][name])}" if self.scores else 'not tested'
+        return f"Run({self.folder}, {self.config.model}, {figure})"
 
 # %% ../../nbs/60_training/11_runs.ipynb #7074360e
 def check_features(run:Run, store):
