@@ -106,7 +106,8 @@ def train(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/d
 def print_scores(scores:dict, # subset -> score -> figure, as `evaluate` gives them
                  task:str='expression'):
     "Print scores with their intervals, one line a part of the clips; one line a score where there are many."
-    if not scores: return print('Nothing was validated or tested, so there are no figures.')
+    if not scores:
+        return print('Nothing was validated or tested, so there are no figures.')
     rows = pd.DataFrame(tabulate_results(scores, task))
     if rows.shape[1] < 10: print(rows.to_string(index=False))
     else: print(rows.set_index('part').T.rename_axis(None, axis=1).to_string())

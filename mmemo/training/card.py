@@ -91,7 +91,8 @@ def explain_conventions(scores:dict, task:str) -> str: # scores of one part of t
 # %% ../../nbs/60_training/10_card.ipynb #dd0e0917
 def explain_judging(run) -> str:
     "The small print under the table of results."
-    if not run.scores: return 'Nothing was validated or tested: all clips were for training.'
+    if not run.scores:
+        return 'Nothing was validated or tested: all clips were for training.'
     scores, smoothing = run.scores['all'], run.metrics['smoothing']
     f = scores[get_headline(run)]
     parts = [f"Split {f['split']}; 95 % intervals by bootstrap over {f['n_groups']} groups ({f['by']}).",

@@ -131,7 +131,8 @@ def plan_runs(models, seeds, # a list or range
     made_with = getattr(store, 'facts', {}).get('settings', base.settings)
     base = replace(base, settings=made_with)
     notes = check_data(base, corpus, store)
-    if MISSING_SIDES['both'] in notes: raise UserError(f"{corpus.name}: {MISSING_SIDES['both']}")
+    if MISSING_SIDES['both'] in notes:
+        raise UserError(f"{corpus.name}: {MISSING_SIDES['both']}")
     for note in notes: print(f'Mind: {note}')
     windows = split_windows(base, corpus, store)
     for m in models:
