@@ -18,7 +18,6 @@ from ..corpora.manifest import deal_clips
 from ..features.windows import make_targets, place_clips
 from ..labels import task_space
 from ..media.pictures import list_pictures
-from .objectives import choose_loss
 
 # %% ../../nbs/60_training/00_checks.ipynb #chkexp01
 def choose_label_table(config, # a RunConfig
@@ -169,7 +168,6 @@ def check_table(config, corpus, how:str='subject') -> list: # notes; how a table
     "Refuse settings and a table that no training can come of; note what is worth knowing."
     for device in {config.train.device, config.settings.device}:
         pick_device(device)
-    choose_loss(config.window.task, config.train.loss)
     held = [g for g in GROUPS if g == 'clip_id' or g in corpus.clips]
     if config.by != 'subject' and config.by not in held:
         raise UserError(f"{corpus.name}: intervals by '{config.by}' were asked for; expected {' or '.join(held)}.")
