@@ -12,13 +12,15 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from ..core import OK, default_cache
+from ..core import OK, Text, default_cache
 
 # %% ../../nbs/85_commands/11_cache.ipynb #cache006
 @dataclass
 class Fetch:
     "`mmemo fetch`: bring published encoders once, for later use without a network."
     name: Positional[str] # an encoder or a pair of them, as `mmemo doctor encoders` lists them
+
+    ranges = dict(name=Text())
 
     def __call__(self) -> int: # exit status
         from mmemo.features.encoder_files import fetch
@@ -33,6 +35,8 @@ class Cache:
     cache: Path|None = None # folder of the cache
     encoder: str = '' # prune: also the tracks of this encoder
     dry_run: bool = False # prune: only say what would go
+
+    ranges = dict(encoder=Text())
 
     def __call__(self) -> int: # exit status
         from mmemo.features.cache import list_cache, prune_cache

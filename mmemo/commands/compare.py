@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .train import use_given
-from ..core import OK, SET_ASIDE
+from .train import find_features, use_given
+from ..core import OK, SET_ASIDE, Range, Text
 from ..features.reading import ExtractSettings
-from ..features.sources import open_features
 from ..features.windows import WindowSettings
 from ..training.loop import TrainConfig
 from ..training.run_clips import deal_missing
@@ -40,6 +39,9 @@ class Compare:
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut, level and task
     train: TrainConfig = field(default_factory=TrainConfig) # how all models are trained
 
+    ranges = dict(models=Text(), seeds=Range(1, 1000), corpus=Text(), against=Text(), options=dict, encoders=Text(),
+                  text=Text(), workers=Range(0, 1024))
+
     def __call__(self) -> int: return compare_models(self) # exit status
 
 # %% ../../nbs/85_commands/09_compare.ipynb #compa016
@@ -50,7 +52,7 @@ def compare_models(asked:Compare) -> int: # exit status
     place = asked.corpus or make_demo_corpus()
     shared = RunConfig(corpus=place, encoders=asked.encoders, text=asked.text,
                        settings=asked.settings, window=asked.window, train=asked.train)
-    corpus, store = open_features(place, asked.encoders, asked.cache, asked.settings, asked.text)
+    corpus, store = find_features(place, shared, asked.cache, asked.split)
     if corpus.facts.get('features_only'): shared = use_given(shared, store)
     corpus = deal_missing(corpus, asked.split, asked.train.seed)
     result = compare(asked.models, corpus, store, asked.out, shared, asked.seeds,

@@ -12,7 +12,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from ..core import OK, SET_ASIDE
+from ..core import OK, SET_ASIDE, Range, Text
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpu009
 @dataclass
@@ -24,6 +24,8 @@ class ReadCorpus:
     options: dict[str, int|float|bool|str] = field(default_factory=dict) # of the reader: `target perceived_av`
     pictures: int = 48 # faces on the page
     faces: str = 'none' # how they are found: none (as they are) or haar
+
+    ranges = dict(name=Text(), options=dict, pictures=Range(0, 100_000), faces=Text())
 
     def __call__(self) -> int: # exit status
         from mmemo.corpora.readers import read_corpus
@@ -56,6 +58,8 @@ class InitManifest:
     root: Positional[Path] # folder of clips
     subject: str|None = None # a pattern with one group that finds the subject in a path
     overwrite: bool = False # replace a table that is there
+
+    ranges = dict(subject=Text())
 
     def __call__(self) -> int: # exit status
         from mmemo.corpora.readers import write_first_manifest

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import OK, write_json
+from ..core import OK, SEED, Range, Text, check_fields, write_json
 from ..corpora.manifest import Corpus, check_disjoint
 from ..features.extract import extract
 from ..planted.corpus import PlantedConfig, make_planted
@@ -38,6 +38,10 @@ class DemoConfig:
     planted: PlantedConfig = field(default_factory=lambda: PlantedConfig(seed=DEMO_SEED))
     train: TrainConfig = field(default_factory=lambda: TrainConfig(progress=True))
     workers: int = 0 # processes that render; 0: one a core
+
+    ranges = dict(models=Text(), encoders=Text(), workers=Range(0, 1024))
+
+    def __post_init__(self): check_fields(self, 'demo setting')
 
 # %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084
 def collect_rows(runs:dict) -> list: # model -> run; rows for demo.json
@@ -211,6 +215,8 @@ class Demo:
     "`mmemo demo`: the main job on a planted corpus, offline."
     out: Path = Path('runs/demo') # folder for the corpus, the runs, demo.json and the report
     seed: int = 0 # of the training; the corpus has its own
+
+    ranges = dict(seed=SEED)
 
     def __call__(self) -> int: # exit status
         run_demo(self.out, seed=self.seed)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..core import OK, Registry, UserError, data_dir, default_cache, real_data
+from ..core import OK, Registry, Text, UserError, data_dir, default_cache, real_data
 
 # %% ../../nbs/85_commands/05_doctor.ipynb #docto006
 @dataclass
@@ -245,6 +245,8 @@ def format_diagnosis(checks:list) -> str: # as printed by `mmemo doctor`
 class Doctor:
     "`mmemo doctor`: say what works on this machine; status 1 where something that is needed does not."
     areas: Positional[tuple[str, ...]] = () # machine, decoders, encoders, faces, notebooks, places; all by default
+
+    ranges = dict(areas=Text())
 
     def __call__(self) -> int: # exit status
         checks = examine(self.areas)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..core import OK, SET_ASIDE
+from ..core import OK, SET_ASIDE, Text
 from ..features.reading import ExtractSettings
 
 # %% ../../nbs/85_commands/07_extract.ipynb #extra013
@@ -36,6 +36,8 @@ class Extract:
     cache: Path|None = None # folder of the cache; MMEMO_CACHE or ~/.cache/mmemo where not given
     settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded
 
+    ranges = dict(encoders=Text())
+
     def __call__(self) -> int: # exit status
         from mmemo.features.sources import open_features
         _, store = open_features(self.corpus, self.encoders, self.cache, self.settings)
@@ -51,6 +53,8 @@ class Transcribe:
     language: str|None = None # such as en; guessed where not given
     again: bool = False # also clips that have a transcript
     cache: Path|None = None # folder of the cache
+
+    ranges = dict(model=Text(), language=Text())
 
     def __call__(self) -> int: # exit status
         from mmemo.corpora.manifest import Report, save_corpus

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from tyro.conf import Positional
 
-from ..core import OK, UserError, atomic_path, read_json
+from ..core import OK, Range, Text, UserError, atomic_path, read_json
 from ..corpora.manifest import Corpus, write_table
 from ..explain.evidence import Evidence, gather_evidence
 from ..features.encoder_files import is_synthetic_only, resolve_encoders
@@ -311,6 +311,8 @@ class Predict:
     model_file: str|None = None # the .onnx file of yunet
     seconds: float|None = None # length of the sliding windows; the model's own where not given
     cache: Path|None = None # folder of the feature cache
+
+    ranges = dict(model_file=Text(), seconds=Range(.04, 400))
 
     def __call__(self) -> int: # exit status
         made = predict_file(self.file, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache)

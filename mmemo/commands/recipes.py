@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import Registry, UserError
+from ..core import Range, Registry, Text, UserError
 from ..corpora.affwild2_files import read_affwild2_folds
 from ..corpora.leaks import check_leaks, group_twins
 from ..corpora.manifest import Corpus, deal_clips, folds_by_subject, load_corpus
@@ -148,6 +148,9 @@ class Request:
     settings: ExtractSettings = field(default_factory=ExtractSettings) # how frames are taken and encoded
     window: WindowSettings = field(default_factory=WindowSettings) # how clips are cut
     train: TrainConfig = field(default_factory=TrainConfig) # how models are trained; what is changed holds for all
+
+    ranges = dict(paper=Text(), data=Text(), models=Text(), seeds=Range(1, 1000), encoders=Text(), text=Text(),
+                  folds=Range(0, 1000), options=dict, workers=Range(0, 1024))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #c323609eb
 def make_request(name:str, root, **changes) -> Request: # name: bicross, avtca, rcma

@@ -18,8 +18,8 @@ import pandas as pd
 import torch
 import tyro
 
-from .recipes import (PAPERS, Request, check_request, deal_protocols, spell_protocol, group_all_twins,
-                                    make_base_config, make_request, read_data)
+from .recipes import (PAPERS, Request, check_request, deal_protocols, group_all_twins, make_base_config,
+                                    make_request, read_data, spell_protocol)
 from ..core import OK, SET_ASIDE, UserError, atomic_path, default_cache, pick_device, to_jsonable, write_json
 from ..corpora.leaks import guard
 from ..corpora.manifest import Corpus

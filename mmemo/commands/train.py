@@ -15,13 +15,12 @@ import pandas as pd
 from ..core import OK, SET_ASIDE, UserError
 from ..corpora.manifest import Corpus
 from ..corpora.readers import open_corpus
-from ..features.encoder_files import resolve_encoders
-from ..features.extract import extract
-from ..features.sources import GIVEN, add_named_text, open_features, pack_given, read_given_tracks
+from ..features.sources import GIVEN, open_features
 from ..features.tracks import FeatureStore
 from ..pages.report import tabulate_results, write_report
+from ..training.checks import check_table
 from ..training.run_clips import deal_missing, name_place
-from ..training.run_config import RunConfig
+from ..training.run_config import RunConfig, make_run_config
 from ..training.runs import Run, build_bare_model, run_experiment
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
@@ -45,16 +44,12 @@ def use_given(config:RunConfig, store:FeatureStore) -> RunConfig:
 # %% ../../nbs/85_commands/08_train.ipynb #train012
 def find_features(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/data/RAVDESS'
                   config:RunConfig, cache=None, # folder of the feature cache
+                  split:str='subject', # how clips without a split will be dealt
                   ) -> tuple: # Corpus, FeatureStore
-    "A corpus with its features: from the cache, as they were brought along, or encoded now."
-    if not isinstance(corpus, Corpus):
-        return open_features(corpus, config.encoders, cache, config.settings, config.text)
-    if corpus.facts.get('features_only'):
-        store = pack_given(read_given_tracks(corpus), corpus)
-    else:
-        encoders = resolve_encoders(config.encoders)
-        store = extract(corpus, *encoders, cache=cache, settings=config.settings)
-    return corpus, add_named_text(store, corpus, config.text, cache)
+    "A corpus with its features: from the cache, as they were brought along, or encoded now; a table first checked."
+    corpus = open_corpus(corpus)
+    check_table(config, corpus, split)
+    return open_features(corpus, config.encoders, cache, config.settings, config.text)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train017
 def train_checked(config:RunConfig, corpus:Corpus, store:FeatureStore,
@@ -68,15 +63,10 @@ def train_checked(config:RunConfig, corpus:Corpus, store:FeatureStore,
     return run
 
 # %% ../../nbs/85_commands/08_train.ipynb #trainask1
-def check_asked(split:str, settings:dict): # what a person may misspell, looked at before anything is read
-    "A way to deal clips, and fields of `RunConfig`; anything else is named in a sentence."
-    if split not in ('subject', 'random'):
-        raise UserError(f"split is '{split}'; expected subject, or random, which puts people on both sides.")
-    known = [f.name for f in fields(RunConfig)]
-    odd = [name for name in settings if name not in known]
-    if not odd: return
-    raise UserError(f"'{odd[0]}' is no setting of a run; expected some of {', '.join(known)}. "
-                    'How it is trained is told by train=TrainConfig(epochs=..., lr=...).')
+def check_asked(split:str): # what a person may misspell, looked at before anything is read
+    "The ways to deal clips; anything else is named in a sentence."
+    if split in ('subject', 'random'): return
+    raise UserError(f"split is '{split}'; expected subject, or random, which puts people on both sides.")
 
 # %% ../../nbs/85_commands/08_train.ipynb #train021
 def train(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/data/RAVDESS'
@@ -86,20 +76,23 @@ def train(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/d
           overwrite:bool=False, # replace a finished run
           split:str='subject', # how clips without a split are dealt; 'random' puts people on both sides
           cache=None, # folder of the feature cache
-          **settings, # other fields of `RunConfig`: train=TrainConfig(epochs=5), window=WindowSettings(task='va')
+          **settings, # other fields of `RunConfig`: train=dict(epochs=5), window=WindowSettings(task='va')
           ) -> Run:
     "Features, split, training, test: a run, whole in its folder. A leak between the sides is refused by name."
-    check_asked(split, settings)
-    config = RunConfig(model=model, corpus=name_place(corpus), **settings)
+    check_asked(split)
+    config = make_run_config(dict(model=model, corpus=name_place(corpus), **settings))
     check_words(config)
-    if store is None: corpus, store = find_features(corpus, config, cache)
-    elif not isinstance(corpus, Corpus): corpus = open_corpus(corpus)
+    corpus = open_corpus(corpus)
+    if store is None:
+        corpus, store = find_features(corpus, config, cache, split)
     return train_checked(config, corpus, store, out, overwrite, split)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train026
 def print_scores(scores:dict, # subset -> score -> figure, as `evaluate` gives them
                  task:str='expression'):
     "Print scores with their intervals, one line a part of the clips; one line a score where there are many."
+    if not scores:
+        return print('Nothing was validated or tested, so there are no figures.')
     rows = pd.DataFrame(tabulate_results(scores, task))
     if rows.shape[1] < 10: print(rows.to_string(index=False))
     else: print(rows.set_index('part').T.rename_axis(None, axis=1).to_string())
@@ -120,7 +113,7 @@ class Train(RunConfig):
                             '(`mmemo demo` makes a planted one in runs/demo/corpus).')
         config = RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})
         check_words(config)
-        corpus, store = find_features(config.corpus, config, self.cache)
+        corpus, store = find_features(config.corpus, config, self.cache, self.split)
         run = train_checked(config, corpus, store, self.out, self.overwrite, self.split)
         print_scores(run.scores, config.task)
         print(run.folder/'report.html')

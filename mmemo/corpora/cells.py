@@ -18,7 +18,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..core import UserError
 from ..labels import SPACES
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00007

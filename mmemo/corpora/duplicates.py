@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import file_hash, read_kept, seal, stable_hash, write_json
+from ..core import UserError, file_hash, read_kept, seal, stable_hash, write_json
 from .manifest import connect_pairs
 from ..media.files import MediaError, probe
 from ..media.frames import VideoReader, decoder_version

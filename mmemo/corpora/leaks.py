@@ -18,7 +18,7 @@ import pandas as pd
 from ..core import UserError, default_cache, stable_hash
 from .cells import label_groups
 from .duplicates import hash_files, load_fingerprints, number_sets
-from .manifest import Corpus, Report, check_disjoint, find_units, is_random_split
+from .manifest import Corpus, Report, check_disjoint, find_units, is_random_split, load_corpus
 
 # %% ../../nbs/20_corpora/03_leaks.ipynb #lkmed00k
 NO_MEDIA = ('.csd', '.pkl', '.pickle', '.h5', '.hdf5', '.npz', '.npy', '.parquet', '.csv', '.tsv', '.txt', '.json',
@@ -288,7 +288,7 @@ def _mark_random(clips:pd.DataFrame, table:pd.DataFrame) -> str: # a split that 
     return RANDOM['copies'] if kinds else ''
 
 # %% ../../nbs/20_corpora/03_leaks.ipynb #713e3641
-def check_leaks(corpus:Corpus, # clips, perhaps with `split`
+def check_leaks(corpus:Corpus, # clips, perhaps with `split`; or their folder
                 sound:bool=True, video:bool=True, # compare what is in the files
                 folds:list|None=None, # in place of `split`: one boolean array (n,) a fold
                 refuse:bool=True, # raise where something is found; else only report
@@ -296,7 +296,8 @@ def check_leaks(corpus:Corpus, # clips, perhaps with `split`
                 workers:int=0, # threads (0: by the machine)
                 progress:bool=True) -> LeakReport:
     "Whatever stands on both sides of a split, or of the folds of a cross-validation, by name."
-    begun, clips = time.perf_counter(), corpus.clips
+    corpus, begun = load_corpus(corpus), time.perf_counter()
+    clips = corpus.clips
     is_random = folds is None and is_random_split(clips)
     if refuse and not is_random:
         for table in _make_splits(clips, folds): check_disjoint(table)

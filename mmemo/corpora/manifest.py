@@ -9,6 +9,7 @@ __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'name_sides', 'check_manifest', 'open_sh
            'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -272,8 +273,9 @@ def check_labels(clips:pd.DataFrame, labels:LabelSpace, where:str): # where: the
         raise UserError(f'{where}, line {line}: label {faults[clips.label[is_odd].iloc[0]]}')
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
-def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
+def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, or a Corpus, which is given back
     "A corpus from a folder (manifest, perhaps `frames.parquet` and `corpus.json`), or from one table."
+    if not isinstance(place, (str, os.PathLike)): return place
     manifest = find_manifest(Path(place))
     folder = manifest.parent
     about, frames = {}, None

@@ -18,8 +18,7 @@ from ..core import Registry, UserError, read_json
 from .affwild2 import read_affwild2
 from .cremad import read_cremad
 from .listing import list_some
-from .manifest import (Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus,
-                                    write_table)
+from .manifest import Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus, write_table
 from .mosei import read_mosei
 from .ravdess import read_ravdess
 from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class
@@ -222,8 +221,9 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     return corpus, report
 
 # %% ../../nbs/20_corpora/13_readers.ipynb #6e6d31ed
-def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, or a manifest
+def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, a manifest, or a Corpus as it is
     "The corpus at a place."
+    if not isinstance(place, (str, os.PathLike)): return place
     name, colon, root = str(place).partition(':')
     is_named = colon and name in READERS and not Path(str(place)).exists()
     return read_corpus(name, root)[0] if is_named else load_corpus(place)

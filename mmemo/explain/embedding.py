@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import UserError, patch, rng_for, stable_hash
+from ..core import SEED, Range, UserError, check_fields, patch, rng_for, stable_hash
 from ..corpora.cells import label_groups
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
@@ -142,13 +142,10 @@ class MapSettings:
     judged: int = 15 # neighbours that trustworthiness looks at
     sample: int = 2000 # clips that trustworthiness looks at; it needs all distances between them
 
-    def __post_init__(self):
-        if self.method not in ('umap', 'pca'):
-            raise UserError(f"map setting 'method' is '{self.method}'; expected umap or pca.")
-        if self.neighbours < 2:
-            raise UserError(f"map setting 'neighbours' is {self.neighbours}; expected 2 or more.")
-        if not 0 <= self.min_dist <= 1:
-            raise UserError(f"map setting 'min_dist' is {self.min_dist}; expected 0 to 1.")
+    ranges = dict(method=('umap', 'pca'), neighbours=Range(2, 10_000), min_dist=Range(0, 1), seed=SEED,
+                  judged=Range(1, 10_000), sample=Range(4, 1_000_000))
+
+    def __post_init__(self): check_fields(self, 'map setting')
 
 # %% ../../nbs/70_explain/04_embedding.ipynb #cf546cd6b
 def make_map_key(vectors, # (n, e)

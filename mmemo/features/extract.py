@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import DamageWarning, UserError, default_cache, is_machine_fault, name_damage, patch, stable_hash
-from ..corpora.manifest import Corpus, read_table
+from ..corpora.manifest import Corpus, load_corpus, read_table
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
@@ -420,7 +420,7 @@ def encode_and_pack(run:Extraction, jobs:list, tracks:dict, progress:bool) -> tu
     return plan, make_packs(run, jobs, tracks)
 
 # %% ../../nbs/40_features/13_extract.ipynb #a57258b3
-def extract(corpus:Corpus,
+def extract(corpus:Corpus, # or the folder of one
             visual='tiny', # encoder name or folder, a loaded encoder, 'table:FILE', tracks by clip id, or None
             speech='tiny', # the same for the sound
             cache=None,    # folder (default: `default_cache()`)
@@ -429,7 +429,7 @@ def extract(corpus:Corpus,
             watch=None,    # called with (event, modality, key) as work goes on
            ) -> FeatureStore:
     "Features of every clip: from the cache where they are, else encoded now; bad files go to quarantine.csv."
-    begun = time.perf_counter()
+    corpus, begun = load_corpus(corpus), time.perf_counter()
     settings = settings or ExtractSettings()
     cache = Path(cache or default_cache())
     encoders, tracks = open_encoders(visual, speech, settings)

@@ -26,8 +26,7 @@ from .encoder_files import (VISUAL_ENCODERS, EncoderFiles, find_local_folder, fi
                                           quiet)
 from .encoders import Frozen, TextTower, cut_pieces, load_text
 from .extract import write_quarantine
-from .tracks import (FeatureStore, Packed, Track, compact, encode_track, load_pack, place_bytes,
-                                   remove_damaged)
+from .tracks import FeatureStore, Track, compact, encode_track, load_pack, place_bytes, remove_damaged
 from .words import Words, read_clip_words
 from ..media.files import probe
 from ..media.threads import use_one_thread

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import (DamagedFile, DamageWarning, UserError, atomic_path, hash_arrays, name_damage, read_sealed,
-                        seal, stable_hash, to_jsonable)
+from ..core import (DamageWarning, DamagedFile, UserError, atomic_path, hash_arrays, name_damage, read_sealed, seal,
+                        stable_hash, to_jsonable)
 
 # %% ../../nbs/40_features/01_tracks.ipynb #1da23738
 @dataclass

@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import UserError, patch
-from ..corpora.manifest import Corpus
+from ..core import Range, UserError, check_fields, patch
+from ..corpora.manifest import Corpus, load_corpus
 from .batch import Batch, Flat, flatten, share_tensor
 from ..labels import TASKS, LabelSpace, task_space
 
@@ -177,14 +177,10 @@ class WindowSettings:
     task: str = 'expression' # or 'va', 'valence', 'arousal' (va: both), 'sentiment', 'emotions' (several at once)
     eval_stride: int = 30 # frames between the starts when evaluating
 
-    def __post_init__(self):
-        TASKS.get_or_explain(self.task)
-        if self.level not in ('clip', 'frame'):
-            raise UserError(f"window setting 'level' is '{self.level}'; expected clip or frame.")
-        for name in ('length', 'stride', 'eval_stride'):
-            value = getattr(self, name)
-            if value < 1:
-                raise UserError(f"window setting '{name}' is {value}; expected 1 frame or more.")
+    ranges = dict(length=Range(1, 10_000), stride=Range(1, 1_000_000), level=('clip', 'frame'), task=TASKS,
+                  eval_stride=Range(1, 1_000_000))
+
+    def __post_init__(self): check_fields(self, 'window setting')
 
 # %% ../../nbs/40_features/15_windows.ipynb #bf09c704
 def _find_split(corpus:Corpus, split:str) -> np.ndarray: # row numbers
@@ -289,7 +285,7 @@ LABEL_COLUMNS = {c for t in TASKS for c in task_space(t).columns}
 
 class Windows:
     "All windows of some clips of a corpus, gathered into batches on a device."
-    def __init__(self, corpus:Corpus,
+    def __init__(self, corpus:Corpus, # or the folder of one
                  store, # `store[modality]` has values, time, valid, offsets, clip_ids
                  settings:WindowSettings|None=None,
                  split=None, # a split's name, clip ids, or None for all clips
@@ -297,7 +293,8 @@ class Windows:
                  stride:int|None=None, # frames, in place of the settings' own
                 ):
         s = self.settings = settings or WindowSettings()
-        self.corpus, self.modalities = corpus, tuple(modalities)
+        corpus, self.modalities = load_corpus(corpus), tuple(modalities)
+        self.corpus = corpus
         self.names = corpus.clips.clip_id.to_numpy()
         is_training = split is None or isinstance(split, str) and split == 'train'
         self.stride = stride or (s.stride if is_training else s.eval_stride)

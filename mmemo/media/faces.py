@@ -13,7 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import Registry, UserError
+from ..core import Range, Registry, Text, UserError, check_fields
+
+# %% ../../nbs/10_media/06_faces.ipynb #7028af19
+detectors = Registry('face detector') # settings -> (frame -> (k, 4) boxes as x, y, width, height)
+
+@detectors.register('none')
+def _none(settings): return None # nothing to look for
 
 # %% ../../nbs/10_media/06_faces.ipynb #36ebdafe
 @dataclass(frozen=True)
@@ -27,11 +33,10 @@ class FaceSettings:
     gap:float = 0.5 # seconds without a detection after which frames are invalid
     model_file:str|None = None # for 'yunet': the .onnx file
 
-# %% ../../nbs/10_media/06_faces.ipynb #7028af19
-detectors = Registry('face detector') # settings -> (frame -> (k, 4) boxes as x, y, width, height)
+    ranges = dict(detector=detectors, margin=Range(-.4, 10), size=Range(8, 4096), every=Range(1, 100_000),
+                  smooth=Range(0, 3600), gap=Range(0, 3600), model_file=Text('a file'))
 
-@detectors.register('none')
-def _none(settings): return None # nothing to look for
+    def __post_init__(self): check_fields(self, 'face setting')
 
 # %% ../../nbs/10_media/06_faces.ipynb #7028af19b
 def _shrink(frame, side) -> tuple: # smaller frame, factor back to the original

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import UserError, patch
+from ..core import Range, UserError, patch
 from ..features.batch import Batch
 from ..labels import task_space
 from .parts import EmotionModel, ModelConfig, Output, count_outputs, to_frames
@@ -152,6 +152,8 @@ class LinearConfig(ModelConfig):
     level: str = 'clip' # chosen: 'frame' takes the features of a frame, without deviations
     most: int = 20_000 # chosen: rows that are fitted, drawn evenly; more tell a linear model little
     text_dim: int = 0 # chosen: there is no projection to text space; kept so that all models take it
+
+    ranges = dict(most=Range(2, 10**9))
 
     def __post_init__(self): settle(self)
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core import UserError, patch
+from ..core import patch
 from ..features.batch import Batch
 from .attention import AttentionMap, attend, encode_time, open_empty
 from .early_late import lose_streams
@@ -118,10 +118,9 @@ class MulTConfig(ModelConfig):
     modality_dropout: float = .1 # chosen: share of training windows that lose one stream
     text_dim: int = 0 # chosen: width of the text space; 0 leaves the projection out
 
-    def __post_init__(self):
-        settle(self, least=2)
-        if self.dim % self.heads or self.dim % 2:
-            raise UserError(f"model setting 'dim' is {self.dim}; expected an even multiple of heads = {self.heads}.")
+    ranges = dict(pool=('mean', 'last'))
+
+    def __post_init__(self): settle(self, least=2)
 
 # %% ../../nbs/50_models/14_mult.ipynb #8f6a6ddf
 FACET_COVAREP_BERT = dict(visual=35, audio=74, text=768) # widths of the paper's features

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core import UserError, patch
+from ..core import Range, Text, UserError, check_fields, patch
 from ..features.batch import Batch
 from ..labels import TASKS, task_space
 from .attention import CrossAttention
@@ -51,6 +51,8 @@ def to_output(task:str, raw:Tensor) -> Tensor: # (..., c), as the last layer lea
     return space.reach * raw.tanh() if space.kind == 'continuous' else raw
 
 # %% ../../nbs/50_models/03_parts.ipynb #0e3c0808
+_SHARE = Range(0, .99) # of what is lost: who loses all learns nothing
+
 class ModelConfig:
     "What every model's configuration has. It is no dataclass itself: the order of the fields is each model's own."
     dims: dict # modality -> width of its features
@@ -58,12 +60,21 @@ class ModelConfig:
     task: str # one of `mmemo.labels.TASKS`
     level: str # 'clip': one answer a clip; 'frame': one for each step of the visual grid
 
-    def check_choices(self, choices:dict): # setting -> the values it may have; settings that a model lacks are left out
-        "Refuse a value that no model knows."
-        for name, known in choices.items():
-            value = getattr(self, name, known[0])
-            if value not in known:
-                raise UserError(f"model setting '{name}' is '{value}'; expected {' or '.join(known)}.")
+    ranges = dict(dims=Range(1, 10_000_000), modalities=Text('names of modalities'), n_classes=Range(1, 100_000),
+                  task=tuple(TASKS), level=('clip', 'frame'), dim=Range(2, 16_384), heads=Range(1, 1024),
+                  layers=Range(0, 64), ffn=Range(1, 64), tcn_levels=Range(0, 12), kernel=Range(1, 255),
+                  norm=('post', 'pre'), pool=('attention', 'mean'), hidden=Range(1, 65_536),
+                  dropout=_SHARE, channel_dropout=_SHARE, head_dropout=_SHARE, modality_dropout=Range(0, 1),
+                  text_dim=Range(0, 100_000))
+
+    def check(self):
+        "Refuse a value that no model knows or can be built with."
+        if isinstance(getattr(self, 'modalities', ()), str):
+            self.modalities = tuple(self.modalities.split('+'))
+        check_fields(self, 'model setting')
+        kernel, is_causal = getattr(self, 'kernel', 1), getattr(self, 'causal', True)
+        if kernel % 2 == 0 and not is_causal:
+            raise UserError(f"model setting 'kernel' is {kernel}; expected an odd number, since it looks both ways.")
 
 # %% ../../nbs/50_models/03_parts.ipynb #43fa7352
 @patch

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core import patch
+from ..core import Range, patch
 from ..features.batch import Batch
 from .early_late import Separate, lose_streams
 from .parts import ModelConfig, Output, Pool, count_outputs, to_output
@@ -76,6 +76,8 @@ class TensorConfig(ModelConfig):
     head_dropout: float = .3 # chosen: before the product and after it
     modality_dropout: float = .1 # chosen: share of training windows that lose one stream
     text_dim: int = 0 # chosen: width of the text space; 0 leaves the projection out
+
+    ranges = dict(fuse=Range(1, 512), rank=Range(0, 1024))
 
     def __post_init__(self): settle(self)
 

@@ -16,6 +16,7 @@ from ..core import UserError, atomic_path, read_json
 from ..labels import TASKS
 from .html import render_figure, render_markdown, render_page, render_table, render_text, render_warning
 from .score_plots import plot_confusion, plot_history, plot_scores, plot_value_scatter, prettify
+from ..training.card import explain_judging
 from ..training.metrics import EACH_EMOTION, HEADLINES, SHOWN
 from ..training.published import find_published
 
@@ -89,6 +90,8 @@ def render_small_print(scores:dict, smoothing:dict, by:str, paper:dict|None=None
 # %% ../../nbs/80_pages/08_report.ipynb #4b9d00fc
 def render_results(run) -> list: # pieces of HTML
     "Results of a run with what they stand on."
+    if not run.scores:
+        return [render_text('Results', 'h2'), render_text(explain_judging(run))]
     task, model = run.config.task, run.config.model
     head = HEADLINES[task]
     paper = {}
@@ -107,6 +110,7 @@ def render_results(run) -> list: # pieces of HTML
 # %% ../../nbs/80_pages/08_report.ipynb #4b9d00fcc
 def render_errors(run) -> list:
     "What was confused, emotion by emotion or value against value, as the task has it."
+    if not run.scores: return []
     scores = run.scores['all']
     space = TASKS.get(run.config.task)
     if space and space.kind == 'continuous': return render_values(run, space)

@@ -35,8 +35,7 @@ from ..pages.html import render_figure, render_page, render_text
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
 from .clip import ClipChoice, ClipController, ClipState, write_facts
 from .jobs import JobRunner
-from .parts import (Canvas, Panel, PanelState, make_dropdown, make_row, panel_or_reason, redraw,
-                                redraw_each)
+from .parts import Canvas, Panel, PanelState, make_dropdown, make_row, panel_or_reason, redraw, redraw_each
 from .source import ClipSource, find_row, open_run, open_source
 from ..training.runs import choose_settings
 

@@ -21,8 +21,8 @@ from .parts import format_duration
 from ..training.callbacks import StopSwitch
 from ..training.loop import TrainConfig
 from ..training.metrics import HEADLINES
-from ..training.run_config import RunConfig
 from ..training.run_clips import find_corpus
+from ..training.run_config import RunConfig
 from ..training.runs import build_bare_model, find_free_folder, load_run, run_experiment, takes_text, whole_folder
 
 # %% ../../nbs/90_panels/12_session.ipynb #train006

@@ -29,7 +29,6 @@ from .session import Session, Training, describe_look, tabulate_history
 from .source import open_run, open_source
 from ..training.metrics import HEADLINES
 
-
 # %% ../../nbs/90_panels/13_train.ipynb #train017
 THIN, ON_TRAIN, ON_VAL = '#8A8A8A', '#5F7EBE', HISTORY_INK[1] # earlier ones, and the present; legible in both themes
 

@@ -28,8 +28,8 @@ from ..pages.clip_plots import find_spans
 from ..pages.html import read_static, render_page, render_table, render_text, render_warning
 from .film import PIECE, prepare_film
 from .jobs import JobRunner
-from .parts import (Panel, PanelState, format_duration, make_row, panel_or_reason, read_style,
-                                write_notice, write_prose)
+from .parts import (Panel, PanelState, format_duration, make_row, panel_or_reason, read_style, write_notice,
+                                write_prose)
 from .player import Player
 from .source import open_run
 from ..training.run_clips import find_corpus

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, rng_for, stable_hash
+from ..core import SEED, Range, UserError, check_fields, rng_for, stable_hash
 from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
@@ -36,6 +36,8 @@ SUBSETS = ('both', 'audio', 'video', 'xor')
 XOR_LABELS = ('Happiness', 'Anger')
 
 # %% ../../nbs/30_planted/09_corpus.ipynb #40d1cf3b
+_SHARES, _SPLITS = ('both', 'audio', 'video', 'lagged', 'label_noise'), ('train', 'val', 'test')
+
 @dataclass(frozen=True)
 class PlantedConfig:
     "What to render. Everything that changes a byte stands here."
@@ -57,6 +59,15 @@ class PlantedConfig:
     rate: int = 16000 # sound samples a second
     label_noise: float = 0. # share of training labels that are wrong, on request
     shortcut: bool = False # background colour goes with the label in training only, on request
+
+    ranges = dict(seed=SEED, nuisance=Range(0, 4), seconds=Range(.4, 60), fps=Range(5, 120), size=Range(32, 1024),
+                  rate=Range(8000, 48_000), **dict.fromkeys(_SHARES, Range(0, 1)),
+                  **{f'{split}_{what}': Range(1, 1_000_000) for split in _SPLITS for what in ('subjects', 'clips')})
+
+    def __post_init__(self):
+        check_fields(self, 'planted setting')
+        if (total := self.both + self.audio + self.video) > 1 + 1e-9:
+            raise UserError(f'both, audio and video are {total:g} of the clips together; expected 1 at most.')
 
     @property
     def frames(self) -> int: return round(self.seconds * self.fps)

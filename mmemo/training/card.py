@@ -45,7 +45,8 @@ WARNINGS = dict(
 def list_warnings(corpus, store, mark:str='') -> list: # of sentences; mark: the guard's, of a random split
     "What a reader of the figures must know."
     is_tiny = getattr(store, 'facts', {}).get('synthetic_only')
-    holds = dict(tiny=is_tiny, synthetic=corpus.synthetic, nobody='subject' not in corpus.clips)
+    is_named = 'subject' in corpus.clips and corpus.clips.subject.notna().any()
+    holds = dict(tiny=is_tiny, synthetic=corpus.synthetic, nobody=not is_named)
     warnings = [WARNINGS[k] for k, is_so in holds.items() if is_so]
     if mark:
         sentence = mark[:1].upper() + mark[1:]
@@ -90,6 +91,8 @@ def explain_conventions(scores:dict, task:str) -> str: # scores of one part of t
 # %% ../../nbs/60_training/10_card.ipynb #dd0e0917
 def explain_judging(run) -> str:
     "The small print under the table of results."
+    if not run.scores:
+        return 'Nothing was validated or tested: all clips were for training.'
     scores, smoothing = run.scores['all'], run.metrics['smoothing']
     f = scores[get_headline(run)]
     parts = [f"Split {f['split']}; 95 % intervals by bootstrap over {f['n_groups']} groups ({f['by']}).",

@@ -12,9 +12,10 @@ __all__ = ['RECIPE_FOR', 'HERE', 'Plan', 'pick_options', 'make_model_config', 'c
            'format_comparison']
 
 # %% ../../nbs/60_training/14_compare.ipynb #42922a63
-import copy, csv, multiprocessing, os, signal, time, traceback, warnings
+import copy, csv, io, multiprocessing, os, signal, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -24,14 +25,16 @@ import torch
 
 from ..core import UserError, atomic_path, name_damage, pick_device, read_json, to_jsonable, write_json
 from ..corpora.leaks import guard
+from ..corpora.readers import open_corpus
 from ..features.tracks import FeatureStore
 from ..models.registry import MODELS
 from .card import list_warnings
+from .checks import MISSING_SIDES, check_data
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
 from .run_config import RunConfig
-from .runs import list_changed, build_for, describe, run_experiment, split_windows
+from .runs import build_for, describe, list_changed, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
 # %% ../../nbs/60_training/14_compare.ipynb #4a88113f
@@ -130,6 +133,10 @@ def plan_runs(models, seeds, # a list or range
     planned, out = Planned(), Path(out)
     made_with = getattr(store, 'facts', {}).get('settings', base.settings)
     base = replace(base, settings=made_with)
+    notes = check_data(base, corpus, store)
+    if MISSING_SIDES['both'] in notes:
+        raise UserError(f"{corpus.name}: {MISSING_SIDES['both']}")
+    for note in notes: print(f'Mind: {note}')
     windows = split_windows(base, corpus, store)
     for m in models:
         model, why = build_fitting(make_model_config(base, m, 0, options, recipes), windows['train'])
@@ -153,7 +160,7 @@ def train_one(plan:Plan, corpus, store) -> str: # '' or why it failed
     is_on_cpu = pick_device(plan.config.train.device).type == 'cpu'
     if is_on_cpu: torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()): # the notes were printed once, for all
             warnings.simplefilter('ignore') # a split at random is told once, by the table
             run_experiment(plan.config, corpus, store, plan.folder, callbacks=[StepClock(plan.folder)], overwrite=True)
     except UserError as e:
@@ -362,6 +369,7 @@ def check_models(models, against:str, seeds:int, options:dict) -> list: # names,
     "The models that are meant, or what is wrong with the question."
     if not models:
         raise UserError('compare needs the name of at least one model.')
+    if isinstance(models, str): models = [models]
     models = list(MODELS) if list(models) == ['all'] else list(dict.fromkeys(models))
     for m in models + ([against] if against else []):
         MODELS.get_or_explain(m)
@@ -412,7 +420,9 @@ def write_csv(path, lines:list):
         out.writerows(lines)
 
 # %% ../../nbs/60_training/14_compare.ipynb #af397345
-def compare(models, corpus, store, out, # becomes {one folder a model and seed, compare.json, compare.csv}
+def compare(models, # names, or one; 'all' for all of them
+            corpus, # a Corpus, or where one is
+            store, out, # becomes {one folder a model and seed, compare.json, compare.csv}
             base:RunConfig|None=None, # what all share
             seeds:int=3, # how many, from the base's own on
             against:str='', # the model that others are set against; by default the first that fits
@@ -421,7 +431,7 @@ def compare(models, corpus, store, out, # becomes {one folder a model and seed, 
             progress:bool=True) -> dict: # what compare.json holds
     "Models times seeds on one corpus: train what is not there yet, and tell."
     out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
-    models = check_models(models, against, seeds, options)
+    corpus, models = open_corpus(corpus), check_models(models, against, seeds, options)
     base, corpus = replace(base, corpus=base.corpus or name_place(corpus)), deal_missing(corpus, seed=base.seed)
     mark = guard(corpus, progress=progress).mark
     planned = plan_runs(models, range(base.seed, base.seed + seeds), base, corpus, store, out, options)

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 import pandas as pd
 
-from ..core import UserError
+from ..core import Range, Text, UserError, check_fields, guess_path
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
 from .loop import TrainConfig
+from .objectives import choose_loss
 
 # %% ../../nbs/60_training/09_run_config.ipynb #1211108d
 @dataclass
@@ -34,6 +35,13 @@ class RunConfig:
     smoothing: float|None = None # seconds of box smoothing; None = chosen on validation
     by: str = 'subject' # whom the intervals resample
 
+    ranges = dict(model=Text(), corpus=Text(), encoders=Text(), text=Text(), smoothing=Range(0, 3600), by=Text(),
+                  prompts=Text('sentences'), options=dict) # each model knows the ranges of its options
+
+    def __post_init__(self):
+        check_fields(self, 'run setting')
+        choose_loss(self.window.task, self.train.loss) # refuses one of another task
+
     @property
     def task(self) -> str: return self.window.task
 
@@ -44,17 +52,20 @@ class RunConfig:
     def seed(self) -> int: return self.train.seed
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgmake
-def make_dataclass(cls, values:dict, # field -> value; what is a dataclass itself is a dictionary here
+def make_dataclass(cls, values:dict, # field -> value; what is a dataclass itself is one, or a dictionary
                    where:str): # the place in the file, for the error
     "An instance of a dataclass from JSON; raises `UserError` for a field that it does not have."
     known = [f.name for f in fields(cls)]
     odd = [k for k in values if k not in known]
     if odd:
-        raise UserError(f"{where}: '{odd[0]}' is no setting; expected some of {', '.join(known)}.")
+        meant = guess_path(cls, odd[0])
+        meant = f" Did you mean '{meant}'?" if meant else ''
+        raise UserError(f"{where}: '{odd[0]}' is no setting; expected some of {', '.join(known)}.{meant}")
     usual, arguments = cls(), {}
     for name, value in values.items():
         default = getattr(usual, name)
-        arguments[name] = make_dataclass(type(default), value, name) if is_dataclass(default) else value
+        is_nested = is_dataclass(default) and isinstance(value, dict)
+        arguments[name] = make_dataclass(type(default), value, name) if is_nested else value
     return cls(**arguments)
 
 # %% ../../nbs/60_training/09_run_config.ipynb #f9d11105

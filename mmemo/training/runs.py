@@ -32,11 +32,12 @@ from ..labels import task_space
 from ..models.parts import count_outputs
 from ..models.registry import MODELS, build, list_modalities, make_config, read_weights, write_weights
 from .card import format_figure, get_headline, list_warnings, write_card
+from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import make_objective, train
 from .objectives import embed_classes
-from .run_config import RunConfig, choose_prompts, make_run_config, read_options
 from .run_clips import deal_missing, describe_changes, list_split, name_place, read_sides, restore_split
+from .run_config import RunConfig, choose_prompts, make_run_config, read_options
 
 # %% ../../nbs/60_training/11_runs.ipynb #6b2ed45b
 class HistoryFile:
@@ -139,7 +140,7 @@ class Run:
 
     @property
     def scores(self) -> dict: # subset -> score -> figure
-        return self.metrics.get('test') or self.metrics['val']
+        return self.metrics.get('test') or self.metrics.get('val') or {} # all clips were for training
 
     @property
     def classes(self) -> list: return self.about['classes']
@@ -156,7 +157,8 @@ class Run:
 
     def __repr__(self):
         name = get_headline(self)
-        return f"Run({self.folder}, {self.config.model}, {name} {format_figure(self.scores['all'][name])})"
+        figure = f"{name} {format_figure(self.scores['all'][name])}" if self.scores else 'not tested'
+        return f"Run({self.folder}, {self.config.model}, {figure})"
 
 # %% ../../nbs/60_training/11_runs.ipynb #7074360e
 def check_features(run:Run, store):
@@ -189,7 +191,8 @@ def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predict
     else:
         smoothing = dict(width=config.smoothing or 0., chosen_on=None)
     pred = {s: smooth(p, smoothing['width']) for s, p in raw.items()}
-    by = config.by if all(config.by in p for p in pred.values()) else 'clip_id'
+    is_named = all(config.by in p and p[config.by].notna().all() for p in pred.values())
+    by = config.by if is_named else 'clip_id'
     scores = {s: evaluate(p, windows[s].corpus, by) for s, p in pred.items()}
     if smoothing['width'] and 'test' in raw:
         smoothing['test_without'] = score(raw['test'])
@@ -294,6 +297,8 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     config = replace(config, settings=made_with, corpus=config.corpus or name_place(corpus))
     corpus = deal_missing(corpus, seed=config.seed)
     seen = guard(corpus, progress=config.train.progress) # refuses a leak, by name
+    notes = check_data(config, corpus, store, build_bare_model(config, getattr(store, 'dims', None)).modalities)
+    for note in notes: print(f'Mind: {note}')
     windows = split_windows(config, corpus, store)
     folder = fresh_folder(folder, overwrite)
     anchors = embed_anchors(config, corpus.labels, text_tower) if takes_text(config) else None
@@ -306,7 +311,8 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     history = train(model, windows['train'], windows.get('val'), config.train, objective, watchers)
     facts = lambda: dict(
         training=summarise_training(history, objective, config.train.monitor), data=count_data(windows),
-        guard=seen.facts, warnings=list_warnings(corpus, store, seen.mark), seconds=time.perf_counter() - started)
+        guard=seen.facts, warnings=list_warnings(corpus, store, seen.mark) + notes,
+        seconds=time.perf_counter() - started)
     return finish_run(folder, config, model, history, about, windows, facts)
 
 # %% ../../nbs/60_training/11_runs.ipynb #runpart1
