@@ -22,7 +22,7 @@ from ..features.sources import GIVEN, add_named_text, open_features, pack_given,
 from ..features.tracks import FeatureStore
 from ..pages.report import tabulate_results, write_report
 from ..training.run_config import RunConfig
-from ..training.runs import Run, build_bare_model, run_experiment
+from ..training.runs import Run, build_bare_model, check_run_folder, run_experiment
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
 def check_words(config:RunConfig, store:FeatureStore|None=None): # the features, once they are there
@@ -72,9 +72,7 @@ def train_checked(config:RunConfig, corpus:Corpus, store:FeatureStore,
     check_words(config, store)
     if corpus.facts.get('features_only'): config = use_given(config, store)
     corpus = deal_missing(corpus, split, config.seed)
-    run = run_experiment(config, corpus, store, out, overwrite=overwrite)
-    write_report(run.folder)
-    return run
+    return run_experiment(config, corpus, store, out, overwrite=overwrite, finish=write_report)
 
 # %% ../../nbs/85_commands/08_train.ipynb #trainask1
 def check_asked(split:str, settings:dict): # what a person may misspell, looked at before anything is read
@@ -107,6 +105,7 @@ def train(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/d
     check_asked(split, settings)
     config = RunConfig(model=model, corpus=name_place(corpus), **settings)
     check_words(config)
+    check_run_folder(out, overwrite)
     if store is None: corpus, store = find_features(corpus, config, cache)
     elif not isinstance(corpus, Corpus): corpus = open_corpus(corpus)
     return train_checked(config, corpus, store, out, overwrite, split)
@@ -135,6 +134,7 @@ class Train(RunConfig):
                             '(`mmemo demo` makes a planted one in runs/demo/corpus).')
         config = RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})
         check_words(config)
+        check_run_folder(self.out, self.overwrite)
         corpus, store = find_features(config.corpus, config, self.cache)
         run = train_checked(config, corpus, store, self.out, self.overwrite, self.split)
         print_scores(run.scores, config.task)

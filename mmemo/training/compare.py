@@ -152,7 +152,8 @@ def train_one(plan:Plan, corpus, store) -> str: # '' or why it failed
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore') # a split at random is told once, by the table
-            run_experiment(plan.config, corpus, store, plan.folder, callbacks=[StepClock(plan.folder)], overwrite=True)
+            clock = StepClock()
+            run_experiment(plan.config, corpus, store, plan.folder, [clock], overwrite=True, finish=clock.write)
     except UserError as e:
         return str(e)
     except Exception as e:
