@@ -16,7 +16,7 @@ from .core import HALF_FILE, UserError, name_own, sweep_dead
 
 # %% ../nbs/02_places.ipynb #place008
 KINDS = { # kind of folder -> (the files that it is known by, how many of them it needs)
-    'run': (('config.json', 'split.json', 'history.jsonl'), 3),
+    'run': (('config.json', 'split.json', 'history.jsonl', 'model.safetensors'), 3),
     'demo': (('demo.json',), 1),
     'comparison': (('compare.json',), 1),
     'reproduction': (('reproduce.json',), 1),
@@ -192,7 +192,8 @@ def half_folder(place:Path, keep:str=''): # absolute; a name under which it is k
     try:
         (mine/place.name).mkdir(parents=True, exist_ok=True)
         (mine/'writing').touch()
-        for left in mine.rglob(f'{HALF_FILE}*'): left.unlink(missing_ok=True) # files that a killed one was writing
+        for left in mine.rglob(f'{HALF_FILE}*'): # files that a killed one was writing
+            left.unlink(missing_ok=True)
         yield mine/place.name
         for left in home.glob('*.next'):
             if left.name.startswith(f'{place.name}.'):
@@ -238,12 +239,15 @@ def is_flat(place:Path) -> bool: # absolute
 
 # %% ../nbs/02_places.ipynb #place040
 @contextmanager
-def whole_entries(place, last:str='', keep:str=''): # last: of the entries, the one that says that all are there
-    "A folder to write into; when all is written its entries go into the folder that stands there."
+def whole_entries(place, names, keep:str=''): # names: of what is written; the one that says that all are there last
+    "A folder to write into; when all is written these entries go into the folder that stands there."
     with lock_place(place) as at, half_folder(at, keep) as made:
         yield made
         check_still_there(made, place)
+        for p in list(made.iterdir()): # of an earlier try that wanted something else
+            if p.name not in names:
+                shutil.rmtree(p) if p.is_dir() else p.unlink()
         if not at.exists() or find_half(at).parent != at and is_flat(at):
             carry_over(at, made)
             swap_folder(made, at)
-        else: put_entries(made, at, last=last)
+        else: put_entries(made, at, last=names[-1])
