@@ -125,7 +125,7 @@ def sweep_dead(folder, prefix:str='', again:bool=False): # prefix: of the tempor
 @contextmanager
 def atomic_path(path): # where the finished file will stand; its folder is made
     "A temporary name in the same folder, renamed to `path` on success and removed on failure."
-    path = Path(path)
+    path = Path(os.path.realpath(path) if os.path.islink(path) else path) # a link stays one
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep_dead(path.parent, HALF_FILE)
     tmp = path.parent/f'{HALF_FILE}{name_own()}{path.suffix}'

@@ -21,7 +21,7 @@ KINDS = { # kind of folder -> (the files that it is known by, how many of them i
     'comparison': (('compare.json',), 1),
     'reproduction': (('reproduce.json',), 1),
     'corpus': (('manifest.csv', 'manifest.parquet', 'corpus.json'), 1),
-    'prediction': (('frames.csv', 'index.html'), 1),
+    'prediction': (('frames.csv',), 1),
     'table of scores': (('predictions.parquet',), 1)}
 
 # %% ../nbs/02_places.ipynb #place009

@@ -270,7 +270,8 @@ def reproduce(request:Request, corpus:Corpus, progress:bool=True) -> dict: # wha
         for part in parts.values(): guard(part, progress=progress)
     with whole_entries(request.out, WRITTEN) as half:
         plans, todo, why = plan_all(request, parts, store)
-        if not plans: raise UserError(f'no model fits: {next(iter(why.values()))}')
+        if not plans:
+            raise UserError(f'no model fits: {next(iter(why.values()))}')
         failed = train_all(todo, parts, store, request.workers, progress)
         rows = collect_rows(request, parts, plans, why, failed)
         base = make_base_config(request, request.models[0], p.tasks[0])[0]

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_table', 'read_manifest', 'Corpus', 'scale_shares',
-           'save_corpus', 'load_corpus', 'connect_pairs', 'find_units', 'split_by_subject', 'folds_by_subject',
-           'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint', 'Report']
+           'name_table', 'save_corpus', 'load_corpus', 'update_corpus', 'connect_pairs', 'find_units',
+           'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint',
+           'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ import pandas as pd
 
 from ..core import UserError, atomic_path, patch, read_json, rng_for, write_json
 from ..labels import LabelSpace, label_space
+from ..places import whole_entries
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
 NEEDED = ('clip_id', 'path')
@@ -166,18 +168,24 @@ def subset(self:Corpus, which, # a split's name, a list of clip ids, or a boolea
         frames = frames[frames.clip_id.isin(clips.clip_id)].reset_index(drop=True)
     return replace(self, clips=clips, frames=frames)
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #mantable
+def name_table(folder:Path) -> str: # 'manifest.parquet' or 'manifest.csv'
+    "The name of the table that stands in a folder, or would."
+    return 'manifest.parquet' if (folder/'manifest.parquet').exists() else 'manifest.csv'
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedb
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
     "Write a corpus's tables; media files stay where they are."
     folder = Path(folder)
-    write_table(corpus.clips, folder/'manifest.csv')
-    if corpus.frames is not None:
-        write_table(corpus.frames, folder/'frames.parquet')
-    about = dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
+    table, about = name_table(folder), dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
     root = Path(corpus.root).resolve()
     if root != folder.resolve(): # the tables may stand apart from the clips
         about['root'] = str(root)
-    write_json(folder/'corpus.json', about)
+    with whole_entries(folder, ['frames.parquet', 'corpus.json', table]) as half:
+        write_table(corpus.clips, half/table)
+        if corpus.frames is not None:
+            write_table(corpus.frames, half/'frames.parquet')
+        write_json(half/'corpus.json', about)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfind1
 def _find_manifest(place:Path) -> Path: # a folder, or a file
@@ -203,6 +211,20 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
     clips = read_manifest(manifest)
     return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}))
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manupd02
+def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a folder, or one table -> the table
+    "Write a corpus's clips back where they stood; of `corpus.json` only what is known better now."
+    place = Path(place)
+    if place.is_file():
+        write_table(corpus.clips, place)
+        return place
+    about, table = place/'corpus.json', name_table(place)
+    known = read_json(about) if about.exists() else {}
+    with whole_entries(place, ['corpus.json', table]) as half:
+        write_table(corpus.clips, half/table)
+        write_json(half/'corpus.json', known | dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
+    return place/table
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
 def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together
