@@ -216,15 +216,18 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
 def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a folder, or one table -> the table
     "Write a corpus's clips back where they stood; of `corpus.json` only what is known better now."
     place = Path(place)
+    path = place if place.is_file() else place/name_table(place)
+    stood, now = read_table(path).columns, corpus.clips
+    clips = now[[c for c in now if c in stood or now[c].notna().any()]] # `start` and `end` are ours, where there are none
     if place.is_file():
-        write_table(corpus.clips, place)
-        return place
-    about, table = place/'corpus.json', name_table(place)
+        write_table(clips, path)
+        return path
+    about = place/'corpus.json'
     known = read_json(about) if about.exists() else {}
-    with whole_entries(place, ['corpus.json', table]) as half:
-        write_table(corpus.clips, half/table)
+    with whole_entries(place, ['corpus.json', path.name]) as half:
+        write_table(clips, half/path.name)
         write_json(half/'corpus.json', known | dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
-    return place/table
+    return path
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
 def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together
