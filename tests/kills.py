@@ -24,6 +24,7 @@ from mmemo.media.frames import VideoReader
 from mmemo.training.runs import load_run
 
 WORDS = ['transcript', 'words', 'transcript_by']
+NAMES = ('demo', 'train --overwrite', 'compare', 'transcribe', 'predict', 'corpus --out')
 FORKS = multiprocessing.get_context('forkserver')
 FORKS.set_forkserver_preload(['kills']) # libraries are loaded once; what is killed is work, not imports
 
@@ -189,6 +190,7 @@ def prepare(folder) -> Kills:
              Case('corpus --out', {n: ('corpus', 'folder', folder/n, '--pictures', 4, '--overwrite', '--out', folder/'kept') for n in ('ann', 'bob')}, partial(read_kept, folder/'kept'), folder/'kept')]
     for case in cases[1:]: kills.finish(case, next(iter(case.forms)))
     kills.cases = {c.name: c for c in cases}
+    assert tuple(kills.cases) == NAMES
     return kills
 
 
