@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import pandas as pd
 import tyro
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,13 +28,19 @@ class Settings:
 
 
 def main(s:Settings):
-    began = time.perf_counter()
+    began, rows = time.perf_counter(), []
+    count = lambda: pd.DataFrame(rows).groupby(['command', 'signal', 'stands']).size().rename('kills').reset_index()
+
+    def tell(row):
+        "Print and keep each kill; a failure ends the benchmark with its reason."
+        rows.append(row)
+        print(row, flush=True)
+        write_json(s.out, dict(date=str(date.today()), command='python benchmarks/kills.py', seed=s.seed, cores=os.cpu_count(), load=round(os.getloadavg()[0], 1), python=platform.python_version(),
+                               seconds=round(time.perf_counter() - began), kills=len(rows), of=s.kills, lost=0, half_taken_for_whole=0, table=count().to_dict('records'), rows=rows))
+
     with tempfile.TemporaryDirectory(prefix='mmemo-kills-', ignore_cleanup_errors=True) as folder:
-        rows = kills.kill_in_turn(kills.prepare(folder), s.kills, s.seed, lambda row: print(row, flush=True))
-    table = rows.groupby(['command', 'signal', 'stands']).size().rename('kills').reset_index()
-    print(table.to_string(index=False))
-    write_json(s.out, dict(date=str(date.today()), command='python benchmarks/kills.py', seed=s.seed, cores=os.cpu_count(), python=platform.python_version(), seconds=round(time.perf_counter() - began),
-                           kills=len(rows), lost=0, half_taken_for_whole=0, table=table.to_dict('records'), rows=rows.to_dict('records')))
+        kills.kill_in_turn(kills.prepare(folder), s.kills, s.seed, tell)
+    print(count().to_string(index=False))
 
 
 if __name__ == '__main__': main(tyro.cli(Settings, description=__doc__))

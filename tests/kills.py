@@ -2,7 +2,7 @@
 
 `benchmarks/kills.py` does it sixty times, `tests/test_kills.py` six. Each command has two forms that write into one place, so that what stands there says which of them finished last.
 """
-import contextlib, json, multiprocessing, os, re, signal, sys, time
+import contextlib, multiprocessing, os, re, signal, sys, time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,7 +112,6 @@ class Case:
     place: Path
     now: object = None # what stands there
     seconds: float = 0. # that it takes
-    fresh: bool = False # begins in an empty place
 
 
 @dataclass
@@ -121,6 +120,9 @@ class Kills:
     folder: Path
     cases: dict = field(default_factory=dict)
     rows: list = field(default_factory=list) # one a kill
+
+    def entries(self) -> set: # what a person or a panel would see
+        return {p.relative_to(self.folder) for d in ('.', 'runs', 'runs/demo', 'runs/mine', 'runs/compare', 'runs/predicted', 'kept', 'study') for p in (self.folder/d).glob('*') if not p.name.startswith('.')}
 
     def finish(self, case, form):
         "Let a command end, and look at what it left."
@@ -137,8 +139,7 @@ class Kills:
 
     def kill(self, case, sign, share):
         "Stop a command after a share of the time that it takes; then let it finish."
-        form = next(f for f in case.forms if f != case.now)
-        stood = case.now if case.place.exists() else None
+        form, beside = next(f for f in case.forms if f != case.now), self.entries()
         child = start(case.forms[form], self.folder, self.folder/'log.txt')
         time.sleep(share*case.seconds)
         is_late = not child.is_alive()
@@ -146,12 +147,12 @@ class Kills:
         child.join(60)
         said = (self.folder/'log.txt').read_text()
         if sign == signal.SIGINT and not is_late: assert child.exitcode in (0, 130) and (child.exitcode == 0 or 'mmemo: stopped. ' in said), said[-2000:]
-        seen = case.read() if stood is not None or any(self.folder.glob(f'{case.place.relative_to(self.folder)}/*.json')) else None
-        assert seen in (stood, form), f'{case.name}: {seen} stands there, expected {stood} or {form}'
-        visible = [p.name for p in case.place.parent.iterdir() if not p.name.startswith('.')] if case.place.parent.exists() else []
+        seen = case.read() # all of it is loaded
+        assert seen in (case.now, form), f'{case.name}: {seen} stands there, expected {case.now} or {form}'
+        assert self.entries() == beside, f'{case.name} leaves what looks like a result: {self.entries() - beside}'
         took = self.finish(case, form)
-        self.rows.append(dict(command=case.name, signal=signal.Signals(sign).name, after_s=round(share*case.seconds, 2), stands='new' if seen == form else 'old' if seen else 'nothing yet',
-                              ended_before=is_late, finished_in_s=round(took, 2), beside=len(visible)))
+        self.rows.append(dict(command=case.name, signal=signal.Signals(sign).name, after_s=round(share*case.seconds, 2), stands='new' if seen == form else 'old',
+                              ended_before=is_late, finished_in_s=round(took, 2)))
 
 
 def prepare(folder) -> Kills:
