@@ -15,10 +15,10 @@ CHECKS = re.compile(r'^\s*(assert\b|with (ExceptionExpected|expect_fail)|test_\w
 HOUSE_WORDS = {'found', 'said', 'told', 'own', 'there'}
 
 VERBS = set("""
-add adjust advance agree align answer append apply arrange ask assign attach attempt attend attribute average begin bind blend blur break bring build call capture change check choose clear close collect
+add adjust advance agree align answer append apply arrange ask assign attach attempt attend attribute average begin bind blend blur break bring build call capture carry change check choose clear close collect
 color combine compact compare complete compress compute connect convert convolve copy count cover cut deal decide decode delete demux derive describe detach detect disturb draft draw drop edit embed empty encode end
-estimate evaluate examine expand explain export expose extract fetch fill find fingerprint finish fit flatten fold follow forget format gather generate get give grid group guard guess halve hash hear hold
-identify import infer init inspect interpolate invert isolate join judge keep knock label lay learn leave lengthen light lighten link list listen load locate look lose make map mark match measure meet mend
+estimate evaluate examine exchange expand explain export expose extract fetch fill find fingerprint finish fit flatten fold follow forget format gather generate get give grid group guard guess halve hash hear hold
+identify import infer init inspect interpolate invert isolate join judge keep knock label lay learn leave lengthen light lighten link list listen load locate lock look lose make map mark match measure meet mend
 merge mix move name normalise note nudge number observe offer open order outline overlap pack paint parse pass permit pick place plan play plot pool predict prepare prettify print probe project propose prune pull put
 quantise randomise rank read record redraw reduce refuse register reject remove render repeat replace report reproduce resample reset resize resolve restore restrict retry return review rise round run sample save
 say scale score seal search seed select send set settle shade shape share shift shorten show shuffle sign silence simplify slice smooth sort space speak spell split spread stamp standardise start step stop stretch
@@ -26,7 +26,7 @@ strip sum summarise swap sweep tabulate take tell test thin tighten time tint to
 warn watch weaken weigh widen work wrap wrinkle write zip""".split())
 TERMS = set("""accuracy bootstrap_ci ccc fold focal grad_cam haar interval_auc log_loss macro_f1 main paired_bootstrap paired_ci patch per_class_f1 precision_at receptive_field rng_for rollout row_log_loss
 shapley tensor_product uar weighted_f1 yunet""".split()) # the field's own words, and two that every program has
-KEPT = set("""atomic_path data_dir default_cache file_hash real_data stable_hash available quiet without loudness_db tracks_from_table babble click cough hum music white blob bump part ramp spot stroke""".split())
+KEPT = set("""atomic_path half_folder data_dir default_cache file_hash real_data stable_hash available quiet without loudness_db tracks_from_table babble click cough hum music white blob bump part ramp spot stroke""".split())
 # places, hashes, sounds and shapes that read as what they give
 FORMS = re.compile(r'^(is|has|takes|begins)_|_(loss|losses|version|panel|or_reason|entropy|from_sums|ccc)$|^(random|as|last|mean|usual|masked|whole|fresh|from|warm|folds|labelled|mult|multi|prompts|task|with)_')
 

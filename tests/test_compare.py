@@ -146,14 +146,18 @@ def test_one_seed_more_and_one_model_more(copy, planted):
 
 def test_a_changed_setting_is_trained_anew(copy, planted):
     before = stamps(copy)
-    assert again(planted, copy, options=tiny('bicross', 'visual') | {'visual.dim': 8})['trained'] == 2 and changed(before, copy) == ['visual-0', 'visual-1']
-    assert again(planted, copy, ['linear'], replace(BASE, train=replace(TRAIN, class_weight=0.)))['trained'] == 1
+    other = dict(options=tiny('bicross', 'visual') | {'visual.dim': 8})
+    with pytest.raises(UserError, match='visual-0: a run of other settings stands there .*dim 16, now 8'): again(planted, copy, **other)
+    assert not changed(before, copy) # told before anything is trained
+    assert again(planted, copy, **other, overwrite=True)['trained'] == 2 and changed(before, copy) == ['visual-0', 'visual-1']
+    assert again(planted, copy, ['linear'], replace(BASE, train=replace(TRAIN, class_weight=0.)), overwrite=True)['trained'] == 1
 
 
 def test_changed_labels_are_trained_anew(copy, planted):
     corpus, store = planted
     other = replace(corpus, clips=corpus.clips.assign(label=corpus.clips.label.where(corpus.clips.clip_id != corpus.clips.clip_id[0], 'Other')))
-    assert again((other, store), copy, ['linear'])['trained'] == 1
+    with pytest.raises(UserError, match='other clips, splits or labels'): again((other, store), copy, ['linear'])
+    assert again((other, store), copy, ['linear'], overwrite=True)['trained'] == 1
 
 
 @pytest.mark.parametrize('lost', ['metrics.json', 'config.json', 'cost.json', 'damaged'])
@@ -209,7 +213,7 @@ def test_a_failing_run_does_not_take_the_others_with_it(planted, tmp_path, monke
     monkeypatch.setattr(c, 'run_experiment', failing)
     told = again(planted, tmp_path, ('visual', 'linear'))
     visual, linear = told['rows']
-    assert visual['failed'] and 'RuntimeError: ours' in visual['skipped'] and 'Traceback' in (tmp_path/'visual-1'/'error.txt').read_text()
+    assert visual['failed'] and 'RuntimeError: ours' in visual['skipped'] and 'Traceback' in (tmp_path/'visual-1-error.txt').read_text()
     assert 'scores' in linear and told['against'] == 'linear' and 'visual failed' in '\n'.join(write_small_print(told))
 
 

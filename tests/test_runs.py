@@ -281,13 +281,14 @@ def test_a_killed_run_says_so_and_can_be_run_again(tmp_path):
     folder = tmp_path/'r'
     p = subprocess.Popen([sys.executable, '-c', CODE.format(epochs=100000, folder=str(folder))], cwd=ROOT)
     deadline = time.time() + 240
-    while time.time() < deadline and not (folder/'history.jsonl').exists() or not (folder/'history.jsonl').read_text().count('\n') > 2: time.sleep(.1)
-    p.send_signal(signal.SIGKILL); p.wait()
-    assert not (folder/'metrics.json').exists()
-    with pytest.raises(UserError, match='not found|did not finish'): load_run(folder)
+    written = lambda: sum(h.read_text().count('\n') for h in tmp_path.glob('.half/*/r/history.jsonl'))
+    while time.time() < deadline and written() <= 2: time.sleep(.1)
     corpus, store = stand_in()
+    with pytest.raises(UserError, match=f'another process .{p.pid} on .* is writing here'): run_experiment(quick(), corpus, store, folder)
+    p.send_signal(signal.SIGKILL); p.wait()
+    with pytest.raises(UserError, match='no such folder'): load_run(folder) # nothing half stands in its place
     run_experiment(quick(), corpus, store, folder)
-    assert load_run(folder).history and not list(folder.glob('.*'))
+    assert load_run(folder).history and os.listdir(tmp_path) == ['r'] and not list(folder.glob('.*'))
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(tmp_path):

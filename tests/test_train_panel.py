@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmemo.panels import train as T
-from mmemo.training.runs import whole_folder
+from mmemo.places import whole_folder
 from mmemo.core import UserError
 from mmemo.panels.clip import clip_panel
 from mmemo.panels.parts import NoPanel

@@ -14,6 +14,7 @@ from .train import find_features, use_given
 from ..core import OK, SET_ASIDE, Range, Text
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
+from ..places import check_place
 from ..training.loop import TrainConfig
 from ..training.run_clips import deal_missing
 from ..training.run_config import RunConfig
@@ -27,6 +28,7 @@ class Compare:
     corpus: str = '' # folder or manifest; the demo's planted corpus, made where it is not there, if none is given
     out: Path = Path('runs/compare') # folder of the runs and the table; what is finished there is kept
     against: str = '' # the model that others are set against; the first one where not given
+    overwrite: bool = False # replace runs of other settings that stand there
     # a model's own settings: `bicross.dim 32 late.train.lr 3e-4`
     options: dict[str, int|float|bool|str] = field(default_factory=dict)
     encoders: str = 'tiny' # a pair: tiny, clip-vit-b32+wav2vec2-base ... (mmemo doctor encoders)
@@ -48,7 +50,8 @@ class Compare:
 def compare_models(asked:Compare) -> int: # exit status
     "Corpus, features, all trainings, table and page; status 3 where a model failed or a clip was set aside."
     from mmemo.pages.comparison import write_comparison
-    from mmemo.training.compare import format_comparison, compare
+    from mmemo.training.compare import TABLES, compare, format_comparison
+    check_place(asked.out, 'comparison', TABLES)
     place = asked.corpus or make_demo_corpus()
     shared = RunConfig(corpus=place, encoders=asked.encoders, text=asked.text,
                        settings=asked.settings, window=asked.window, train=asked.train)
@@ -56,8 +59,9 @@ def compare_models(asked:Compare) -> int: # exit status
     if corpus.facts.get('features_only'): shared = use_given(shared, store)
     corpus = deal_missing(corpus, asked.split, asked.train.seed)
     result = compare(asked.models, corpus, store, asked.out, shared, asked.seeds,
-                     asked.against, asked.options, asked.workers)
-    print(format_comparison(result), write_comparison(asked.out), sep='\n\n')
+                     asked.against, asked.options, asked.workers, overwrite=asked.overwrite,
+                     finish=lambda half: write_comparison(half, asked.out))
+    print(format_comparison(result), asked.out/'compare.html', sep='\n\n')
     has_failures = any(row.get('failed') for row in result['rows'])
     return SET_ASIDE if has_failures or len(store.quarantine) else OK
 

@@ -9,10 +9,10 @@ __all__ = ['print_store', 'Extract', 'Transcribe']
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-
 from tyro.conf import Positional
 
-from ..core import OK, SET_ASIDE, Text
+from .corpus import check_kept, keep_tables
+from ..core import OK, SET_ASIDE, Text, UserError
 from ..features.reading import ExtractSettings
 
 # %% ../../nbs/85_commands/07_extract.ipynb #extra013
@@ -52,20 +52,25 @@ class Transcribe:
     out: Path|None = None # folder for the corpus's tables with the words in them; the corpus's own where not given
     language: str|None = None # such as en; guessed where not given
     again: bool = False # also clips that have a transcript
+    overwrite: bool = False # with --out: replace another table that stands there
     cache: Path|None = None # folder of the cache
 
     ranges = dict(model=Text(), language=Text())
 
     def __call__(self) -> int: # exit status
-        from mmemo.corpora.manifest import Report, save_corpus
+        from mmemo.corpora.manifest import Report, update_corpus
         from mmemo.corpora.readers import open_corpus
         from mmemo.features.transcripts import transcribe
+        if not self.out and not self.corpus.exists() and ':' in str(self.corpus):
+            raise UserError(f'{self.corpus}: a data set that is read by its name has no table yet; '
+                            'name a folder for one (--out).')
+        if self.out: check_kept(self.out)
         corpus = open_corpus(self.corpus)
         report = Report('transcribe', Path(corpus.root))
         corpus = transcribe(corpus, self.model, cache=self.cache, language=self.language,
                             again=self.again, report=report)
-        out = self.out or (self.corpus if self.corpus.is_dir() else self.corpus.parent)
-        save_corpus(corpus, out)
+        is_own = not self.out or self.out.resolve() == self.corpus.resolve()
+        out = update_corpus(corpus, self.corpus) if is_own else keep_tables(corpus, self.out, self.overwrite)
         if len(report.rows): print(report.table.head(20).to_string(index=False))
         print(f'{corpus.clips.transcript.notna().sum()} of {len(corpus)} clips have a transcript now, '
               f'marked as made by a machine where one made it: {out}')

@@ -21,7 +21,7 @@ from ..pages.report import tabulate_results, write_report
 from ..training.checks import check_table
 from ..training.run_clips import deal_missing, name_place
 from ..training.run_config import RunConfig, make_run_config
-from ..training.runs import Run, build_bare_model, run_experiment
+from ..training.runs import Run, build_bare_model, check_run_folder, run_experiment
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
 def check_words(config:RunConfig, store:FeatureStore|None=None): # the features, once they are there
@@ -58,9 +58,7 @@ def train_checked(config:RunConfig, corpus:Corpus, store:FeatureStore,
     check_words(config, store)
     if corpus.facts.get('features_only'): config = use_given(config, store)
     corpus = deal_missing(corpus, split, config.seed)
-    run = run_experiment(config, corpus, store, out, overwrite=overwrite)
-    write_report(run.folder)
-    return run
+    return run_experiment(config, corpus, store, out, overwrite=overwrite, finish=write_report)
 
 # %% ../../nbs/85_commands/08_train.ipynb #trainask1
 def check_asked(split:str): # what a person may misspell, looked at before anything is read
@@ -82,6 +80,7 @@ def train(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/d
     check_asked(split)
     config = make_run_config(dict(model=model, corpus=name_place(corpus), **settings))
     check_words(config)
+    check_run_folder(out, overwrite)
     corpus = open_corpus(corpus)
     if store is None:
         corpus, store = find_features(corpus, config, cache, split)
@@ -113,6 +112,7 @@ class Train(RunConfig):
                             '(`mmemo demo` makes a planted one in runs/demo/corpus).')
         config = RunConfig(**{f.name: getattr(self, f.name) for f in fields(RunConfig)})
         check_words(config)
+        check_run_folder(self.out, self.overwrite)
         corpus, store = find_features(config.corpus, config, self.cache, self.split)
         run = train_checked(config, corpus, store, self.out, self.overwrite, self.split)
         print_scores(run.scores, config.task)

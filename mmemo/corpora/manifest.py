@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'name_sides', 'check_manifest', 'open_sheet', 'read_table', 'write_table',
-           'read_manifest', 'Corpus', 'scale_shares', 'write_clips', 'save_corpus', 'find_manifest', 'read_about',
-           'name_classes', 'check_labels', 'load_corpus', 'connect_pairs', 'find_units', 'split_by_subject',
-           'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint', 'Report']
+           'read_manifest', 'Corpus', 'scale_shares', 'name_table', 'write_clips', 'save_corpus', 'find_manifest',
+           'read_about', 'name_classes', 'check_labels', 'load_corpus', 'update_corpus', 'connect_pairs', 'find_units',
+           'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint',
+           'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 import os
@@ -20,6 +21,7 @@ from ..core import DamagedFile, UserError, atomic_path, patch, read_json, rng_fo
 from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_names,
                                  read_quickly, read_sheet, write_cells)
 from ..labels import SPACES, LabelSpace, guess_class, label_space
+from ..places import whole_entries
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
 NEEDED = ('clip_id', 'path')
@@ -199,6 +201,11 @@ def subset(self:Corpus, which, # a split's name, a list of clip ids, or a boolea
         frames = frames[frames.clip_id.isin(clips.clip_id)].reset_index(drop=True)
     return replace(self, clips=clips, frames=frames)
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #mantable
+def name_table(folder:Path) -> str: # 'manifest.parquet' or 'manifest.csv'
+    "The name of the table that stands in a folder, or would."
+    return 'manifest.parquet' if (folder/'manifest.parquet').exists() else 'manifest.csv'
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manwrcl1
 def write_clips(corpus:Corpus, path): # .csv or .parquet
     "Write a corpus's table; a cell that was read from one of the same kind is written as it stood there."
@@ -211,14 +218,15 @@ def write_clips(corpus:Corpus, path): # .csv or .parquet
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
     "Write a corpus's tables; media files stay where they are."
     folder = Path(folder)
-    write_clips(corpus, folder/'manifest.csv')
-    if corpus.frames is not None:
-        write_table(corpus.frames, folder/'frames.parquet')
-    about = dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
+    table, about = name_table(folder), dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
     root = Path(corpus.root).resolve()
     if root != folder.resolve(): # the tables may stand apart from the clips
         about['root'] = str(root)
-    write_json(folder/'corpus.json', about)
+    with whole_entries(folder, ['frames.parquet', 'corpus.json', table]) as half:
+        write_clips(corpus, half/table)
+        if corpus.frames is not None:
+            write_table(corpus.frames, half/'frames.parquet')
+        write_json(half/'corpus.json', about)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfind1
 def find_manifest(place:Path) -> Path: # a folder, or a file
@@ -289,6 +297,23 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, o
     sheet.read = clips = name_classes(check_manifest(sheet.read, str(manifest)))
     _check_frames(frames, clips, folder)
     return Corpus(name, root, clips, frames, space, about.get('facts', {}), str(place), sheet)
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manupd02
+def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a folder, or one table -> the table
+    "Write a corpus's clips back where they stood; of `corpus.json` only what is known better now."
+    place = Path(place)
+    path = place if place.is_file() else place/name_table(place)
+    stood, now = read_table(path).columns, corpus.clips
+    clips = now[[c for c in now if c in stood or now[c].notna().any()]] # `start` and `end` are ours, where there are none
+    if place.is_file():
+        write_table(clips, path)
+        return path
+    about = place/'corpus.json'
+    known = read_json(about) if about.exists() else {}
+    with whole_entries(place, ['corpus.json', path.name]) as half:
+        write_table(clips, half/path.name)
+        write_json(half/'corpus.json', known | dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
+    return path
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
 def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together

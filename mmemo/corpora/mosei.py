@@ -7,7 +7,6 @@ __all__ = ['COLUMNS', 'TEXTS', 'SPACE_OF', 'FACTS', 'name_emotions', 'make_mosei
            'convert_pickle', 'read_converted', 'detect_form', 'load_mosei', 'read_mosei']
 
 # %% ../../nbs/20_corpora/12_mosei.ipynb #8b08d04c
-import os, shutil, tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from .mosei_csd import MODALITIES, RANGES, Steps, read_csd
 from .mosei_mmsa import read_mmsa
 from .plainpickle import explain_error
 from ..labels import label_space
+from ..places import whole_folder
 
 # %% ../../nbs/20_corpora/12_mosei.ipynb #a1a1a48b
 def name_emotions(emotions:pd.DataFrame) -> list: # 'Happiness+Fear', 'none', or None where a value is missing
@@ -108,9 +108,7 @@ def convert_pickle(path, # MMSA's pickle: naming it here is the permission to re
         raise UserError(f'{path.name}: there is no such file.')
     report = Report('cmu-mosei', path.parent)
     clips, tracks, facts = read_mmsa(path, MODALITIES, report, progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=out.parent, prefix=f'.{out.name}.'))
-    try:
+    with whole_folder(out) as part:
         write_table(clips, part/'clips.parquet')
         for m in MODALITIES:
             save_tracks(part/f'{m}.safetensors', tracks[m], list(clips.clip_id))
@@ -118,11 +116,6 @@ def convert_pickle(path, # MMSA's pickle: naming it here is the permission to re
         files = {p.name: file_hash(p) for p in sorted(part.iterdir())}
         about = dict(format=1, facts=facts, source=source, files=files, report=report.rows)
         write_json(part/'mosei.json', about)
-        os.chmod(part, 0o755)
-        os.rename(part, out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
     return out
 
 # %% ../../nbs/20_corpora/12_mosei.ipynb #389457a1

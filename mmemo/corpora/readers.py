@@ -18,7 +18,8 @@ from ..core import Registry, UserError, read_json
 from .affwild2 import read_affwild2
 from .cremad import read_cremad
 from .listing import list_some
-from .manifest import Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus, write_table
+from .manifest import (Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus,
+                                    name_table, write_table)
 from .mosei import read_mosei
 from .ravdess import read_ravdess
 from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class
@@ -122,7 +123,7 @@ def _read_said(root:Path, path) -> str|None: # path: a text file, or NaN
 # %% ../../nbs/20_corpora/13_readers.ipynb #c56db2b7
 def write_first_manifest(root, subject:str|None=None, overwrite:bool=False) -> Path: # the file, ROOT/manifest.csv
     "A first table beside the clips, to be edited; one that is there already is kept."
-    path = Path(root)/'manifest.csv'
+    path = Path(root)/name_table(Path(root))
     if path.exists() and not overwrite:
         raise UserError(f'{path} is there already; it is kept. Ask to overwrite it, or edit it.')
     table = draft_manifest(root, subject)

@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['CUES', 'FRAMES_HZ', 'GATE', 'GATED', 'ABOUT', 'COMMAND', 'CARD', 'draw_course', 'render_probe_face',
            'speak_probe_voice', 'read_face_features', 'read_voice_features', 'Probe', 'fit_probe', 'measure_zero_shot',
-           'probe_clip', 'probe_wav2vec2', 'check_gate', 'tabulate_probes', 'write_card', 'put_in_place',
-           'make_encoder', 'main']
+           'probe_clip', 'probe_wav2vec2', 'check_gate', 'tabulate_probes', 'write_card', 'make_encoder', 'main']
 
 # %% ../../nbs/40_features/23_tiny.ipynb #84126eb6
 import shutil
@@ -23,6 +22,7 @@ from .encoders import load_speech, load_text, load_visual
 from .tiny_clip import FacePlan, render_faces, train_clip, write_clip_folder
 from .tiny_wav2vec2 import VoicePlan, speak_all, train_speech, write_speech_folder
 from ..labels import EXPRESSION8, PROMPTS
+from ..places import swap_folder
 from ..planted.acoustics import disturb, sample_acoustics
 from ..planted.face import FACE_CUES, FACE_VERSION, choose_prototype, rise_and_fall, sample_face, sample_idle_motion
 from ..planted.render import render_face
@@ -224,15 +224,6 @@ def write_card(folder, name:str, plan, figures:dict, confusion, minutes:float) -
                  subjects_from=facts['subjects'], subjects=plan.subjects, classes=' | '.join(EXPRESSION8.classes))
     (Path(folder)/'README.md').write_text(CARD.format(**words))
 
-# %% ../../nbs/40_features/23_tiny.ipynb #1513d82c
-def put_in_place(made:Path, place:Path) -> None:
-    "Replace a folder as a whole."
-    old = place.with_name(place.name + '.old')
-    shutil.rmtree(old, ignore_errors=True)
-    if place.exists(): place.rename(old)
-    made.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
 # %% ../../nbs/40_features/23_tiny.ipynb #f083a59eb
 def make_encoder(name:str, # 'tiny-clip' or 'tiny-wav2vec2'
                  out:str, plan=None) -> dict: # the figures
@@ -252,7 +243,7 @@ def make_encoder(name:str, # 'tiny-clip' or 'tiny-wav2vec2'
     write_card(made, name, plan, figures, confusion, (time.time() - begun)/60)
     print(name, {k: round(v, 3) for k, v in figures.items()}, flush=True)
     check_gate(name, figures)
-    put_in_place(made, Path(out)/name)
+    swap_folder(made, Path(out)/name)
     return figures
 
 # %% ../../nbs/40_features/23_tiny.ipynb #afdb7758

@@ -144,26 +144,28 @@ def render_comparison(result:dict) -> list: # pieces of HTML
     return [*body, *render_tables(result, main), render_text('What the figures stand on', 'h2'), *notes]
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #87578695
-def link_runs(out:Path, result:dict) -> str: # folder of the comparison; a paragraph, or ''
+def link_runs(result:dict, *places:Path) -> str: # folders in which the runs may stand -> a paragraph, or ''
     "Links to the report of each run, or to its card where there is no report."
     links = []
     for row in result['rows']:
         for seed in row.get('seeds', []):
             name = f'{row["model"]}-{seed}'
-            page = next((p for p in ('report.html', 'card.md') if (out/name/p).exists()), None)
-            if page:
-                links.append(f'<a href="{html.escape(f"{name}/{page}")}">{html.escape(name)}</a>')
+            pages = [p for p in ('report.html', 'card.md') if any((place/name/p).exists() for place in places)]
+            if pages:
+                links.append(f'<a href="{html.escape(f"{name}/{pages[0]}")}">{html.escape(name)}</a>')
     return f'<p class="soft">Runs: {", ".join(links)}.</p>' if links else ''
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #71a05744
-def write_comparison(out) -> Path: # a folder with compare.json -> its compare.html
+def write_comparison(out, # a folder with compare.json
+                     runs=None, # where its runs stand, if that is another one
+                    ) -> Path: # its compare.html
     "A comparison as one page."
     out = Path(out)
     result = read_json(out/'compare.json', dict)
     n = sum('scores' in r for r in result['rows'])
     head = f"{n} model{'s'*(n > 1)} on {result['corpus']}"
     body = [render_text(head, 'h1'), *(render_warning(w) for w in result['warnings'])]
-    body += [*render_comparison(result), link_runs(out, result)]
+    body += [*render_comparison(result), link_runs(result, out, Path(runs or out))]
     text = render_page(f"Models on {result['corpus']}", body)
     with atomic_path(out/'compare.html') as tmp:
         tmp.write_text(text, encoding='utf8')

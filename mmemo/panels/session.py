@@ -23,7 +23,7 @@ from ..training.loop import TrainConfig
 from ..training.metrics import HEADLINES
 from ..training.run_clips import find_corpus
 from ..training.run_config import RunConfig
-from ..training.runs import build_bare_model, find_free_folder, load_run, run_experiment, takes_text, whole_folder
+from ..training.runs import build_bare_model, find_free_folder, load_run, run_experiment, takes_text
 
 # %% ../../nbs/90_panels/12_session.ipynb #train006
 def list_fitting(store, # features of the corpus
@@ -222,9 +222,7 @@ def work(self:Session, x:Training, tell): # on a thread of its own; -> Run
     "Train, judge, write."
     place = find_free_folder(self.out, x.config.model)
     teller = Teller(x, tell, over=lambda: self.over)
-    with whole_folder(place) as folder:
-        run_experiment(x.config, self.corpus, self.store, folder, [self.switch, teller])
-        write_report(folder)
+    run_experiment(x.config, self.corpus, self.store, place, [self.switch, teller], finish=write_report)
     return load_run(place)
 
 # %% ../../nbs/90_panels/12_session.ipynb #train022c

@@ -39,6 +39,8 @@ def format_markdown_table(rows:list) -> str: # of dictionaries with the same key
 WARNINGS = dict(
     tiny='The tiny encoders know planted faces and voices only; nothing here says anything about real people.',
     synthetic='The corpus is synthetic: its figures tell whether the method works, not how well it does on real clips.',
+    small='Small: a few short clips and epochs, to see that everything works. No figure here means anything; '
+          '`mmemo demo` without --clips makes those that do.',
     nobody='The manifest names no subjects: the same person may be on both sides, and intervals are over clips.')
 
 # %% ../../nbs/60_training/10_card.ipynb #cardwarn
@@ -46,7 +48,8 @@ def list_warnings(corpus, store, mark:str='') -> list: # of sentences; mark: the
     "What a reader of the figures must know."
     is_tiny = getattr(store, 'facts', {}).get('synthetic_only')
     is_named = 'subject' in corpus.clips and corpus.clips.subject.notna().any()
-    holds = dict(tiny=is_tiny, synthetic=corpus.synthetic, nobody=not is_named)
+    is_small = bool(getattr(corpus, 'facts', {}).get('small'))
+    holds = dict(tiny=is_tiny, synthetic=corpus.synthetic, small=is_small, nobody=not is_named)
     warnings = [WARNINGS[k] for k, is_so in holds.items() if is_so]
     if mark:
         sentence = mark[:1].upper() + mark[1:]

@@ -47,9 +47,9 @@ def reset_peak_memory(device) -> float|None: # MB that are held now
 COST = 'cost.json' # beside a run's other files
 
 class StepClock:
-    "Milliseconds of a training step and the memory that training needs, written beside the run."
-    def __init__(self, folder, **about):
-        self.folder, self.about, self.took = Path(folder), about, []
+    "Milliseconds of a training step and the memory that training needs; `write` puts them beside the run."
+    def __init__(self, **about):
+        self.about, self.took, self.cost = about, [], {}
         self.floor, self.device, self.count = None, None, -1
 
     def before_fit(self, trainer):
@@ -74,9 +74,10 @@ class StepClock:
         top = read_peak_memory(self.device)
         step_ms = float(np.median(self.took))*1e3 if self.took else None
         peak_mb = None if top is None or self.floor is None else top - self.floor
-        cost = dict(step_ms=step_ms, steps=len(self.took), batch=trainer.config.batch, peak_mb=peak_mb,
-                    device=self.device.type, threads=torch.get_num_threads(), **self.about)
-        write_json(self.folder/COST, cost)
+        self.cost = dict(step_ms=step_ms, steps=len(self.took), batch=trainer.config.batch, peak_mb=peak_mb,
+                         device=self.device.type, threads=torch.get_num_threads(), **self.about)
+
+    def write(self, folder:Path): write_json(folder/COST, self.cost)
 
 # %% ../../nbs/60_training/13_step_cost.ipynb #7506d8ae
 def make_noise_batch(shapes:dict, # modality -> (t, d), or (t, 3, h, w) for pixels
