@@ -5,18 +5,16 @@
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'check_video', 'check_reader', 'find_planted_corpus', 'choose_detector',
            'list_doubts', 'tabulate_frames', 'extract_file', 'Prediction', 'thin_evidence', 'read_still_frames',
-           'make_file_page', 'write_prediction', 'shorten_window', 'report_frames', 'predict_file', 'Predict']
+           'make_file_page', 'write_prediction', 'shorten_window', 'report_frames', 'predict_file']
 
 # %% ../../nbs/85_commands/01_predict.ipynb #9293bb04
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from tyro.conf import Positional
 
-from ..core import OK, UserError, atomic_path, read_json
+from ..core import UserError, atomic_path, read_json
 from ..corpora.manifest import Corpus, write_table
 from ..explain.evidence import Evidence, gather_evidence
 from ..features.encoder_files import is_synthetic_only, resolve_encoders
@@ -134,7 +132,7 @@ def _check_features(path, store):
                         'if the picture is a cropped face already, use --faces none.')
 
 # %% ../../nbs/85_commands/01_predict.ipynb #b1b6dba9
-def extract_file(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
+def extract_file(path, encoders, # 'tiny', 'clip-vit-b32+wav2vec2-base' ..., or two loaded ones
                  settings=None, # ExtractSettings
                  cache=None, progress:bool=False,
                  watch=None, # called for each batch, as `extract` does
@@ -142,7 +140,7 @@ def extract_file(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
     "The corpus of one clip and its features; a file that cannot be used is a `UserError` with its reason."
     from mmemo.features.extract import extract
     path = Path(path).resolve()
-    visual, speech = resolve_encoders(encoders)
+    visual, speech = resolve_encoders(encoders) if isinstance(encoders, str) else encoders
     clip = dict(clip_id=[path.stem], path=[path.name], start=np.nan, end=np.nan)
     corpus = Corpus(path.name, path.parent, pd.DataFrame(clip))
     store = extract(corpus, visual, speech, cache=cache, settings=settings, progress=progress, watch=watch)
@@ -161,9 +159,11 @@ class Prediction:
     samples: np.ndarray|None = None # (n,) at 16 kHz
     folder: Path|None = None # with frames.csv and report.html
 
-    def __str__(self):
-        seen = self.evidence
-        return f'{self.file.name}: {_name_emotions(seen)} over {seen.end:.1f} s'
+    @property
+    def answer(self) -> str: # 'Fear (0.42)'
+        return _name_emotions(self.evidence)
+
+    def __str__(self): return f'{self.file.name}: {self.answer} over {self.evidence.end:.1f} s'
 
 # %% ../../nbs/85_commands/01_predict.ipynb #xfff7614
 def _name_emotions(seen:Evidence) -> str: # 'Fear (0.42)'
@@ -272,6 +272,7 @@ def predict_file(file, # a video
                  seconds:float|None=None, # of the sliding windows; the model's own where not given
                  cache=None, progress:bool=False,
                  tell=lambda share, text: None, # called with the share that is done, and what is being done
+                 encoders=None, # those of the run, loaded already: a pair
                 ) -> Prediction:
     "Predict the emotions in a video, frame by frame, and write the table and the page."
     path = Path(file)
@@ -283,7 +284,8 @@ def predict_file(file, # a video
     config, samples = run.config, read_audio(path)
     detector = choose_detector(path, info, faces, config.settings.faces.detector)
     settings = choose_settings(run, detector, model_file)
-    corpus, store = extract_file(path, config.encoders, settings, cache, progress, report_frames(info.n_frames, tell))
+    watch = report_frames(info.n_frames, tell)
+    corpus, store = extract_file(path, encoders or config.encoders, settings, cache, progress, watch)
     tell(.85, 'asking the model')
     corpus.space = run.about.get('space', 'expression8')
     loud = None if samples is None or not len(samples) else loudness_db(samples)
@@ -295,20 +297,3 @@ def predict_file(file, # a video
     facts = _list_file_facts(path, info, loud, detector, run, seen)
     tell(.95, 'writing the table and the page')
     return write_prediction(Prediction(path, seen, tabulate_frames(seen, doubts), doubts, facts, samples), out)
-
-# %% ../../nbs/85_commands/01_predict.ipynb #cmdpre02
-@dataclass
-class Predict:
-    "`mmemo predict`: emotions of any video with a face in it, frame by frame."
-    file: Positional[Path] # a video with a face in it
-    run: Path = Path('runs/demo/bicross') # a trained run
-    out: Path = Path('runs/predicted') # becomes a folder with frames.csv and report.html
-    faces: Literal['auto', 'none', 'haar', 'yunet'] = 'auto' # how; none: the picture is a cropped face already
-    model_file: str|None = None # the .onnx file of yunet
-    seconds: float|None = None # length of the sliding windows; the model's own where not given
-    cache: Path|None = None # folder of the feature cache
-
-    def __call__(self) -> int: # exit status
-        made = predict_file(self.file, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache)
-        print(made, *made.warnings, f"{made.folder/'frames.csv'}, {made.folder/'report.html'}", sep='\n')
-        return OK
