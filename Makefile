@@ -7,7 +7,9 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 export HF_HUB_DISABLE_IMPLICIT_TOKEN := 1
 
-.PHONY: help demo test check figures lab encoders test-ui test-slow clean
+AVX2_ENV := MMEMO_PRECISION=fp32 ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2
+
+.PHONY: help demo test test-avx2 check figures lab encoders test-ui test-slow clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +27,10 @@ demo: .installed  ## the main job, offline: planted clips, features, four models
 test: .installed  ## all tests that need no browser, and the notebooks
 	$(BIN)/python -m pytest tests
 	$(BIN)/nbdev_test --n_workers 2 --timing
+
+test-avx2: .installed  ## the same as on a processor without AVX-512: fp32, kernels for AVX2; AVX2="taskset -c 0" for one core
+	$(AVX2_ENV) $(AVX2) $(BIN)/python -m pytest tests
+	$(AVX2_ENV) $(AVX2) $(BIN)/nbdev_test --n_workers 2 --timing
 
 check: .installed  ## what a commit must pass: export and clean are no-ops, layering, notebooks, tests
 	$(BIN)/python -m pytest tests/test_house.py

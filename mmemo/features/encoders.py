@@ -8,6 +8,7 @@ __all__ = ['DTYPES', 'SPEECH_KINDS', 'pick_precision', 'parse_layers', 'Preproce
            'WaveEncoder', 'WhisperEncoder', 'find_gaps', 'load_speech']
 
 # %% ../../nbs/40_features/04_encoders.ipynb #2d5e4c3e
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from torch.nn.utils import parametrize
 from ..core import Registry, UserError, patch, pick_device, read_json
 from .encoder_files import EncoderFiles, find_speech_files, find_visual_files, quiet
 from .plain import PlainEncoder, fit_frames, open_pixels, open_spectrum
+from ..media.threads import compute_parts, use_one_thread
 
 # %% ../../nbs/40_features/04_encoders.ipynb #2babbbb9
 DTYPES = {'bf16': torch.bfloat16, 'fp32': torch.float32}
 
 def pick_precision(precision:str='auto', device='cpu') -> str: # 'bf16' or 'fp32'
-    "What 'auto' means on this machine."
+    "What 'auto' means on this machine; the variable `MMEMO_PRECISION` may say it in its place."
+    if precision == 'auto':
+        precision = os.environ.get('MMEMO_PRECISION') or 'auto'
     if precision not in ('auto', 'bf16', 'fp32'):
         raise UserError(f"precision '{precision}': expected auto, bf16 or fp32.")
     if precision != 'auto': return precision
@@ -122,6 +126,7 @@ class Frozen:
 class VisualEncoder(Frozen):
     "A frozen CLIP image tower on uint8 frames; features are projected, un-normalised, and live beside the text's."
     batch = 64
+    part = 16 # frames that a processor's core takes of a batch
     def __init__(self, tower, cfg:dict, files:EncoderFiles, layers='last', precision='auto', device='auto'):
         blocks = getattr(getattr(tower, 'transformer', None), 'resblocks', ())
         super().__init__(tower, files, len(blocks), layers, precision, device)
@@ -144,26 +149,34 @@ class VisualEncoder(Frozen):
         parts = [self.encode(self.preprocess(chunk)) for chunk in chunks]
         return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
-# %% ../../nbs/40_features/04_encoders.ipynb #enencod1
+# %% ../../nbs/40_features/04_encoders.ipynb #enlook01
 @patch
 @torch.inference_mode()
-def encode(self:VisualEncoder, x:Tensor # (n <= batch, 3, size, size), from `preprocess`
-          ) -> np.ndarray: # (n, d) float32
-    "One padded call of the tower."
-    n = len(x)
-    self.calls += 1
-    if n < self.batch:
-        blank = x.new_zeros(self.batch - n, *x.shape[1:])
-        x = torch.cat([x, blank])
-    x = x.contiguous(memory_format=torch.channels_last)
-    if self.chosen is None: return self.model(x)[:n].float().cpu().numpy()
+def look(self:VisualEncoder, x:Tensor # (n, 3, size, size)
+        ) -> Tensor: # (n, d) float32
+    "The tower's answer, or the mean of the chosen layers."
+    if self.chosen is None: return self.model(x).float()
     out = self.model.forward_intermediates(x, indices=[i - 1 for i in self.chosen],
                                            stop_early=True,
                                            output_fmt='NLC',
                                            intermediates_only=True,
                                            output_extra_tokens=True)
     tokens = [p[:, 0].float() for p in out['image_intermediates_prefix']]
-    return torch.stack(tokens).mean(0)[:n].cpu().numpy()
+    return torch.stack(tokens).mean(0)
+
+# %% ../../nbs/40_features/04_encoders.ipynb #enencod1
+@patch
+def encode(self:VisualEncoder, x:Tensor # (n <= batch, 3, size, size), from `preprocess`
+          ) -> np.ndarray: # (n, d) float32
+    "One padded call of the tower; on a processor each core takes a part of it."
+    n = len(x)
+    self.calls += 1
+    if n < self.batch:
+        blank = x.new_zeros(self.batch - n, *x.shape[1:])
+        x = torch.cat([x, blank])
+    x = x.contiguous(memory_format=torch.channels_last)
+    if self.device.type != 'cpu': return self.look(x)[:n].cpu().numpy()
+    return torch.cat(compute_parts(self.look, x.split(self.part)))[:n].numpy()
 
 # %% ../../nbs/40_features/04_encoders.ipynb #784a8218b
 def refuse_layers(plain:PlainEncoder, layers:str) -> PlainEncoder:
@@ -197,6 +210,7 @@ class TextTower:
     @property
     def dim(self) -> int: return self(['a face']).shape[1]
 
+    @use_one_thread()
     @torch.inference_mode()
     def __call__(self, sentences:list[str]) -> np.ndarray: # (n, d) float32, each of length 1
         tokens = self.tokenizer(list(sentences))
@@ -252,6 +266,7 @@ class SpeechEncoder(Frozen):
 
 # %% ../../nbs/40_features/04_encoders.ipynb #enspeec1
 @patch
+@use_one_thread()
 def __call__(self:SpeechEncoder, samples:np.ndarray # (n,) float32 at 16 kHz
             ) -> tuple: # values (t, d) float32, time (t,) seconds, valid (t,); sound shorter than one step gives none
     "The features of one clip, piece by piece."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TRACK_BYTES', 'Extraction', 'hash_source', 'give_keys', 'find_missing', 'count_step_bytes', 'open_source',
-           'read_job_sound', 'read_job', 'write_track', 'encode_sound', 'finish_frames', 'encode_item', 'run_jobs',
-           'probe_visual', 'probe_speech', 'Estimate', 'measure_lengths', 'estimate', 'write_quarantine',
+           'hear_sound', 'read_job_sound', 'read_job', 'write_track', 'keep_sound', 'finish_frames', 'encode_item',
+           'run_jobs', 'probe_visual', 'probe_speech', 'Estimate', 'measure_lengths', 'estimate', 'write_quarantine',
            'open_encoders', 'make_packs', 'encode_missing', 'check_equals', 'extract', 'describe_run']
 
 # %% ../../nbs/40_features/13_extract.ipynb #501a0364
@@ -32,7 +32,7 @@ from .tracks import FeatureStore, Track, build_pack, encode_track, open_pack, pa
 from ..media.files import probe
 from ..media.pictures import hash_pictures
 from ..media.sound import SILENCE_DB, loudness_db
-from ..media.threads import read_ahead
+from ..media.threads import count_cores, use_one_thread, read_ahead
 
 # %% ../../nbs/40_features/13_extract.ipynb #8fa7a79f
 class Extraction:
@@ -45,9 +45,7 @@ class Extraction:
         self.counts = Counter(encoded=0, cached=0, frames=0, batches=0, pieces=0)
         kinds = [*encoders, 'pictures'] if 'visual' in encoders else list(encoders)
         self.reading = {m: describe_reading(settings, m) for m in kinds}
-        has_gpu = any(e.device.type == 'cuda' for e in encoders.values()) # there, decoding is the bottleneck
-        most = 8 if has_gpu else 2
-        self.workers = settings.workers or max(1, min(most, (os.cpu_count() or 1)//2))
+        self.workers = settings.workers or max(1, min(8, count_cores()//2))
 
     def path(self, key:str) -> Path: # of a track
         return self.cache/'tracks'/key[:2]/f'{key}.safetensors'
@@ -132,13 +130,28 @@ def open_source(run:Extraction, job:Job): # -> chunks for the encoder, or None w
                         "(--settings.frames 15 --settings.seconds 3.6, or --settings.every), or smaller ones.")
     return read_pictures(job, encoder, s) if job.pictures else read_frames(reader, encoder, s)
 
+# %% ../../nbs/40_features/13_extract.ipynb #exhear01
+def hear_sound(run:Extraction, samples:np.ndarray) -> tuple: # (n,) float32 -> values, time, valid; facts of the sound
+    "What the encoder makes of a clip's sound, and how loud it is."
+    encoder, n = run.encoders['audio'], len(samples)
+    db = loudness_db(samples)
+    short = round(run.settings.seconds*encoder.rate) - n if encoder.fills and n else 0
+    values, time, valid = encoder(np.pad(samples, (0, short)) if short > 0 else samples)
+    valid = valid & (time*encoder.rate < n + .5)
+    silent = f'silent: {db:.0f} dB, below {SILENCE_DB} dB' if db < SILENCE_DB else ''
+    return values, time, valid, dict(loudness_db=round(db, 2), missing=silent if n else 'no sound')
+
 # %% ../../nbs/40_features/13_extract.ipynb #26b4c8b1c
-def read_job_sound(job:Job, rate:int) -> tuple: # kind and payload, as `read_job` yields them
-    "A clip's sound, or why the clip has to do without it."
-    try: return 'audio', read_sound(job, rate)
+def read_job_sound(run:Extraction, job:Job) -> tuple: # kind and payload, as `read_job` yields them
+    "A clip's sound, heard where it is read if that takes a processor; or why the clip has to do without it."
+    encoder = run.encoders['audio']
+    try: samples = read_sound(job, encoder.rate)
     except Exception as e:
         if job.pictures: return 'lost', e
         raise
+    if encoder.device.type != 'cpu': return 'audio', samples
+    try: return 'heard', hear_sound(run, samples)
+    except Exception as e: return 'failed', e # no fault of the clip's
 
 # %% ../../nbs/40_features/13_extract.ipynb #40a0a860
 def read_job(run:Extraction, job:Job): # in a worker thread; yields (kind, payload)
@@ -147,7 +160,7 @@ def read_job(run:Extraction, job:Job): # in a worker thread; yields (kind, paylo
     for m in present: yield 'found', m
     wanted = [m for m in job.todo if m not in present]
     chunks = open_source(run, job) if 'visual' in run.encoders and wanted else None
-    if 'audio' in wanted: yield read_job_sound(job, run.encoders['audio'].rate)
+    if 'audio' in wanted: yield read_job_sound(run, job)
     if 'visual' in wanted:
         for chunk in chunks or (): yield 'visual', chunk
         yield 'end', None
@@ -167,17 +180,11 @@ def write_track(run:Extraction, job:Job, modality:str, values, time, valid, **ab
     run.watch('finish', modality, key)
 
 # %% ../../nbs/40_features/13_extract.ipynb #b0d439ba
-def encode_sound(run:Extraction, job:Job, samples:np.ndarray): # (n,) float32
+def keep_sound(run:Extraction, job:Job, heard:tuple): # as `hear_sound` gives it
     "One clip's sound to its track."
-    encoder, n = run.encoders['audio'], len(samples)
-    db = loudness_db(samples)
+    values, time, valid, about = heard
     run.watch('encode', 'audio', job.keys['audio'])
-    short = round(run.settings.seconds*encoder.rate) - n if encoder.fills and n else 0
-    values, time, valid = encoder(np.pad(samples, (0, short)) if short > 0 else samples)
-    valid = valid & (time*encoder.rate < n + .5)
-    silent = f'silent: {db:.0f} dB, below {SILENCE_DB} dB' if db < SILENCE_DB else ''
-    missing = silent if n else 'no sound'
-    write_track(run, job, 'audio', values, time, valid & (not missing), loudness_db=round(db, 2), missing=missing)
+    write_track(run, job, 'audio', values, time, valid & (not about['missing']), **about)
 
 # %% ../../nbs/40_features/13_extract.ipynb #b0d439bab
 def finish_frames(run:Extraction, job:Job, values, time, valid):
@@ -196,7 +203,9 @@ def encode_item(run:Extraction, batches:ClipBatches, job:Job, kind:str, payload)
     elif kind == 'found':
         job.todo.remove(payload)
         run.counts['cached'] += 1
-    elif kind == 'audio': encode_sound(run, job, payload)
+    elif kind == 'audio': keep_sound(run, job, hear_sound(run, payload))
+    elif kind == 'heard': keep_sound(run, job, payload)
+    elif kind == 'failed': raise payload
     elif kind == 'lost': run.lose(job, 'audio', payload)
     elif kind == 'visual': batches.add(job, *payload)
     elif kind == 'end': batches.end(job)
@@ -214,7 +223,7 @@ def run_jobs(run:Extraction, jobs:list, bar, # a tqdm over jobs
     batches = ClipBatches(run.encoders.get('visual'), finish, run.watch, share)
     before = {m: e.calls for m, e in run.encoders.items()}
     read = lambda job: read_job(run, job)
-    with closing(read_ahead(jobs, read, run.workers, run.settings.ahead)) as items:
+    with use_one_thread(), closing(read_ahead(jobs, read, run.workers, run.settings.ahead)) as items:
         for job, item in items: # an error, or None after a job's last item
             kind, payload = item if isinstance(item, tuple) else ('error' if item else 'read', item)
             encode_item(run, batches, job, kind, payload)

@@ -27,6 +27,7 @@ from .extract import write_quarantine
 from .tracks import FeatureStore, Track, build_pack, compact, encode_track, open_pack, place_bytes
 from .words import Words, read_clip_words
 from ..media.files import probe
+from ..media.threads import use_one_thread
 
 # %% ../../nbs/40_features/17_text.ipynb #bb74dc21
 TEXT = Registry('text encoder')
@@ -157,6 +158,7 @@ class TextEncoder(Frozen):
 
 # %% ../../nbs/40_features/17_text.ipynb #txencod1
 @patch
+@use_one_thread()
 @torch.inference_mode()
 def encode(self:TextEncoder, ids:np.ndarray) -> np.ndarray: # (n,) tokens to (n, d)
     "One padded pass."
