@@ -67,17 +67,6 @@ def test_what_cannot_be_typed_is_found():
     assert [w for _, w in find_faults([('', text)], COMMANDS, list_targets())] == ['mmemo tran', 'mmemo train --lr', 'mmemo demo --sed', 'make tset']
 
 
-def test_examples_of_the_help_are_read():
-    "Each example's words are what the command takes; those that need a file or a run fail later, and not at the words."
-    import tyro
-    for c in COMMANDS.values():
-        for example in c.examples:
-            import shlex
-            words = shlex.split(example)
-            assert words[:2] == ['mmemo', c.name]
-            tyro.cli(c.build(), args=words[2:])
-
-
 def test_what_the_doctor_hints_at_is_there(monkeypatch):
     "Every encoder that it lists can be fetched under the name it gives; none is, here."
     asked = []

@@ -163,7 +163,8 @@ class Prediction:
     def answer(self) -> str: # 'Fear (0.42)'
         return _name_emotions(self.evidence)
 
-    def __str__(self): return f'{self.file.name}: {self.answer} over {self.evidence.end:.1f} s'
+    def __str__(self):
+        return f'{self.file.name}: {self.answer} over {self.evidence.end:.1f} s'
 
 # %% ../../nbs/85_commands/01_predict.ipynb #xfff7614
 def _name_emotions(seen:Evidence) -> str: # 'Fear (0.42)'

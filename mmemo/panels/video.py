@@ -94,7 +94,7 @@ class Upload(anywidget.AnyWidget):
     def forget(self):
         "What came of a file that does not come whole is deleted, and nothing more of it is taken."
         if self.path: self.path.unlink(missing_ok=True)
-        self.path, self.size, self.at = None, 0, -1
+        self.path, self.size, self.at = None, 0, None
 
 # %% ../../nbs/90_panels/14_video.ipynb #91d9c258
 @patch
