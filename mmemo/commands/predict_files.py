@@ -71,8 +71,10 @@ def make_index(rows:list) -> str: # HTML; rows as `describe_prediction` and `des
         'film': render_link(r['file'], f"{r['page']}/report.html"),
         'length': f"{r['seconds']:.1f} s",
         'answer': r['answer'],
-        'a face in': f"{r['faces']:.0%}",
+        'a face in': f"{r['faces']:.0%} of the frames",
         'mind': ' '.join(w for w in r['warnings'] if w not in common)} for r in good]
+    if not any(line['mind'] for line in lines):
+        for line in lines: line.pop('mind')
     title = f'{len(rows)} films: predictions'
     body = [render_text(title, 'h1'), *map(render_warning, common), render_table(lines)]
     if bad:
