@@ -201,7 +201,7 @@ def test_predict_takes_files_and_folders(said, tmp_path):
     (tmp_path/'b'/'bad.mp4').write_bytes(b'no film')
     (tmp_path/'b'/'notes.txt').write_text('nothing')
     out = tmp_path/'out'
-    status, text, err = predict(said, tmp_path/'a'/'x.mp4', out, tmp_path/'b', tmp_path/'a')
+    status, text, err = said('predict', tmp_path/'a'/'x.mp4', tmp_path/'b', tmp_path/'a', '--run', small_run()/'bicross', '--out', out, '--cache', small_run()/'cache')
     assert status == 3 and f"2 of 3 films: {out/'index.html'}" in text and 'bad.mp4: ' in text.splitlines()[-1]
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob('*.*')) == ['X-2/frames.csv', 'X-2/report.html', 'index.csv', 'index.html', 'x/frames.csv', 'x/report.html']
     table = pd.read_csv(out/'index.csv')
