@@ -22,7 +22,7 @@ _PLACES = { # room -> the names that it offers here; `name=other` where it is ca
     'pages.report': 'write_report',
     'commands.demo': 'run_demo',
     'commands.train': 'train',
-    'commands.predict': 'predict=predict_file',
+    'commands.predict_files': 'predict',
     'panels.clip': 'attention_panel clip_panel',
     'panels.attribution': 'attribution_panel',
     'panels.embedding': 'embedding_panel',

@@ -19,7 +19,7 @@ from .explain.attribution import attribute as attribute
 from .pages.report import write_report as write_report
 from .commands.demo import run_demo as run_demo
 from .commands.train import train as train
-from .commands.predict import predict_file as predict
+from .commands.predict_files import predict as predict
 from .panels.clip import attention_panel as attention_panel, clip_panel as clip_panel
 from .panels.attribution import attribution_panel as attribution_panel
 from .panels.embedding import embedding_panel as embedding_panel

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'MODALITY_COLOURS', 'CLASS_LETTERS', 'WORDS', 'WHOLE', 'EXPRESSION8', 'RAVDESS8', 'CREMA6',
-           'MOSEI_EMOTIONS', 'MOSEI_SENTIMENT', 'VALENCE_AROUSAL', 'SPACES', 'TASKS', 'ADJECTIVES', 'TEMPLATES',
-           'PROMPTS', 'guess_class', 'LabelSpace', 'label_space', 'task_space', 'prompts_for']
+           'MOSEI_EMOTIONS', 'MOSEI_SENTIMENT', 'VALENCE_AROUSAL', 'SPACES', 'TASKS', 'SPOKEN', 'ADJECTIVES',
+           'TEMPLATES', 'PROMPTS', 'guess_class', 'LabelSpace', 'label_space', 'task_space', 'begins_with_vowel',
+           'fill_template', 'prompts_for']
 
 # %% ../nbs/01_labels.ipynb #e3f1ae91
 import re, unicodedata
@@ -105,12 +106,29 @@ def task_space(task:str, # one of TASKS
     space = TASKS.get_or_explain(task) or labels
     return label_space(space) if isinstance(space, str) else space
 
+# %% ../nbs/01_labels.ipynb #labvowl1
+# by spelling: "unique", "European", "one-sided" take "a", "uninterested", "hour" and "Ärger" take "an"
+SPOKEN = re.compile(r'(?!eu|ew|uni(?![dhmnrt]|nt)|uniform|unit|u[st][aeiou]|ur[aeio]|ubi|one\b|once)[aeiou]'
+                    r'|hour|hono|honest|heir|8|1[18]\b')
+
+def begins_with_vowel(word:str) -> bool: # as it is spoken in English
+    plain = unicodedata.normalize('NFKD', word.casefold()).lstrip('"\'([ ')
+    return bool(SPOKEN.match(plain))
+
+# %% ../nbs/01_labels.ipynb #labvowl3
+def fill_template(template:str, # with `{}`
+                  word:str) -> str:
+    "A template with a word in its place, and before it 'an' for 'a' where the word asks for it."
+    if begins_with_vowel(word):
+        template = re.sub(r'\b([Aa]) \{\}', r'\1n {}', template)
+    return template.replace('{}', word)
+
 # %% ../nbs/01_labels.ipynb #a21b6cf2
 ADJECTIVES = {'Neutral': 'neutral', 'Anger': 'angry', 'Disgust': 'disgusted', 'Fear': 'fearful', 'Happiness': 'happy',
               'Sadness': 'sad', 'Surprise': 'surprised', 'Other': 'mixed', 'Calm': 'calm'}
 TEMPLATES = ('a photo of a face with a {} expression', 'a {} face', 'a person who looks {}',
              'a close-up of a {} person', 'the face of somebody who feels {}')
-PROMPTS = {c: [t.format(a) for t in TEMPLATES] for c, a in ADJECTIVES.items()}
+PROMPTS = {c: [fill_template(t, a) for t in TEMPLATES] for c, a in ADJECTIVES.items()}
 PROMPTS['Other'] = ['a photo of a face with an ambiguous or mixed expression', 'a face with a mixed expression',
                     'a person who looks torn between two emotions', 'a face that shows two emotions at once']
 
@@ -126,5 +144,5 @@ def prompts_for(space:LabelSpace, # whose classes need prompts
         is_empty = not given[label] or not all(s.strip() for s in given[label])
         if is_empty:
             raise UserError(f"class '{label}' has no prompt; give it at least one sentence.")
-    plain = lambda c: [t.format(c.lower()) for t in TEMPLATES]
+    plain = lambda c: [fill_template(t, c.lower()) for t in TEMPLATES]
     return {c: given.get(c) or PROMPTS.get(c) or plain(c) for c in space.classes}

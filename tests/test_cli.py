@@ -192,6 +192,51 @@ def test_predict_refuses_with_a_sentence(said, tmp_path, kind, found):
     assert status == 2 and found in err and err.count('\n') == 1 and not (tmp_path/'out').exists()
 
 
+def test_predict_takes_files_and_folders(said, tmp_path):
+    "Two films of one name, one of them twice over, a broken one and what is no film: a page each, one that lists them, and what could not be used at the end."
+    films = sorted((small_run()/'corpus'/'clips').glob('test-*.mp4'))[:2]
+    for name, film in (('a/x.mp4', films[0]), ('b/X.mp4', films[1])):
+        (tmp_path/name).parent.mkdir()
+        shutil.copy(film, tmp_path/name)
+    (tmp_path/'b'/'bad.mp4').write_bytes(b'no film')
+    (tmp_path/'b'/'notes.txt').write_text('nothing')
+    out = tmp_path/'out'
+    status, text, err = said('predict', tmp_path/'a'/'x.mp4', tmp_path/'b', tmp_path/'a', '--run', small_run()/'bicross', '--out', out, '--cache', small_run()/'cache')
+    assert status == 3 and f"2 of 3 films: {out/'index.html'}" in text and 'bad.mp4: ' in text.splitlines()[-1]
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob('*.*')) == ['X-2/frames.csv', 'X-2/report.html', 'index.csv', 'index.html', 'x/frames.csv', 'x/report.html']
+    table = pd.read_csv(out/'index.csv')
+    assert table.page.tolist()[0] == 'x' and table.error.notna().sum() == 1 and (table.seconds.dropna() == 2.4).all() and (table.faces.dropna() == 1).all()
+    page = (out/'index.html').read_text()
+    assert 'href="x/report.html"' in page and 'href="X-2/report.html"' in page and '1 of 3 could not be used' in page and 'tiny encoders know only' in page
+    single = tmp_path/'single'
+    assert predict(said, tmp_path/'a'/'x.mp4', single)[0] == 0
+    for name in ('x', 'X-2'): assert (out/name/'frames.csv').read_text().count('\n') == 61
+    assert (out/'x'/'frames.csv').read_bytes() == (single/'frames.csv').read_bytes(), 'many give what one gives'
+
+
+def test_predict_of_many_says_what_is_wrong_with_the_run_at_once(said, tmp_path):
+    shutil.copy(next((small_run()/'corpus'/'clips').glob('test-*.mp4')), tmp_path/'x.mp4')
+    status, _, err = said('predict', tmp_path, '--run', tmp_path/'nowhere', '--out', tmp_path/'out')
+    assert status == 2 and 'nowhere' in err and not (tmp_path/'out').exists()
+    for words in (['predict', '--out', tmp_path/'out'], ['predict', tmp_path/'out2']): assert said(*words)[0] == 2
+    (tmp_path/'empty').mkdir()
+    status, _, err = said('predict', tmp_path/'empty', '--out', tmp_path/'out')
+    assert status == 2 and 'no film in this folder' in err and not (tmp_path/'out').exists()
+
+
+def test_encoders_are_loaded_once_for_many(tmp_path, monkeypatch):
+    import mmemo.features.extract as extract_module
+    from mmemo import predict
+    loads, load = [], extract_module.load_visual
+    monkeypatch.setattr(extract_module, 'load_visual', lambda *a: loads.append(a) or load(*a))
+    films = sorted((small_run()/'corpus'/'clips').glob('test-*.mp4'))[:3]
+    table = predict(films, small_run()/'bicross', tmp_path/'many', cache=small_run()/'cache')
+    assert len(table) == 3 and (table.error == '').all() and len(loads) == 1
+    one = predict(films[0], small_run()/'bicross', tmp_path/'one', cache=small_run()/'cache')
+    assert one.answer == table.answer[0] and str(one).startswith(films[0].name)
+
+
+
 @pytest.mark.skipif(real_data() is None, reason='MMEMO_REAL_DATA is not set')
 def test_predict_on_real_clips(said, tmp_path):
     for i, file in enumerate(sorted((real_data()/'clips').iterdir())):

@@ -11,7 +11,7 @@ import pytest
 import mmemo.corpora.duplicates as fingerprints_module
 import mmemo.corpora.leaks as guard_module
 from mmemo.core import UserError, file_hash, real_data, rng_for
-from mmemo.corpora.duplicates import fingerprint_sound, number_sets
+from mmemo.corpora.duplicates import fingerprint_sound, number_sets, write_waves
 from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard
 from mmemo.corpora.manifest import deal_clips
 from mmemo.media.threads import map_in_threads
@@ -43,6 +43,16 @@ def write_sound(path, samples, codec='pcm_s16le', rate=16000, channels=1):
         while (piece := fifo.read(track.codec_context.frame_size or 4096, partial=True)) is not None: c.mux(track.encode(piece))
         c.mux(track.encode(None))
     return path
+
+
+def write_coded(path, samples, codec, **options):
+    with av.open(str(path), 'w') as c:
+        track = c.add_stream(codec, rate=16000, layout='mono', **options)
+        frame = av.AudioFrame.from_ndarray((np.asarray(samples)*32767).astype(np.int16)[None], format='s16', layout='mono')
+        frame.sample_rate = 16000
+        fit = av.AudioResampler(track.codec_context.format, 'mono', 16000, track.codec_context.frame_size or None)
+        for f in [*fit.resample(frame), *fit.resample(None)]: c.mux(track.encode(f))
+        c.mux(track.encode(None))
 
 
 def corpus_of(root, rows):  # rows: clip id, file, subject, split
@@ -95,7 +105,8 @@ def test_a_film_and_its_remuxed_copy_sound_the_same(tmp_path, planted):
         for p in i.demux():
             if p.dts is not None: p.stream = tracks[p.stream]; o.mux(p)
     assert file_hash(tmp_path/'a.mp4') != file_hash(tmp_path/'b.mkv')
-    assert fingerprint_sound(tmp_path/'a.mp4') == fingerprint_sound(tmp_path/'b.mkv') != ''
+    sets = number_sets('sound', [fingerprint_sound(tmp_path/'a.mp4'), fingerprint_sound(tmp_path/'b.mkv')])
+    assert sets[0] == sets[1] != -1
 
 
 def test_silence_and_missing_sound_never_match(tmp_path, own, planted):
@@ -134,6 +145,32 @@ def test_a_shared_signal_does_not_make_clips_identical(tmp_path, own):
     assert report.checked['sound'] == 4
 
 
+def speech(seed, n=40000): # tones whose pitch and strength wander, with pauses
+    rng, knots = rng_for('guard-speech', seed), np.arange(0, n + 4000, 2000)
+    def glide(low, high): return np.interp(np.arange(n), knots, rng.uniform(low, high, len(knots)))
+    phase = np.cumsum(glide(100, 250))*2*np.pi/16000
+    return .02*np.clip(glide(-1, 4), 0, 1)*sum(glide(0, 1)*np.sin(k*phase) for k in range(1, 20))
+
+
+HEARD = { # samples -> samples, codec and its options
+    'mp3': lambda x: (x, 'libmp3lame', dict(bit_rate=32000)), 'opus': lambda x: (x, 'libopus', dict(bit_rate=24000)), 'aac': lambda x: (x, 'aac', dict(bit_rate=48000)),
+    'louder': lambda x: (np.clip(x*3, -1, 1), 'flac', {}), 'shifted': lambda x: (np.r_[np.zeros(1113), x], 'libopus', dict(bit_rate=32000)),
+    'first half': lambda x: (x[:len(x)//2], 'libmp3lame', dict(bit_rate=48000)), 'second half, softer': lambda x: (.2*x[len(x)//2:], 'libopus', dict(bit_rate=32000)),
+    'with a noise': lambda x: (x + .003*rng_for('noise').normal(size=len(x)), 'pcm_s16le', {})}
+
+@pytest.mark.parametrize('edit', HEARD)
+def test_sound_that_was_changed(tmp_path, own, edit):
+    endings = dict(libmp3lame='mp3', libopus='ogg', aac='m4a', flac='flac', pcm_s16le='wav')
+    rows = []
+    for i in range(4):
+        samples, codec, options = HEARD[edit](speech(i))
+        write_sound(tmp_path/f'take{i}.wav', speech(i))
+        write_coded(tmp_path/f'copy{i}.{endings[codec]}', samples, codec, **options)
+        rows += [(f'take{i}', f'take{i}.wav', f's{i}', 'train'), (f'copy{i}', f'copy{i}.{endings[codec]}', f't{i}', 'test')]
+    report = check_leaks(corpus_of(tmp_path, rows), refuse=False, **own)
+    assert sorted(sorted(c) for c in report.leaks.clips) == [[f'copy{i}', f'take{i}'] for i in range(4)]
+
+
 # ---- video
 
 EDITS = dict(quality=lambda f: (f, 25, 34), half=lambda f: (f[:, ::2, ::2], 25, 28), slower=lambda f: (f[::2], 12.5, 26),
@@ -153,6 +190,41 @@ def test_near_identical_video(tmp_path, own, planted, edit):
     assert sorted(sorted(c) for c in report.leaks.clips) == [[f'copy{i}', f'take{i}'] for i in range(4)]
     with pytest.raises(UserError, match='near-identical video'): guard(corpus, **own)
     assert guard(corpus, video=False, **own).checked.keys() == {'subject', 'source', 'sound'}
+
+
+def cut(a, b): return lambda f: f[int(a*len(f)):int(b*len(f))]
+
+def shrink(f):
+    import cv2
+    return np.stack([cv2.resize(x, (80, 96), interpolation=cv2.INTER_AREA) for x in f]) # and another shape
+
+PARTS = { # frames of a take -> frames, frames a second, quality; how many of four are found at least
+    'mirrored': (lambda f: (f[:, :, ::-1], 25, 28), 4), 'first half': (lambda f: (cut(0, .5)(f), 25, 28), 4), 'second half': (lambda f: (cut(.5, 1)(f), 25, 28), 4),
+    'middle': (lambda f: (cut(.21, .78)(f), 25, 26), 3), 'begins later': (lambda f: (f[5:], 25, 30), 4), 'half, smaller': (lambda f: (shrink(cut(0, .6)(f)), 25, 26), 3),
+    'half, mirrored': (lambda f: (cut(.4, 1)(f)[:, :, ::-1], 25, 26), 1), 'half, half the rate': (lambda f: (cut(.4, 1)(f)[::2], 12.5, 26), 1),
+    'half, brighter': (lambda f: (np.clip(cut(0, .6)(f)*1.1 + 5, 0, 255).astype(np.uint8), 25, 26), 3)}
+
+@pytest.mark.parametrize('edit', PARTS)
+def test_parts_and_mirrored_films(tmp_path, own, planted, edit):
+    folder, takes = planted
+    change, least = PARTS[edit]
+    rows = []
+    for i, take in enumerate(takes):
+        (tmp_path/f'take{i}.mp4').write_bytes((folder/f'take{i}.mp4').read_bytes())
+        frames, fps, crf = change(take)
+        write_clip(tmp_path/f'part{i}.mp4', np.ascontiguousarray(frames), fps, crf=crf)
+        rows += [(f'take{i}', f'take{i}.mp4', f's{i}', 'train'), (f'part{i}', f'part{i}.mp4', f't{i}', 'test')]
+    found = sorted(sorted(c) for c in check_leaks(corpus_of(tmp_path, rows), refuse=False, **own).leaks.clips)
+    assert len(found) >= least and all(c in [[f'part{i}', f'take{i}'] for i in range(4)] for c in found)
+
+
+def test_halves_of_one_film_are_no_copies_of_each_other(tmp_path, own, planted):
+    for i, take in enumerate(planted[1]):
+        write_clip(tmp_path/f'a{i}.mp4', take[:len(take)//2], 25)
+        write_clip(tmp_path/f'b{i}.mp4', take[len(take)//2:], 25)
+    names = sorted(p.stem for p in tmp_path.glob('*.mp4'))
+    report = check_leaks(corpus_of(tmp_path, [(n, f'{n}.mp4', f's{n}', 'train' if n[0] == 'a' else 'test') for n in names]), refuse=False, **own)
+    assert report.table.empty and report.checked['video'] == 8
 
 
 def test_two_clips_of_one_subject_are_not_identical(planted, own):
@@ -197,7 +269,7 @@ def test_real_film_its_copy_and_its_halves(tmp_path, own, name):
     clips = pd.DataFrame(dict(clip_id=['whole', 'copy', 'first', 'second'], path=[str(real_data()/'clips'/name), str(tmp_path/'copy.mp4')]*1 + [str(tmp_path/'copy.mp4')]*2,
                               start=[None, None, 0, half], end=[None, None, half, None], subject=list('abcd')))
     found = check_leaks(Corpus('film', tmp_path, check_manifest(clips)), sound=False, refuse=False, **own).table
-    assert [sorted(c) for c in found[found.kind == 'video'].clips] == [['copy', 'whole']]
+    assert [sorted(c) for c in found[found.kind == 'video'].clips] == [['copy', 'first', 'second', 'whole']]
     assert sorted(map(sorted, found[found.kind == 'source'].clips)) == [['copy', 'first', 'second']]
 
 
@@ -253,6 +325,49 @@ def test_a_shared_sound_file_is_a_shared_source(tmp_path, own, planted):
     guard(corpus, **own)
     with pytest.raises(UserError, match='clips of one file.*identical sound'):
         guard(replace(corpus, clips=corpus.clips.assign(audio_path='sound.wav')), **own)
+
+
+def write_pictures(folder, seeds):
+    from PIL import Image
+    folder.mkdir(parents=True)
+    for i, s in enumerate(seeds): Image.fromarray(rng_for('crop', s).integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder/f'{i + 1:05d}.png')
+
+
+@pytest.mark.parametrize('second,what', [('x', 'clips of one file'), ('./x', 'clips of one file'), ('copy', 'the same pictures'), ('renumbered', 'the same pictures'),
+                                         ('few', 'the same pictures'), ('one', None), ('other', None), ('empty', None), ('single', 'the same pictures')])
+def test_one_folder_of_pictures_on_both_sides(tmp_path, own, second, what):
+    for name, seeds in dict(x=range(12), copy=range(12), renumbered=range(6, 18), few=[20, 3, 21, 22, 7, 23], one=[30, 31, 3, 32], other=range(40, 52), empty=[], single=[5]).items():
+        write_pictures(tmp_path/name, seeds)
+    corpus = corpus_of(tmp_path, [('a', 'all.csv', 's1', 'train'), ('b', 'all.csv', 's2', 'test'), ('c', 'all.csv', 's3', 'test')])
+    (tmp_path/'all.csv').write_text('features')
+    corpus = replace(corpus, clips=corpus.clips.assign(crops_dir=['x', second, None]))
+    if what is None:
+        assert guard(corpus, **own).table.empty
+        return
+    with pytest.raises(UserError, match=f"{what}: 'a' .train, subject s1. and 'b' .test, subject s2"): guard(corpus, **own)
+    together = group_twins(corpus, check_leaks(corpus, refuse=False, **own)).clips.group
+    assert together[0] == together[1] and pd.isna(together[2])
+
+
+def test_a_folder_of_pictures_that_is_not_there_is_noted(tmp_path, own):
+    write_pictures(tmp_path/'x', range(3))
+    corpus = corpus_of(tmp_path, [('a', 'a.mp4', 's1', 'train'), ('b', 'b.mp4', 's2', 'test')])
+    report = guard(replace(corpus, clips=corpus.clips.assign(crops_dir=['x', 'gone'])), **own)
+    assert report.checked['pictures'] == 1 and 'media files or folders' in str(report.notes.of('missing').what.tolist())
+
+
+def test_what_was_found_is_kept_until_a_clip_changes(tmp_path, own, monkeypatch):
+    for i in range(4): write_sound(tmp_path/f'{i}.wav', speech(i))
+    corpus = corpus_of(tmp_path, [(str(i), f'{i}.wav', f's{i}', 'train' if i % 2 else 'test') for i in range(4)])
+    compared, compare = [], fingerprints_module.match_sounds
+    monkeypatch.setattr(fingerprints_module, 'match_sounds', lambda prints: compared.append(len(prints)) or compare(prints))
+    for _ in range(2): guard(corpus, **own)
+    assert compared == [4]
+    for p in (tmp_path/'cache'/'guard'/'sets').glob('*.json'): p.write_text('{"pairs": [[')
+    guard(corpus, **own)
+    write_sound(tmp_path/'3.wav', speech(0)[500:])
+    with pytest.raises(UserError, match="near-identical sound: '0' .*'3'"): guard(corpus, **own)
+    assert compared == [4]*3
 
 
 def test_the_same_sound_on_one_side_is_said_and_not_refused(tmp_path, own):
@@ -376,13 +491,13 @@ def test_threads_keep_order_and_work_side_by_side():
 def test_many_clips_are_compared_without_a_loop_over_pairs():
     rng = np.random.default_rng(0)
     unit = lambda x: x/np.linalg.norm(x)
-    marks = [unit(rng.normal(size=(1, 63)) + rng.normal(size=(16, 63))).astype(np.float16) for _ in range(1500)]
+    marks = [(90*unit(rng.normal(size=(1, 63)) + rng.normal(size=(16, 63)))).astype(np.float16) for _ in range(1500)]
     marks[1400] = marks[3]*np.float16(1.01)
-    sets = number_sets('video', ['', *(m.tobytes().hex() for m in marks)])
+    sets = number_sets('video', ['', *(write_waves(m, .1) for m in marks)])
     assert sets[0] == -1 and sets[4] == sets[1401] and len(set(sets)) == 1500
-    words = [' '.join(f'{x:x}' for x in rng.integers(1 << 40, size=9)) for _ in range(3000)]
-    words[2000] = ' '.join([*words[7].split()[:6], 'ab', 'cd'])     # cut short, with other ends
-    sets = number_sets('sound', words)
+    words = [rng.integers(1, 1 << 32, size=150).astype('>u4') for _ in range(3000)]
+    words[2000] = np.r_[rng.integers(1, 1 << 32, size=30), words[7][20:110]].astype('>u4')     # a part, and something before it
+    sets = number_sets('sound', [w.tobytes().hex() for w in words])
     assert sets[7] == sets[2000] and len(set(sets)) == 2999
 
 

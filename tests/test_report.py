@@ -66,13 +66,15 @@ def test_a_missing_run_is_a_sentence(tmp_path):
     assert list((tmp_path/'empty').iterdir()) == []
 
 
-@pytest.mark.parametrize('evil', ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '</script><b>', "' onload='x", '&lt;'])
+@pytest.mark.parametrize('evil', ['<script>alert(1)</script>', '"><img src=x onerror=alert(1)>', '</script><b>', '<!--<script>', '<!-- --!><script', "' onload='x", '&lt;'])
 def test_nothing_from_outside_is_run(evil):
     fig = plot_confusion(np.eye(2), [evil, 'b'])
     text = render_page(evil, [render_text(evil), render_text(evil, 'h1'), render_table([{evil: evil, 'n': 1}], evil), render_markdown(evil), render_figure(fig, 'f')])
     r = read(text)
     assert not [t for t, a in r.seen if t in ('img', 'b') or any(k.startswith('on') for k in a)]
     assert sum(t == 'script' for t, _ in r.seen) == 4, 'figure, templates, library, drawing: none came from outside'
+    data = text.split('class="data"')[1].split('</script>')[0]
+    assert '<' not in data and evil.replace('<', '\\u003c').split('"')[0] in data, '`<!--<script>` would hide all that follows from the browser'
 
 
 @pytest.mark.parametrize('figure,said', [(dict(value=.5, ci95=[.4, .6]), '0.50 [0.40, 0.60]'), (dict(value=.5, ci95=[.499, .501]), '0.500 [0.499, 0.501]'), (dict(value=None), 'not defined'),

@@ -75,9 +75,10 @@ add_command('reproduce', 'reproduce:choose_paper',
 add_command('evaluate', 'evaluate:Evaluate', 'score a trained run, on its own test clips or on another corpus',
             'mmemo evaluate runs/demo/bicross',
             'mmemo evaluate runs/mine --corpus corpora/other --split test --out runs/mine/on-other')
-add_command('predict', 'predict:Predict', 'emotions of any video with a face in it, frame by frame',
+add_command('predict', 'predict_files:Predict',
+            'emotions of any video with a face in it, frame by frame, or of many at once',
             'mmemo predict clip.mp4 --run runs/demo/bicross --out runs/clip',
-            'mmemo predict talk.mkv --faces haar --seconds 1')
+            'mmemo predict talk.mkv --faces haar --seconds 1', 'mmemo predict talk.mkv my_clips --out runs/many')
 add_command('fetch', 'cache:Fetch', 'bring published encoders once, for later use without a network',
             'mmemo fetch clip-vit-b32+wav2vec2-base')
 add_command('cache', 'cache:Cache', 'list what the feature cache holds, or prune it',

@@ -73,7 +73,8 @@ def check_machine() -> list: # of Checks
     area = 'machine'
     return [attempt(area, 'computer', _describe_computer),
             attempt(area, 'python', platform.python_version),
-            attempt(area, 'torch', lambda: find_version('torch'), 'install the requirements again: make install'),
+            attempt(area, 'torch', lambda: find_version('torch'),
+                    'install the requirements again: pip install -r requirements.lock'),
             attempt(area, 'torchvision', lambda: __import__('torchvision').__version__,
                     'torch and torchvision must be a pair from one index'),
             attempt(area, 'GPU', _name_gpus, 'not needed for the tiny encoders; '
@@ -222,7 +223,8 @@ def examine(areas=None) -> list: # names of areas, all by default -> Checks
     for area in areas or CHECKS:
         try: checks += CHECKS.get_or_explain(area)()
         except (ImportError, OSError) as e:
-            checks.append(Check(area, 'all of it', 'no', str(e), 'install the requirements again: make install'))
+            checks.append(Check(area, 'all of it', 'no', str(e),
+                    'install the requirements again: pip install -r requirements.lock'))
     return checks
 
 # %% ../../nbs/85_commands/05_doctor.ipynb #docto040

@@ -9,13 +9,12 @@ __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'PREDICTED', 'check_video', 'check
            'Predict']
 
 # %% ../../nbs/85_commands/01_predict.ipynb #9293bb04
+from typing import Literal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
-from tyro.conf import Positional
 
 from ..core import OK, Range, Text, UserError, atomic_path, read_json
 from ..corpora.manifest import Corpus, write_table
@@ -30,6 +29,7 @@ from ..media.sound import SILENCE_DB, loudness_db, read_audio
 from ..pages.clip_plots import plot_film_strip, plot_loudness, plot_probabilities, plot_values, space_times
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
 from ..places import check_place, whole_entries
+from tyro.conf import Positional
 
 # %% ../../nbs/85_commands/01_predict.ipynb #4da9d863
 def check_video(path): # -> MediaInfo
@@ -137,7 +137,7 @@ def _check_features(path, store):
                         'if the picture is a cropped face already, use --faces none.')
 
 # %% ../../nbs/85_commands/01_predict.ipynb #b1b6dba9
-def extract_file(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
+def extract_file(path, encoders, # 'tiny', 'clip-vit-b32+wav2vec2-base' ..., or two loaded ones
                  settings=None, # ExtractSettings
                  cache=None, progress:bool=False,
                  watch=None, # called for each batch, as `extract` does
@@ -145,7 +145,7 @@ def extract_file(path, encoders:str, # 'tiny', 'clip-vit-b32+wav2vec2-base' ...
     "The corpus of one clip and its features; a file that cannot be used is a `UserError` with its reason."
     from mmemo.features.extract import extract
     path = Path(path).resolve()
-    visual, speech = resolve_encoders(encoders)
+    visual, speech = resolve_encoders(encoders) if isinstance(encoders, str) else encoders
     clip = dict(clip_id=[path.stem], path=[path.name], start=np.nan, end=np.nan)
     corpus = Corpus(path.name, path.parent, pd.DataFrame(clip))
     store = extract(corpus, visual, speech, cache=cache, settings=settings, progress=progress, watch=watch)
@@ -164,9 +164,12 @@ class Prediction:
     samples: np.ndarray|None = None # (n,) at 16 kHz
     folder: Path|None = None # with frames.csv and report.html
 
+    @property
+    def answer(self) -> str: # 'Fear (0.42)'
+        return _name_emotions(self.evidence)
+
     def __str__(self):
-        seen = self.evidence
-        return f'{self.file.name}: {_name_emotions(seen)} over {seen.end:.1f} s'
+        return f'{self.file.name}: {self.answer} over {self.evidence.end:.1f} s'
 
 # %% ../../nbs/85_commands/01_predict.ipynb #xfff7614
 def _name_emotions(seen:Evidence) -> str: # 'Fear (0.42)'
@@ -278,6 +281,7 @@ def predict_file(file, # a video
                  seconds:float|None=None, # of the sliding windows; the model's own where not given
                  cache=None, progress:bool=False,
                  tell=lambda share, text: None, # called with the share that is done, and what is being done
+                 encoders=None, # those of the run, loaded already: a pair
                 ) -> Prediction:
     "Predict the emotions in a video, frame by frame, and write the table and the page."
     path = Path(file)
@@ -291,7 +295,8 @@ def predict_file(file, # a video
     config, samples = run.config, read_audio(path)
     detector = choose_detector(path, info, faces, config.settings.faces.detector)
     settings = choose_settings(run, detector, model_file)
-    corpus, store = extract_file(path, config.encoders, settings, cache, progress, report_frames(info.n_frames, tell))
+    watch = report_frames(info.n_frames, tell)
+    corpus, store = extract_file(path, encoders or config.encoders, settings, cache, progress, watch)
     check_features(run, store)
     tell(.85, 'asking the model')
     corpus.space = run.about.get('space', 'expression8')

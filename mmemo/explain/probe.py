@@ -141,7 +141,7 @@ def read_clip_properties(corpus:Corpus, workers:int=0, progress:bool=True) -> tu
         except MediaError as e: return dict(error=(path, str(e)))
         except Exception as e:
             return dict(error=(path, f'{type(e).__name__}: {e}')) # a decoder's own error
-    jobs = list(media.itertuples(index=False, name=None))
+    jobs = list(media[['picture', 'sound', 'start', 'end']].itertuples(index=False, name=None))
     rows = map_in_threads(work, jobs, workers, 'Reading files', progress)
     errors = dict.fromkeys(r['error'] for r in rows if 'error' in r)
     for path, why in errors:

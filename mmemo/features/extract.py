@@ -93,7 +93,9 @@ def give_keys(run:Extraction, job:Job):
             if m == 'audio' and job.pictures:
                 run.lose(job, m, e)
                 continue
-            return run.reject(job, e if isinstance(e, UserError) else UserError(f'{job.path}: {e.strerror or e}.'))
+            if isinstance(e, OSError):
+                e = UserError(f'{e.filename or job.path}: {e.strerror or e}.')
+            return run.reject(job, e)
         facts = dict(kind=m, file=job.hashes[m],
                      segment=[job.start, job.end],
                      encoder=encoder.facts,

@@ -8,7 +8,7 @@ __all__ = ['PAGE_FILM', 'to_bytes', 'make_sound_rows', 'make_curve_row', 'make_l
            'Player', 'list_map_options', 'list_options', 'list_facts', 'explain_missing', 'make_player']
 
 # %% ../../nbs/90_panels/02_player.ipynb #587ee700
-import base64, json
+import base64
 from importlib.resources import files
 
 import anywidget
@@ -22,7 +22,7 @@ from ..labels import COLOURS
 from ..media.sound import read_audio
 from ..models.attention import join_maps
 from ..pages.clip_plots import describe_map, describe_signed, find_spans, measure_spectrum, trace_envelope
-from ..pages.html import render_page, render_text
+from ..pages.html import embed_json, render_page, render_text
 from ..pages.theme import DASHES, SPOKEN, pick_colour
 from .film import ClipFilm, read_film_type
 
@@ -390,7 +390,7 @@ def _all_maps(self:Player, most:int=1_500_000) -> dict: # 'show|query|layer|head
 def _to_page_json(x) -> str:
     "State for a script on a page."
     encode = lambda b: {'$bytes': base64.b64encode(b).decode()}
-    return json.dumps(x, default=encode).replace('</', '<\\/')
+    return embed_json(x, encode)
 
 # %% ../../nbs/90_panels/02_player.ipynb #xd921730
 @patch

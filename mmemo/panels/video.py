@@ -85,22 +85,32 @@ class Upload(anywidget.AnyWidget):
         "Answer the page: ask for more, or stop and say why."
         try: self.send(dict(kind='more', at=self.take(message, buffers)))
         except (UserError, OSError) as e:
+            self.forget()
             self.send(dict(kind='stop'))
             if not isinstance(e, UserError):
                 e = UserError(f'the upload could not be written: {e.strerror}.')
             return self.on_error(e)
         if self.at >= self.size: self.on_file(self.path)
 
+    def forget(self):
+        "What came of a file that does not come whole is deleted, and nothing more of it is taken."
+        if self.path: self.path.unlink(missing_ok=True)
+        self.path, self.size, self.at = None, 0, None
+
 # %% ../../nbs/90_panels/14_video.ipynb #91d9c258
 @patch
 def take(self:Upload, message:dict, buffers) -> int: # bytes that are here
-    "Write what came; a piece that is out of turn ends the upload."
+    "Write what came; a piece that is out of turn, or more than was announced, ends the upload."
     if message['kind'] == 'begin':
         size = int(message['size'])
         self.path, self.size, self.at = self.place(message['name'], size), size, 0
     elif message['kind'] != 'piece' or int(message['at']) != self.at:
         raise UserError('the upload was interrupted; choose the file again.')
-    with self.path.open('ab') as f: self.at += f.write(b''.join(buffers))
+    piece = b''.join(buffers)
+    if self.at + len(piece) > self.size:
+        raise UserError(f'{self.path.name}: more arrives than the {self.size:,} bytes that were announced; '
+                        'choose the file again.')
+    with self.path.open('ab') as f: self.at += f.write(piece)
     arrived = f'{self.at/1e6:.1f} of {self.size/1e6:.1f} MB'
     self.on_progress(self.at/max(self.size, 1), f'uploading {self.path.name}: {arrived}')
     return self.at
