@@ -322,10 +322,10 @@ def number_sets(kind:str, # 'sound' or 'video'
     texts = np.asarray(prints, object)[has].astype(str)
     distinct, row = np.unique(texts, return_inverse=True)
     place = cache and Path(cache)/f'{stable_hash([kind, distinct.tolist(), *list_settings()])}.json'
-    pairs = (read_kept_json(place) or {}).get('pairs') if place else None
+    pairs = (read_kept(place) or {}).get('pairs') if place else None
     if pairs is None:
         pairs = (match_sounds if kind == 'sound' else match_films)(distinct.tolist())
-        if place: write_json(place, dict(pairs=pairs.tolist()))
+        if place: write_json(place, seal(dict(pairs=pairs.tolist()), place.stem))
     sets[has] = connect_pairs(np.array(pairs, np.int64).reshape(-1, 2), len(distinct))[row]
     return sets
 
