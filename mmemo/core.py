@@ -86,6 +86,8 @@ def stable_hash(obj) -> str: # 24 hex digits
 
 def file_hash(path) -> str: # 32 hex digits
     "A hash of a file's bytes, read in pieces."
+    if Path(path).exists() and not Path(path).is_file(): # a pipe or a device may never end
+        raise UserError(f'{path}: expected a file, found a folder, a pipe, a socket or a device.')
     make = lambda: hashlib.blake2b(digest_size=16)
     with open(path, 'rb') as f:
         return hashlib.file_digest(f, make).hexdigest()

@@ -484,7 +484,7 @@ def test_submission_of_values_reads_back_equal(tmp_path):
 @pytest.mark.parametrize('change, told', [
     (dict(predicted=[0, -1, 2]), "clip 'a', frame 1: expected one class"), (dict(frame=[0, 0, 2]), "clip 'a', frame 0"),
     (dict(clip_id=['a', '../b', 'a']), "clip '../b', frame 1"), (dict(predicted=['Neutral', None, 'Fear']), 'frame 1'),
-    (dict(predicted=['Neutral', 'Joy', 'Fear']), "'Joy' is no class"), (dict(frame=[0, .5, 1]), 'frame 0.5')],
+    (dict(predicted=['Neutral', 'Langeweile', 'Fear']), "'Langeweile' is no class"), (dict(frame=[0, .5, 1]), 'frame 0.5')],
     ids=['no_answer', 'twice', 'path', 'none', 'class', 'half_frame'])
 def test_unfit_answers_are_not_written(tmp_path, change, told):
     pred = pd.DataFrame(dict(clip_id='a', frame=range(3), predicted=[0, 1, 2]))

@@ -205,7 +205,7 @@ def test_a_search_that_finds_too_few_clips_is_a_sentence(panel):
     assert 'no slice has 15 clips' in panel.view.worst_work.said.value and not panel.view.worst_work.start.disabled
 
 
-@pytest.mark.parametrize('name,value,said', [('cell', ('Joy', 'Fear'), "'Joy' is no class"), ('cell', ('Fear',), 'a label and a prediction'), ('by', 'shoe', "no column 'shoe'"), ('where', {'shoe': 'red'}, "no column 'shoe'"),
+@pytest.mark.parametrize('name,value,said', [('cell', ('Rage', 'Fear'), "'Rage' is no class"), ('cell', ('Fear',), 'a label and a prediction'), ('by', 'shoe', "no column 'shoe'"), ('where', {'shoe': 'red'}, "no column 'shoe'"),
                                              ('where', {'subset': 'smell'}, 'no clip is in the slice subset: smell'), ('bin', 99, 'no bin 99'), ('other', 'nobody', "no run to compare with 'nobody'"), ('clip_id', 'nobody', "no clip 'nobody'")])
 def test_what_cannot_be_is_a_sentence_and_changes_nothing(panel, name, value, said):
     before, was = drawn(panel), getattr(panel.state, name)

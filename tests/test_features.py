@@ -22,7 +22,7 @@ from mmemo.media.threads import read_ahead
 from mmemo.corpora.manifest import Corpus, load_corpus, save_corpus
 from mmemo.media.files import write_clip
 from mmemo.media.frames import VideoReader, decoder_version, decord_version
-from mmemo.media.sound import SILENCE_DB, read_audio
+from mmemo.media.sound import SILENCE_DB, SOUND_READING, read_audio
 from mmemo.features.windows import Windows, WindowSettings
 from twins import victims, write_affwild2, plant
 
@@ -239,7 +239,7 @@ def test_keys_are_those_of_before(corpus, encoders, tmp_path):
     run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), ExtractSettings(), tmp_path), make_jobs(corpus)
     find_missing(run, jobs)
     reading = dict(visual=dict(decoder=[decoder_version('pyav')], decoding=2, every=1, crop={'detector': 'none'}),
-                   audio=dict(decoder=decoder_version('pyav'), silence=SILENCE_DB))
+                   audio=dict(decoder=decoder_version('pyav'), sound=SOUND_READING, silence=SILENCE_DB))
     for m, e in run.encoders.items():
         facts = dict(weights=e.weight_hash, layers='last', precision=e.precision, version=1, batch=64 if m == 'visual' else 1)
         if m == 'visual': facts['preprocess'] = 1

@@ -17,7 +17,7 @@ from ..core import UserError
 from .listing import check_choice, find_size_fault, keep_first, list_files, list_some, set_aside
 from .manifest import Corpus, Report, check_manifest
 from ..labels import CREMA6
-from ..media.files import FILMS
+from ..media.files import FILMS, SOUNDS
 
 # %% ../../nbs/20_corpora/09_cremad.ipynb #crenam01
 CREMAD_ACTORS = [str(a) for a in range(1001, 1092)]
@@ -72,7 +72,7 @@ def _drop_pointers(media:pd.DataFrame, root:Path, report:Report) -> pd.DataFrame
     return media[~is_pointer]
 
 # %% ../../nbs/20_corpora/09_cremad.ipynb #df0acfd7b
-CREMAD_FORMS = {**dict.fromkeys(FILMS, 'video'), '.wav': 'wav', '.flac': 'wav', '.mp3': 'mp3'}
+CREMAD_FORMS = {**dict.fromkeys(FILMS, 'video'), **dict.fromkeys(SOUNDS, 'wav'), '.mp3': 'mp3'}
 
 def _list_cremad(root:Path, files:pd.DataFrame, report:Report) -> pd.DataFrame: # a file a row: clip_id, form, path
     "Media with possible names, each once a form; pointers, empty files and the like go to the report."

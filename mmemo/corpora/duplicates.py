@@ -18,7 +18,7 @@ from ..core import UserError, file_hash, read_json, stable_hash, write_json
 from .manifest import connect_pairs
 from ..media.files import MediaError, probe
 from ..media.frames import VideoReader, decoder_version
-from ..media.sound import read_audio_chunks
+from ..media.sound import SOUND_READING, read_audio_chunks
 from ..media.threads import map_in_threads
 
 # %% ../../nbs/20_corpora/02_duplicates.ipynb #7af919fk
@@ -174,7 +174,7 @@ def hash_files(files:list, # paths, each once
             is_known = old and old[:2] == stamp
             now[str(path)] = old if is_known else [*stamp, file_hash(path)]
             return now[str(path)][2]
-        except OSError as e:
+        except (OSError, UserError) as e:
             return e
     try:
         return dict(zip(files, map_in_threads(look_up, files, desc='Hashing files', **threads)))
@@ -200,7 +200,7 @@ def make_fingerprint(kind:str, # 'sound' or 'video'
 def load_fingerprints(jobs:list, # (kind, path, hash of the file, start, end), each once
                       cache:Path, **threads) -> dict: # job -> {'print': ...} or {'error': ...}
     "Prints from the cache where they are, else made now; errors are not kept."
-    settings = [decoder_version('pyav'), STEPS, WAVES, PIXELS, MOVES, REACH, PIECE, JUMP, 1]
+    settings = [decoder_version('pyav'), STEPS, WAVES, PIXELS, MOVES, REACH, PIECE, JUMP, SOUND_READING]
     places = {}
     for job in jobs:
         kind, _, *content = job # where a file lies does not matter

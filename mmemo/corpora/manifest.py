@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'check_manifest', 'read_table', 'write_table', 'read_manifest', 'Corpus', 'scale_shares',
-           'save_corpus', 'load_corpus', 'connect_pairs', 'find_units', 'split_by_subject', 'folds_by_subject',
-           'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint', 'Report']
+           'save_corpus', 'find_manifest', 'name_classes', 'check_labels', 'load_corpus', 'connect_pairs', 'find_units',
+           'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint',
+           'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 from dataclasses import dataclass, field, replace
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, atomic_path, patch, read_json, rng_for, write_json
-from ..labels import LabelSpace, label_space
+from ..labels import LabelSpace, guess_class, label_space
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
 NEEDED = ('clip_id', 'path')
@@ -180,7 +181,7 @@ def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.p
     write_json(folder/'corpus.json', about)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfind1
-def _find_manifest(place:Path) -> Path: # a folder, or a file
+def find_manifest(place:Path) -> Path: # a folder, or a file
     "The table to read: the place itself, or the manifest in the folder."
     if not place.exists():
         raise UserError(f'{place}: there is no such file or folder; `mmemo demo` makes a planted corpus.')
@@ -189,20 +190,41 @@ def _find_manifest(place:Path) -> Path: # a folder, or a file
         if (place/name).exists(): return place/name
     raise UserError(f'{place}: expected a manifest.csv or manifest.parquet in this folder, found neither.')
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manlab01
+def name_classes(clips:pd.DataFrame # a manifest
+                ) -> pd.DataFrame: # the same rows; in `label`, words for a class have become its name
+    "Labels by the names of their classes."
+    if 'label' not in clips: return clips
+    words = [word for word in clips.label.unique() if isinstance(word, str)]
+    names = {word: guess_class(word) for word in words if guess_class(word) not in (None, word)}
+    return clips.replace({'label': names}) if names else clips
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manlab02
+def check_labels(clips:pd.DataFrame, labels:LabelSpace, where:str): # where: the table's name, for messages
+    "Refuse a label that is no class, with its line."
+    if 'label' not in clips or labels.kind != 'classes': return
+    faults = {}
+    for label in clips.label.dropna().unique():
+        try: labels.encode([label])
+        except UserError as e: faults[label] = e
+    is_odd = clips.label.isin(list(faults))
+    if line := _first_line(is_odd):
+        raise UserError(f'{where}, line {line}: label {faults[clips.label[is_odd].iloc[0]]}')
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
 def load_corpus(place) -> Corpus: # a folder with a manifest, or a manifest file
     "A corpus from a folder (manifest, perhaps `frames.parquet` and `corpus.json`), or from one table."
-    manifest = _find_manifest(Path(place))
+    manifest = find_manifest(Path(place))
     folder = manifest.parent
     about, frames = {}, None
     if (folder/'corpus.json').exists():
         about = read_json(folder/'corpus.json')
     if (folder/'frames.parquet').exists():
         frames = read_table(folder/'frames.parquet')
-    name = about.get('name', folder.resolve().name)
+    name, space = about.get('name', folder.resolve().name), about.get('space', 'expression8')
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
-    clips = read_manifest(manifest)
-    return Corpus(name, root, clips, frames, about.get('space', 'expression8'), about.get('facts', {}))
+    clips = name_classes(read_manifest(manifest))
+    return Corpus(name, root, clips, frames, space, about.get('facts', {}))
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
 def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together

@@ -22,7 +22,7 @@ from ..media.faces import FaceSettings, FaceTracker, read_face_chunks
 from ..media.files import probe
 from ..media.frames import CHUNK_BYTES, FRAMES_VERSION, VideoReader, decoder_version, read_frame_table
 from ..media.pictures import list_pictures, pictures_version, read_picture_chunks
-from ..media.sound import SILENCE_DB, read_audio
+from ..media.sound import SILENCE_DB, SOUND_READING, read_audio
 
 # %% ../../nbs/40_features/05_reading.ipynb #17b19fdc
 @dataclass
@@ -81,7 +81,7 @@ def describe_reading(settings:ExtractSettings,
                     ) -> dict: # facts for the cache key
     "All but the file and the encoder that changes a track's bytes."
     if modality == 'audio':
-        facts = dict(decoder=decoder_version('pyav'), silence=SILENCE_DB)
+        facts = dict(decoder=decoder_version('pyav'), sound=SOUND_READING, silence=SILENCE_DB)
         return facts | dict(seconds=settings.seconds) if settings.seconds else facts
     sampling = dict(every=settings.every)
     if settings.frames:

@@ -23,7 +23,7 @@ from .reading import hash_content, make_jobs, read_sound
 from .tracks import place_bytes
 from .words import CHARACTERS, add_words, has_text
 from ..media.frames import decoder_version
-from ..media.sound import SILENCE_DB, loudness_db
+from ..media.sound import SILENCE_DB, SOUND_READING, loudness_db
 
 # %% ../../nbs/40_features/18_transcripts.ipynb #e734ea9a
 RATE = 16000
@@ -213,7 +213,7 @@ def make_transcript_key(job, listener:Listener) -> str: # job: of `make_jobs`
     "Of everything that changes a clip's machine-made words."
     facts = dict(kind='transcript', file=hash_content(job.sound),
                  segment=[job.start, job.end],
-                 decoder=decoder_version('pyav'),
+                 decoder=decoder_version('pyav'), sound=SOUND_READING,
                  silence=SILENCE_DB, **listener.facts)
     return stable_hash(facts)
 
