@@ -142,11 +142,12 @@ class _Stream:
 # %% ../../nbs/10_media/04_frames.ipynb #bbc675e7
 @patch
 def _place(self:_Stream, frame) -> int: # its number; -1 for hidden frames and those without a time
-    following = self.at + 1
-    if not self.timed: return following
+    following, n = self.at + 1, len(self.stamps)
+    is_next = following < n and self.stamps[following] == frame.pts # also the second of two with one time stamp
+    if is_next or not self.timed: return following
     if frame.pts is None: return -1
-    first, last = np.searchsorted(self.stamps, [frame.pts, frame.pts + 1]) # two frames may have one time stamp
-    return min(max(first, following), last - 1) if last > first else -1
+    place = int(np.searchsorted(self.stamps, frame.pts))
+    return place if place < n and self.stamps[place] == frame.pts else -1
 
 @patch
 def advance(self:_Stream):
@@ -452,7 +453,8 @@ def _read_chunks(reader, wanted, size, out_size): # -> iterator of (indices, fra
         part = wanted[i:i + size]
         pieces = (reader.frames(part[j:j + room]) for j in range(0, len(part), room))
         if out_size is not None: pieces = (_resize(p, out_size) for p in pieces)
-        yield part, np.concatenate(list(pieces))
+        pieces = list(pieces)
+        yield part, pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
 # %% ../../nbs/10_media/04_frames.ipynb #3927766c
 def draw_labelled_frames(
