@@ -251,7 +251,7 @@ def find_unread_codec(
     container,
     kind:str='video', # or 'audio'
 ) -> str|None: # as ffmpeg or the file calls it
-    "The codec of a picture (or sound) track that cannot be decoded here; None where there is no such track, or no name."
+    "The codec of a picture (or sound) track that cannot be decoded here; None where there is none, or no name."
     import av
     cover = av.stream.Disposition.attached_pic
     unread = (s for s in container.streams if s.type == kind and not s.codec_context and not s.disposition & cover)
