@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['NO_MEDIA', 'COLUMN', 'FOUND', 'NAMED', 'RANDOM', 'find_media', 'number_sources', 'collect_fingerprints',
-           'number_sides', 'find_shared', 'LeakReport', 'check_leaks', 'guard', 'group_twins']
+           'number_sides', 'fold_spelling', 'find_spellings', 'describe_spellings', 'find_shared', 'LeakReport',
+           'check_leaks', 'guard', 'group_twins']
 
 # %% ../../nbs/20_corpora/03_leaks.ipynb #9ee71270
-import os, time, warnings
+import os, time, unicodedata, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, default_cache, stable_hash
+from .cells import label_groups
 from .duplicates import hash_files, load_fingerprints, number_sets
 from .manifest import Corpus, Report, check_disjoint, find_units, is_random_split
 
@@ -114,8 +116,35 @@ def number_sides(clips:pd.DataFrame, folds:list|None=None) -> tuple: # (n,) side
         return np.arange(len(clips)), list(clips.clip_id)
     units = find_units(clips)
     people = clips.subject if 'subject' in clips else clips.group
-    first = dict(zip(units[::-1], people.astype(str).to_numpy()[::-1])) # the first of a unit is written last
+    first = dict(zip(units[::-1], label_groups(people)[::-1].tolist())) # the first of a unit is written last
     return units, [first.get(u, '') for u in range(units.max() + 1)]
+
+# %% ../../nbs/20_corpora/03_leaks.ipynb #lkspl00b
+def fold_spelling(name:str) -> str:
+    "A name without what the eye hardly tells apart."
+    plain = unicodedata.normalize('NFKC', unicodedata.normalize('NFKC', name).casefold())
+    return ''.join(c for c in plain if not c.isspace() and unicodedata.category(c) not in ('Cf', 'Cc'))
+
+# %% ../../nbs/20_corpora/03_leaks.ipynb #lkspl00d
+def find_spellings(clips:pd.DataFrame, column:str, # 'subject' or 'group'
+                   sides=None, # (n,) the side of each clip; then only names that stand on several
+                  ) -> list: # of lists of names
+    "Names that may be one name, spelt in several ways."
+    if column not in clips: return []
+    table = pd.DataFrame(dict(name=label_groups(clips[column]), side=0 if sides is None else sides))
+    table = table[(table.name != '') & (table.side >= 0)].drop_duplicates()
+    table['folded'] = table.name.map(fold_spelling)
+    apart = [part for _, part in table.groupby('folded', sort=False) if part.name.nunique() > 1]
+    return [list(dict.fromkeys(part.name)) for part in apart if sides is None or part.side.nunique() > 1]
+
+# %% ../../nbs/20_corpora/03_leaks.ipynb #lkspl00e
+def describe_spellings(clips:pd.DataFrame, sides=None) -> list: # sentences without their full stop
+    "What `find_spellings` finds, in words."
+    where = '' if sides is None else ' and stand on both sides of the split'
+    sets = [(column, names) for column in ('subject', 'group') for names in find_spellings(clips, column, sides)]
+    sentences = [f"{column}s {' and '.join(map(repr, names[:4]))} look like one {column} spelt in {len(names)} ways"
+                 f'{where}: write one name, if they are' for column, names in sets[:5]]
+    return sentences + ([f'{len(sets) - 5} more names are spelt in several ways'] if len(sets) > 5 else [])
 
 # %% ../../nbs/20_corpora/03_leaks.ipynb #422e2da5
 FOUND = ('kind', 'leak', 'clips', 'subjects', 'sides')
@@ -125,7 +154,7 @@ def find_shared(kind:str, keys, # (n,) what clips have in common; -1 or missing:
     "Sets of clips that share a key and stand on two sides, or go by two subjects' names on one side."
     people = np.full(len(clips), '')
     if 'subject' in clips:
-        people = clips.subject.astype('string').fillna('').to_numpy()
+        people = label_groups(clips.subject)
     table = pd.DataFrame(dict(key=keys, side=sides, who=people, clip_id=clips.clip_id.to_numpy()))
     table = table[table.key.notna() & (table.key != -1) & (table.side >= 0)]
     counts = table.groupby('key')[['side', 'who']].nunique()
@@ -185,6 +214,10 @@ class LeakReport:
         return self.table[~self.table.leak.astype(bool)].reset_index(drop=True)
 
     @property
+    def spellings(self) -> list: # sentences about names that may be one
+        return self.notes.table.query("where == 'spelling'").what.tolist()
+
+    @property
     def facts(self) -> dict: # for JSON
         counts = dict(checked=self.checked, leaks=len(self.leaks), twins=len(self.twins))
         return counts | dict(mark=self.mark, said=str(self))
@@ -210,6 +243,8 @@ def _describe_report(report:LeakReport) -> str:
         text += f' On one side, {first}' + (f' ({n} such sets).' if n > 1 else '.')
     if n := len(report.notes.of('skipped')):
         text += f' {n} file(s) could not be read.'
+    for note in report.spellings:
+        text += f' {note[0].upper()}{note[1:]}.'
     if report.mark:
         text += f' {report.mark[0].upper()}{report.mark[1:]}.'
     return text
@@ -277,6 +312,9 @@ def check_leaks(corpus:Corpus, # clips, perhaps with `split`
     seconds = time.perf_counter() - begun
     report = LeakReport(corpus.name, len(clips), table, checked, notes, mark, seconds)
     if mark: notes.add('note', corpus.name, mark)
+    sides = number_sides(clips, folds)[0] if folds is not None or 'split' in clips else None
+    for text in describe_spellings(clips, sides):
+        notes.add('note', 'spelling', text)
     if refuse and not is_random: report.refuse()
     return report
 
@@ -287,6 +325,8 @@ def guard(corpus:Corpus, # with column `split`, unless folds are given
     if folds is None and 'split' not in corpus.clips:
         check_disjoint(corpus.clips) # says what is expected
     report = check_leaks(corpus, sound, video, folds, **options)
+    for text in report.spellings:
+        warnings.warn(f'{corpus.name}: {text}.', stacklevel=2)
     if report.mark:
         warnings.warn(f'{corpus.name}: {report.mark}.', stacklevel=2)
     return report

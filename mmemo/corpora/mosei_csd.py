@@ -362,7 +362,7 @@ def _parse_python_lists(path:Path) -> list: # (name of the list, its videos)
 def parse_fold_lists(path:Path) -> list: # (name of the list, its videos)
     "The lists as they stand in the file, by its ending."
     if path.suffix == '.csv':
-        table = read_table(path)
+        table = read_table(path, ('video', 'split'))
         if gone := [c for c in ('video', 'split') if c not in table]:
             raise UserError(f"{path.name}: expected a column '{gone[0]}', found {', '.join(table)}.")
         return [(str(split), videos.astype(str).tolist()) for split, videos in table.groupby('split').video]

@@ -18,6 +18,7 @@ import pandas as pd
 import torch
 
 from ..core import UserError, patch, rng_for, stable_hash
+from ..corpora.cells import label_groups
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
 from ..training.intervals import bootstrap_ci
@@ -315,7 +316,7 @@ def score_zero_shot(similar, # (n, c) from `compute_cosines`
         raise UserError(f'none of {len(y)} clips has a label of {space.name}, '
                         'so nothing can be said about how often the prompts are right.')
     if who is None: who = np.arange(len(y))
-    else: who = np.asarray(pd.Series(who).fillna('unknown').astype(str))
+    else: who = label_groups(who)
     chosen = np.asarray(similar)[known].argmax(1)
     counts = count_confusions(y[known], chosen, who[known], space.n)[1] # (g, c, c)
     rows = []

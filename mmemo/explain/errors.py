@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, rng_for
+from ..corpora.cells import label_groups
 from ..corpora.manifest import Corpus
 from ..training.evaluation import (ABOUT, encode_labels, find_score, get_probabilities, infer_task, list_classes,
                                        paired_bootstrap, sum_by_group)
@@ -95,7 +96,8 @@ def name_slice_values(values:pd.Series,
         cut = pd.qcut(values, ranges, duplicates='drop')
         text = cut.map(lambda c: f'{c.left:.3g} to {c.right:.3g}', na_action='ignore').astype(object)
     else: text = values.astype(object).map(str)
-    return text.where(~missing, 'none')
+    nothing = 'none' if 'none' not in set(text[~missing]) else '(empty)' # somebody may be called none
+    return text.where(~missing, nothing)
 
 # %% ../../nbs/70_explain/07_errors.ipynb #741d29c8b
 def find_slice_columns(clips:pd.DataFrame,
@@ -198,7 +200,7 @@ def select_slice(pred:pd.DataFrame, corpus:Corpus,
 def halve_groups(groups, # (n,) who each row belongs to
                  seed:int=0) -> np.ndarray: # (n,) bool
     "Half of the people."
-    names, code = np.unique(np.asarray(groups).astype(str), return_inverse=True)
+    names, code = np.unique(label_groups(groups), return_inverse=True)
     n = len(names)
     drawn = rng_for('halves', seed).permutation(n)[:n//2]
     is_first = np.zeros(n, bool)
@@ -210,7 +212,7 @@ def sum_groups(pred, rows, by) -> np.ndarray: # (g, ...)
     "What a score needs to know of some rows, for every group of the table; 0 where it has none of them."
     names, sums = sum_by_group(pred[rows], by)
     is_labelled = encode_labels(pred) >= 0 if 'label' in pred else slice(None)
-    every = np.unique(pred[by].astype(str)[is_labelled])
+    every = np.unique(label_groups(pred[by])[is_labelled])
     out = np.zeros((len(every), *sums.shape[1:]))
     out[np.searchsorted(every, names)] = sums
     return out
@@ -295,7 +297,7 @@ def sum_calibration(pred, bins:int=15, by:str='subject',
                    ) -> np.ndarray: # (g, bins, 3): rows, their confidence, how many of them right
     "What calibration needs to know of each group."
     place, top, right, known = _sort_into_bins(pred, bins)
-    who = pred[by].astype(str)[known]
+    who = label_groups(pred[by])[known]
     names, g = np.unique(who, return_inverse=True)
     cell, n = g*bins + place[known], len(names)
     weights = np.ones(known.sum()), top[known], right[known]
@@ -380,7 +382,7 @@ def count_outcomes(clips:pd.DataFrame, # from `compare_clips`
                    by:str='subject',
                    draws:int=1000) -> pd.DataFrame: # outcome, n, share, low, high, n_groups, few_groups
     "How many of each outcome, with intervals over subjects."
-    counts = pd.crosstab(clips[by].astype(str), clips.outcome).reindex(columns=OUTCOMES, fill_value=0)
+    counts = pd.crosstab(label_groups(clips[by]), clips.outcome.to_numpy()).reindex(columns=OUTCOMES, fill_value=0)
     counts, rows = counts.to_numpy(float), []
     for k, outcome in enumerate(OUTCOMES):
         share = lambda s: s[..., k]/np.maximum(s.sum(-1), 1)

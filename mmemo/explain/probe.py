@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, rng_for
+from ..corpora.cells import label_groups
 from ..corpora.leaks import find_media
 from ..corpora.manifest import Corpus, Report, folds_by_subject
 from ..media.files import MediaError, open_media, probe
@@ -58,8 +59,8 @@ def probe_subject(x, # (n, d) one row a clip: pooled features, or a model's embe
                   C:float=.1, # inverse strength of the ridge on the weights
                  ) -> dict: # value, ci95, chance, raised, n, n_groups, few_groups
     "How often a linear model names the person, each person counting the same."
-    x, who = np.asarray(x, np.float64), np.asarray(subjects).astype(str)
-    groups = np.arange(len(who)) if groups is None else np.asarray(groups).astype(str)
+    x, who = np.asarray(x, np.float64), label_groups(subjects)
+    groups = np.arange(len(who)) if groups is None else label_groups(groups)
     if len(x) != len(who):
         raise UserError(f'expected a subject for each of {len(x)} clips, got {len(who)}.')
     fold = fold_within_subjects(who, groups, folds, seed)
@@ -231,7 +232,7 @@ def tabulate_shortcuts(properties:pd.DataFrame, # one row a clip
     varies = {k: (properties[v].nunique(dropna=False) > 1).any() for k, v in columns.items()}
     level = max(.05/max(sum(varies.values()), 1), 1/(1 + draws)) # 5 % shared among all properties
     lots = rng_for('shortcut', seed).permuted(np.tile(y, (draws, 1)), axis=1)
-    who, rows = np.asarray(subjects).astype(str), []
+    who, rows = label_groups(subjects), []
     for k, v in columns.items():
         found = dict(verdict='the same in all clips')
         if varies[k]:

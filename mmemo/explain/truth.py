@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from ..core import UserError, patch, rng_for
+from ..corpora.cells import label_groups
 from .attribution import METHODS, Attribution, attribute
 from .map_scores import (average_over_subjects, compute_area, interval_auc, measure_agreement,
                                       measure_loudness, measure_motion, randomise_weights, score_attention,
@@ -59,8 +60,7 @@ class JudgedClips:
     @property
     def who(self) -> np.ndarray: # (b,) whom intervals resample: subjects, or clips where nobody is named
         if 'subject' not in self.clips: return self.clips.clip_id.to_numpy()
-        names = self.clips.subject.fillna('unknown')
-        return names.astype(str).to_numpy()
+        return label_groups(self.clips.subject)
 
 # %% ../../nbs/70_explain/11_truth.ipynb #tru00009b
 def draw_in_turn(clips:pd.DataFrame,

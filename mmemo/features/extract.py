@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, default_cache, patch, stable_hash
-from ..corpora.manifest import Corpus
+from ..corpora.manifest import Corpus, read_table
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
@@ -32,7 +32,7 @@ from .tracks import FeatureStore, Track, build_pack, encode_track, open_pack, pa
 from ..media.files import probe
 from ..media.pictures import hash_pictures
 from ..media.sound import SILENCE_DB, loudness_db
-from ..media.threads import count_cores, use_one_thread, read_ahead
+from ..media.threads import count_cores, read_ahead, use_one_thread
 
 # %% ../../nbs/40_features/13_extract.ipynb #8fa7a79f
 class Extraction:
@@ -317,7 +317,7 @@ def write_quarantine(cache:Path, corpus:Corpus, jobs:list) -> pd.DataFrame: # th
         bad.append((corpus.name, job.clip_id, paths[job.clip_id], reason))
     rows = pd.DataFrame(bad, columns=['corpus', 'clip_id', 'path', 'reason'])
     place = cache/'quarantine.csv'
-    others = pd.read_csv(place) if place.exists() else rows[:0]
+    others = read_table(place, tuple(rows)) if place.exists() else rows[:0]
     others = others[others.corpus != corpus.name]
     everyone = pd.concat([f for f in (others, rows) if len(f)] or [rows])
     if len(everyone):

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, file_hash
+from ..corpora.cells import NAMES, label_groups
 from ..corpora.manifest import read_table
 from .tracks import Track
 
@@ -47,7 +48,7 @@ def read_npz_table(path:Path, clip:str, time:str) -> pd.DataFrame:
     if not is_flat:
         lengths = [len(v) for v in parts]
         return table.assign(**{clip: np.repeat(list(arrays), lengths)})
-    table[clip] = arrays[clip].astype(str)
+    table[clip] = label_groups(arrays[clip])
     return table.assign(**{time: arrays[time]}) if time in arrays else table
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbcolum1
@@ -76,10 +77,12 @@ def tracks_from_table(path, # .csv, .parquet or .npz
     if path.suffix == '.npz':
         table = read_npz_table(path, clip, time)
         columns = None
-    else: table = read_table(path)
+    else: table = read_table(path, (*NAMES, clip))
     columns = choose_columns(table, columns, clip, time, path)
+    if lacks_name := table[clip].isna().sum():
+        raise UserError(f"{path}: {lacks_name} rows have no '{clip}'; each row needs to say whose it is.")
     source = dict(encoder=f'table:{path.name}', file=file_hash(path), columns=[str(c) for c in columns])
     tracks = {}
     for c, rows in table.groupby(clip, sort=False):
-        tracks[str(c)] = make_table_track(rows, columns, time, hz, source, f'{path}, clip {c}')
+        tracks[c] = make_table_track(rows, columns, time, hz, source, f'{path}, clip {c}')
     return tracks

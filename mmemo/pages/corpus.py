@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import atomic_path, rng_for
+from ..core import UserError, atomic_path, rng_for
+from ..corpora.leaks import describe_spellings
 from ..corpora.manifest import Corpus, Report
 from ..media.threads import map_in_threads
 from .clip_plots import encode_thumbnail
@@ -31,6 +32,11 @@ def name_emotions(x, # (n, c) strengths
     return names
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #fb1474d4b
+def _name_label(label, space): # as written -> its class; as it is where it is no number of a class
+    try: code = space.encode([label])[0]
+    except UserError: return label
+    return None if code < 0 else space.classes[code]
+
 def name_kinds(table:pd.DataFrame, # of clips or frames
                space) -> list: # their label space -> one a row: a class, several, or None
     "What a row is counted as: a class, emotions that are present, a value rounded to a whole number."
@@ -46,7 +52,7 @@ def name_kinds(table:pd.DataFrame, # of clips or frames
         return [None if pd.isna(v) else f'{v:+.0f}' for v in values]
     if 'label' not in table: return [None]*len(table)
     if not pd.api.types.is_integer_dtype(table.label):
-        return table.label.tolist()
+        return table.label.map(lambda label: _name_label(label, space), na_action='ignore').tolist()
     return pd.Categorical.from_codes(table.label, space.classes).astype(object).tolist()
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #fb1474d4c
@@ -86,6 +92,7 @@ def find_gaps(corpus:Corpus) -> list: # sentences
         lacking = [c for c in empty if kind != 'continuous' and c != 'none']
         if lacking and side != 'no split' and classes[side].sum():
             sentences.append(f"Split '{side}' has no {', '.join(lacking)}: {NEVER[kind]}.")
+    sentences += [f'{text}.' for text in describe_spellings(corpus.clips)]
     if 'subject' not in corpus.clips:
         sentences.append('No subjects are known: nothing can keep the same person out of training and test.')
     if 'no split' in counts.columns:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from ..core import UserError
+from ..corpora.cells import label_groups
 from ..labels import TASKS, task_space
 from .intervals import bootstrap_ci, paired_ci
 from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, describe_rule, per_class_f1, row_log_loss,
@@ -81,12 +82,8 @@ def _codes(values, at, space) -> np.ndarray: # class indices of labels given by 
     codes = np.full(len(values), -1)
     unique, row = np.unique(pd.Series(values)[~is_missing].astype(str), return_inverse=True)
     if len(unique):
-        names = [_number(u) for u in unique]
-        codes[~is_missing] = space.encode(names)[row]
+        codes[~is_missing] = space.encode(unique)[row]
     return np.where(codes == space.missing, -1, codes)
-
-def _number(text:str): # '3' and '3.0' are 3, all else is a name
-    return int(float(text)) if text.lstrip('-').replace('.', '', 1).isdigit() else text
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #7a7f0604
 def add_labels(table:pd.DataFrame, corpus, settings) -> pd.DataFrame:
@@ -220,8 +217,7 @@ def sum_by_group(pred, by:str='subject') -> tuple: # names (g,), sums (g, ...)
         raise UserError(f"an interval over '{by}' was asked for, but the predictions have no such column.")
     if 'label' in pred: y = encode_labels(pred)
     else: y = pred[list_classes(pred)].to_numpy(np.float64)
-    groups = pred[by].astype(str).to_numpy()
-    return sum_for_task(infer_task(pred), y, get_probabilities(pred), groups)
+    return sum_for_task(infer_task(pred), y, get_probabilities(pred), label_groups(pred[by]))
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #7290fe3f
 def restrict_classes(pred:pd.DataFrame, classes) -> pd.DataFrame: # names of the classes to decide between
@@ -280,7 +276,7 @@ def sum_log_loss(pred, by, prior=None) -> dict: # score -> (g, 2): log-loss of e
     "Log-loss of the model, and of whoever always answers the prior."
     y = encode_labels(pred)
     is_labelled = y >= 0
-    g = pred[by].astype(str).factorize()[0][is_labelled]
+    g = pd.factorize(label_groups(pred[by]))[0][is_labelled]
     add = lambda v: np.stack([np.bincount(g, v[is_labelled]), np.bincount(g)], -1)
     each = row_log_loss(y, get_probabilities(pred))
     if prior is None: return dict(log_loss=add(each))
@@ -332,8 +328,8 @@ def _pick_clips(clips, part): # part: a query, a mask, or clip ids
 
 def _find_pair(rows, labels): # the two classes that these clips are labelled with, or None
     if 'label' not in rows or labels.kind != 'classes': return None
-    classes = list(dict.fromkeys(rows.label.dropna()))
-    return sorted(classes, key=labels.index) if len(classes) == 2 < labels.n else None
+    codes = set(labels.encode(rows.label)) - {labels.missing}
+    return [labels.classes[i] for i in sorted(codes)] if len(codes) == 2 < labels.n else None
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #f8872522
 def count_class_shares(corpus, split='train', level:str='clip') -> np.ndarray|None: # (c,)
