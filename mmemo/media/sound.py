@@ -51,20 +51,20 @@ DRIFT = .015 # seconds that time stamps and counted samples may differ by
 
 def _split_runs(frames, zero, drift=DRIFT): # -> iterator of (seconds of its beginning, frames that follow each other)
     "Split decoded sound where its time stamps leave the count of its samples, or its format changes."
-    number = samples = 0
-    begun = form = None
+    run = form = None # run: its number and the seconds of its beginning
+    samples = 0
 
     def find_run(frame):
-        nonlocal number, begun, samples, form
-        kind = frame.format.name, frame.layout.name, frame.sample_rate
-        counted = begun + samples/form[2] if form else 0.
-        now = counted if frame.time is None else frame.time - zero
+        nonlocal run, samples, form
+        kind, now = (frame.format.name, frame.layout.name, frame.sample_rate), frame.time
+        counted = run[1] + samples/form[2] if form else 0.
+        now = counted if now is None else now - zero
         if kind != form or abs(now - counted) > drift:
-            number, begun, samples, form = number + 1, now, 0, kind
+            run, samples, form = (run[0] + 1 if run else 0, now), 0, kind
         samples += frame.samples
-        return number, begun
-    for (_, begun_at), run in groupby(frames, find_run):
-        yield begun_at, run
+        return run
+    for (_, begun), pieces in groupby(frames, find_run):
+        yield begun, pieces
 
 # %% ../../nbs/10_media/05_sound.ipynb #ab42a2df
 CHANNELS, RATES = (1, 8), (1000, 768_000) # channels and samples a second that a recording can have
