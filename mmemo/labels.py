@@ -71,7 +71,7 @@ class LabelSpace:
 
     def _encode_one(self, x) -> int:
         if x is None or x != x or x == '': return self.missing
-        is_name = isinstance(x, str) and not WHOLE.fullmatch(x)
+        is_name = isinstance(x, str) and not WHOLE.fullmatch(x.strip())
         if is_name: return self.index(x)
         code = int(float(x))
         is_known = code == self.missing or 0 <= code < self.n

@@ -175,12 +175,11 @@ def _interleave(container, picture, pictures, sound:list): # packets: the first 
 # %% ../../nbs/10_media/03_files.ipynb #unroll01
 def _unroll_clock(packets): # -> iterator of packets
     "Packets whose time goes on where it jumps back by more than a second; a single such packet is damage."
-    shift = due = None
+    shift, due, second = 0, None, 0
     for packet in packets:
         stamp = packet.pts if packet.dts is None else packet.dts
-        if stamp is not None and packet.time_base:
-            second = 1/packet.time_base
-            if due is None: shift, due = 0, stamp
+        if stamp is not None:
+            if due is None: due, second = stamp, float(1/packet.time_base)
             if stamp + shift < due - second: shift = due - stamp
             elif shift and abs(stamp - due) < second: shift = 0
             due = stamp + shift + (packet.duration or 0)
