@@ -41,7 +41,8 @@ def read_names(values:pd.Series) -> pd.Series: # the same one where nothing is t
     is_text = pd.api.types.infer_dtype(values, skipna=True) in ('string', 'empty')
     is_odd = values.isin(['']).any() or _has_na(values)
     if is_text and values.dtype in (object, 'str') and not is_odd: return values
-    code, kinds = pd.factorize(values.astype(object))
+    try: code, kinds = pd.factorize(values.astype(object))
+    except TypeError: return values.map(name_of, na_action='ignore').astype('str') # lists
     names = np.array([*map(name_of, kinds), ''], object)
     names[names == ''] = np.nan # also the last one, which stands for what is missing
     return pd.Series(names[code], values.index, 'str', name=values.name)
@@ -103,7 +104,8 @@ def _parse_numbers(texts:pd.Series) -> pd.Series|None: # text, none missing; Non
     try: numbers = cells.cast(pa.int64())
     except pa.ArrowInvalid: numbers = cells.cast(pa.float64())
     is_one_to_one = pc.count_distinct(cells) == pc.count_distinct(numbers)
-    return pd.Series(numbers.to_numpy(), texts.index) if is_one_to_one else None
+    keeps_all = is_one_to_one and pc.all(pc.is_finite(numbers)).as_py() # 1e999 is none that a program holds
+    return pd.Series(numbers.to_numpy(), texts.index) if keeps_all else None
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00017
 def _parse_values(texts:pd.Series) -> pd.Series|None: # of a column that means numbers, however they are spelt
@@ -129,6 +131,7 @@ class Form:
     sep: str = ','
     newline: str = '\n'
     encoding: str = 'utf-8'
+    blank: int = 0 # lines before the first row
     titles: dict = field(default_factory=dict) # column -> what the first row calls it, where pandas names it anew
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00021
@@ -138,19 +141,23 @@ def find_form(path) -> Form: # of a CSV file
     "How a file is written: commas, or semicolons or tabs where the first row has no comma."
     with open(path, 'rb') as f: head = f.read(1 << 16)
     encoding = next((e for mark, e in BOMS.items() if head.startswith(mark)), 'utf-8')
-    text = head.decode(encoding, 'replace')
+    text = head.decode(encoding, 'replace').removeprefix('\ufeff')
+    start = text.lstrip('\r\n')
+    blank = len(text[:len(text) - len(start)].splitlines())
+    text = start
     rows = {sep: next(csv.reader(io.StringIO(text, newline=''), delimiter=sep), []) for sep in (',', ';', '\t')}
     others = max((';', '\t'), key=lambda sep: len(rows[sep]))
     sep = ',' if len(rows[',']) > 1 or len(rows[others]) < 2 else others
-    return Form(sep, '\r\n' if text.partition('\n')[0].endswith('\r') else '\n', encoding)
+    return Form(sep, '\r\n' if text.partition('\n')[0].endswith('\r') else '\n', encoding, blank)
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00024
-def _number_lines(cells:pd.DataFrame) -> pd.DataFrame: # text; the same rows but for empty ones, the index `line`
+def _number_lines(cells:pd.DataFrame, first:int # line of the first row
+                 ) -> pd.DataFrame: # text; the same rows but for empty ones, the index `line`
     height = np.ones(len(cells), int)
     for c in cells:
         if cells[c].str.contains('\n', regex=False).any():
             height += cells[c].str.count('\n').fillna(0).to_numpy(int)
-    line = 2 + np.r_[0, height.cumsum()[:-1]] if len(cells) else height
+    line = first + np.r_[0, height.cumsum()[:-1]] if len(cells) else height
     cells = cells.set_axis(pd.Index(line, name='line'))
     return cells[cells.notna().any(axis=1)]
 
@@ -158,10 +165,10 @@ def _number_lines(cells:pd.DataFrame) -> pd.DataFrame: # text; the same rows but
 def read_cells(path, form:Form) -> pd.DataFrame: # text, NaN for an empty cell; the index is the line of the file
     "All cells of a CSV file as they are written."
     cells = pd.read_csv(path, sep=form.sep, encoding=form.encoding, dtype=str, keep_default_na=False, na_values=[''],
-                        skip_blank_lines=False)
+                        skip_blank_lines=False, header=form.blank)
     if not isinstance(cells.index, pd.RangeIndex):
         raise ValueError(f'rows have more cells than the {cells.shape[1]} names in the first row')
-    return _number_lines(cells)
+    return _number_lines(cells, form.blank + 2)
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00027
 @dataclass
@@ -174,7 +181,7 @@ class Sheet:
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00028
 def _find_titles(path, form:Form, columns) -> dict: # columns: as pandas names them
     with open(path, encoding=form.encoding, newline='') as f:
-        row = next(csv.reader(f, delimiter=form.sep))
+        row = next(row for row in csv.reader(f, delimiter=form.sep) if row)
     return {c: title for c, title in zip(columns, row) if c != title}
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00040

@@ -62,7 +62,7 @@ def _check_seconds(clips:pd.DataFrame, where:str) -> pd.DataFrame: # the same ro
     for name in MEASURES:
         if name not in clips: continue
         number = pd.to_numeric(clips[name], errors='coerce').astype(float)
-        is_wrong = clips[name].notna() & ~np.isfinite(number)
+        is_wrong = clips[name].notna() & ~np.isfinite(number) | (number <= 0) & (name == 'fps')
         if line := _first_line(is_wrong):
             value = clips[name][is_wrong].iloc[0]
             raise UserError(f"{where}, line {line}: '{name}' is '{value}', expected {MEASURES[name]}.")
