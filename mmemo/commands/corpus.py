@@ -26,11 +26,11 @@ def check_kept(out):
         raise UserError(f'{Path(out)/report.name}: this is no report of ours; it is kept. Name another folder.')
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpukp3
-def is_same_table(path:Path, clips) -> bool: # a table on disk; one in memory
+def is_same_table(path:Path, corpus) -> bool: # a table on disk; a Corpus in memory
     "Would this table be written as it stands there?"
-    from mmemo.corpora.manifest import write_table
+    from mmemo.corpora.manifest import write_clips
     with tempfile.TemporaryDirectory() as d:
-        write_table(clips, Path(d)/path.name)
+        write_clips(corpus, Path(d)/path.name)
         return (Path(d)/path.name).read_bytes() == path.read_bytes()
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpukp4
@@ -38,7 +38,7 @@ def keep_tables(corpus, out, overwrite:bool=False) -> Path: # out, a folder
     "Write a corpus's tables into a folder; another table that stands there is only replaced where that was asked for."
     from mmemo.corpora.manifest import name_table, save_corpus
     table = Path(out)/name_table(Path(out))
-    if table.exists() and not overwrite and not is_same_table(table, corpus.clips):
+    if table.exists() and not overwrite and not is_same_table(table, corpus):
         raise UserError(f'{table}: a table that says something else stands there, and may have been edited; '
                         'it is kept. Name another folder, or ask to overwrite it.')
     save_corpus(corpus, out)

@@ -36,8 +36,9 @@ def _first_line(bad:pd.Series) -> int|None: # bad: (n,) bool, one a row of the t
 # %% ../../nbs/20_corpora/01_manifest.ipynb #mansides
 def name_sides(word) -> str: # as somebody wrote it -> what is expected, and what was perhaps meant
     "The words for the sides of a split; a word of other people's tables is understood, and not guessed at."
-    said = str(word).strip().lower()
-    near = {'dev': 'val', 'valid': 'val', 'eval': 'val'}.get(said) or next((s for s in SPLITS if said.startswith(s)), '')
+    plain = str(word).strip().lower()
+    begins = next((s for s in SPLITS if plain.startswith(s)), '')
+    near = {'dev': 'val', 'valid': 'val', 'eval': 'val'}.get(plain) or begins
     return f"one of {', '.join(SPLITS)}" + (f" (here '{near}')" if near else '')
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manneed1
@@ -303,15 +304,13 @@ def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a fold
     "Write a corpus's clips back where they stood; of `corpus.json` only what is known better now."
     place = Path(place)
     path = place if place.is_file() else place/name_table(place)
-    stood, now = read_table(path).columns, corpus.clips
-    clips = now[[c for c in now if c in stood or now[c].notna().any()]] # `start` and `end` are ours, where there are none
     if place.is_file():
-        write_table(clips, path)
+        write_clips(corpus, path)
         return path
     about = place/'corpus.json'
-    known = read_json(about) if about.exists() else {}
+    known = read_about(about) if about.exists() else {}
     with whole_entries(place, ['corpus.json', path.name]) as half:
-        write_table(clips, half/path.name)
+        write_clips(corpus, half/path.name)
         write_json(half/'corpus.json', known | dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
     return path
 
