@@ -32,7 +32,7 @@ from .card import format_figure, get_headline, list_warnings, write_card
 from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import make_objective, train
-from .objectives import embed_classes
+from .objectives import choose_loss, embed_classes
 from .run_config import RunConfig, choose_prompts, make_run_config, read_options
 
 # %% ../../nbs/60_training/11_runs.ipynb #6b2ed45b
@@ -270,6 +270,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     made_with = getattr(store, 'facts', {}).get('settings', config.settings) # the features know best
     config = replace(config, settings=made_with)
     seen = guard(corpus, progress=config.train.progress) # refuses a leak, by name
+    choose_loss(config.task, config.train.loss) # refuses one of another task
     notes = check_data(config, corpus, store, build_bare_model(config, getattr(store, 'dims', None)).modalities)
     for note in notes: print(f'Mind: {note}')
     windows = split_windows(config, corpus, store)
