@@ -17,7 +17,6 @@ from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
 from .loop import TrainConfig
-from .objectives import choose_loss
 
 # %% ../../nbs/60_training/09_run_config.ipynb #1211108d
 @dataclass
@@ -38,9 +37,7 @@ class RunConfig:
     ranges = dict(model=Text(), corpus=Text(), encoders=Text(), text=Text(), smoothing=Range(0, 3600), by=Text(),
                   prompts=Text('sentences'), options=dict) # each model knows the ranges of its options
 
-    def __post_init__(self):
-        check_fields(self, 'run setting')
-        choose_loss(self.window.task, self.train.loss) # refuses one of another task
+    def __post_init__(self): check_fields(self, 'run setting')
 
     @property
     def task(self) -> str: return self.window.task
