@@ -22,10 +22,12 @@ from ..training.checks import check_table
 from ..training.run_clips import deal_missing, name_place
 from ..training.run_config import RunConfig, make_run_config
 from ..training.runs import Run, build_bare_model, check_run_folder, run_experiment
+from ..training.objectives import choose_loss
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
 def check_words(config:RunConfig, store:FeatureStore|None=None): # the features, once they are there
-    "Say in a sentence if a model that reads words gets none, or one that does not gets some."
+    "Say in a sentence if a model that reads words gets none, one that does not gets some, or a loss does not fit."
+    choose_loss(config.task, config.train.loss)
     modalities = build_bare_model(config, None if store is None else store.dims).modalities
     if config.text and 'text' not in modalities:
         raise UserError(f"model '{config.model}' reads {' and '.join(modalities)} and no words; "

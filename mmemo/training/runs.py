@@ -33,7 +33,7 @@ from .card import format_figure, get_headline, list_warnings, write_card
 from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import make_objective, train
-from .objectives import embed_classes
+from .objectives import choose_loss, embed_classes
 from .run_clips import deal_missing, describe_changes, list_split, name_place, read_sides, restore_split
 from .run_config import RunConfig, choose_prompts, make_run_config, read_options
 
@@ -295,6 +295,7 @@ def run_experiment(config:RunConfig, corpus:Corpus, store, # clips with column `
     config = replace(config, settings=made_with, corpus=config.corpus or name_place(corpus))
     corpus = deal_missing(corpus, seed=config.seed)
     seen = guard(corpus, progress=config.train.progress) # refuses a leak, by name
+    choose_loss(config.task, config.train.loss) # refuses one of another task
     notes = check_data(config, corpus, store, build_bare_model(config, getattr(store, 'dims', None)).modalities)
     for note in notes: print(f'Mind: {note}')
     windows = split_windows(config, corpus, store)
