@@ -55,7 +55,7 @@ def _read_npz(path:Path) -> dict: # name -> array
         if deep: raise ValueError(f"'{deep[0]}' has more than two dimensions")
         return arrays
 
-# %% ../../nbs/40_features/06_tables.ipynb #tbnumb01
+# %% ../../nbs/40_features/06_tables.ipynb #dmgnum01
 def read_numbers(cells:pd.Series, where:str) -> pd.Series: # where: the file, for a message
     "A column as numbers, NaN where it is empty; the first cell that is no number is named with its line."
     if pd.api.types.is_numeric_dtype(cells): return cells
@@ -67,7 +67,7 @@ def read_numbers(cells:pd.Series, where:str) -> pd.Series: # where: the file, fo
         raise UserError(f"{where}, line {line}: '{cells.name}' is '{value}', expected a number.")
     return numbers
 
-# %% ../../nbs/40_features/06_tables.ipynb #tbnumb03
+# %% ../../nbs/40_features/06_tables.ipynb #dmgnum03
 def is_numeric(cells:pd.Series) -> bool: # text, where most of it is numbers: a cell is spoiled
     "Whether a column is one of numbers."
     kind = pd.api.types
