@@ -339,6 +339,8 @@ def test_features_of_other_encoders_and_foreign_weights_are_refused(tmp_path):
     run.windows(corpus, other, 'test')
     run_experiment(quick('audio'), corpus, store, tmp_path/'s')
     (tmp_path/'r'/'model.safetensors').write_bytes((tmp_path/'s'/'model.safetensors').read_bytes())
+    with pytest.raises(UserError, match='model.safetensors: it has changed since the training'): load_run(tmp_path/'r')
+    (tmp_path/'r'/'checksums.txt').unlink() # a run of before there were any
     with pytest.raises(UserError, match='do not fit'): load_run(tmp_path/'r')
     (tmp_path/'r'/'model.safetensors').write_bytes(b'half')
     with pytest.raises(UserError, match='model.safetensors'): load_run(tmp_path/'r')

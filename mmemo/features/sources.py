@@ -43,7 +43,7 @@ def read_given_tracks(corpus:Corpus, # of features only
                       progress:bool=True) -> dict: # modality -> clip id -> track
     "The features that a corpus without clips was read with."
     read = corpus.facts.get('read')
-    if not read:
+    if not isinstance(read, dict) or not isinstance(read.get('place'), str):
         raise UserError(f'{corpus.name}: its clips are features, and corpus.json does not say where they are; '
                         'read the data set again with `mmemo corpus`.')
     place = Path(read['place'])
