@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, file_hash, read_json, write_json
+from ..core import UserError, file_hash, read_sealed, seal, write_json
 from .manifest import Corpus, Report, check_manifest, read_table, write_table
 from .mosei_csd import MODALITIES, RANGES, Steps, read_csd
 from .mosei_mmsa import read_mmsa
@@ -115,14 +115,15 @@ def convert_pickle(path, # MMSA's pickle: naming it here is the permission to re
         source = next((t.source for m in MODALITIES for t in tracks[m].values()), {})
         files = {p.name: file_hash(p) for p in sorted(part.iterdir())}
         about = dict(format=1, facts=facts, source=source, files=files, report=report.rows)
-        write_json(part/'mosei.json', about)
+        write_json(part/'mosei.json', seal(about))
     return out
 
 # %% ../../nbs/20_corpora/12_mosei.ipynb #389457a1
 def read_converted(root:Path, modalities, report:Report) -> tuple: # clips, tracks, facts
     "A folder that `convert_pickle` made; a file that has changed since is named and left out."
-    about = read_json(root/'mosei.json')
-    if not isinstance(about, dict) or about.get('format') != 1 or not isinstance(about.get('files'), dict):
+    about = read_sealed(root/'mosei.json')
+    is_whole = {'facts', 'source', 'report'} <= about.keys() and isinstance(about.get('files'), dict)
+    if about.get('format') != 1 or not is_whole:
         raise UserError(f'{root.name}: mosei.json is not one that convert_pickle wrote.')
     def check_file(name):
         if not (root/name).is_file():

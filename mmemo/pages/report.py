@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['format_interval', 'tabulate_results', 'join_conventions', 'describe_protocol', 'render_small_print', 'render_results',
            'render_errors', 'render_values', 'tabulate_emotions', 'render_emotions', 'describe_sides', 'render_data',
-           'render_training', 'render_run', 'write_report']
+           'render_training', 'render_run', 'read_split', 'write_report']
 
 # %% ../../nbs/80_pages/08_report.ipynb #991907ff
 from pathlib import Path
 
 import numpy as np
 
-from ..core import UserError, atomic_path, read_json
+from ..core import DamagedFile, UserError, atomic_path, read_json
 from ..labels import TASKS
 from .html import render_figure, render_markdown, render_page, render_table, render_text, render_warning
 from .score_plots import plot_confusion, plot_history, plot_scores, plot_value_scatter, prettify
@@ -211,6 +211,17 @@ def render_run(run, # a Run
              f'<details><summary>{summary}</summary>{render_markdown(card)}</details>']
     return render_page(title, body)
 
+# %% ../../nbs/80_pages/08_report.ipynb #repsplt1
+def read_split(path) -> dict: # split.json: split -> subjects and clips
+    "Who was on which side, as training wrote it."
+    split = read_json(path, dict)
+    for side, members in split.items():
+        people = members.get('subjects') if isinstance(members, dict) else 0
+        is_list = isinstance(people, list) and all(isinstance(p, str) for p in people)
+        if people is not None and not is_list:
+            raise DamagedFile(path, f"expected the people of '{side}' as a list of names")
+    return split
+
 # %% ../../nbs/80_pages/08_report.ipynb #e6300d3d
 def write_report(folder, # of a finished run
                 ) -> Path: # folder/report.html
@@ -219,7 +230,7 @@ def write_report(folder, # of a finished run
     run = load_run(folder)
     card = run.folder/'card.md'
     text = card.read_text(encoding='utf8', errors='replace') if card.exists() else ''
-    made = render_run(run, read_json(run.folder/'split.json', dict), text)
+    made = render_run(run, read_split(run.folder/'split.json'), text)
     with atomic_path(run.folder/'report.html') as tmp:
         tmp.write_text(made, encoding='utf8')
     return run.folder/'report.html'

@@ -355,8 +355,8 @@ def read_model(folder:Path, changed:list) -> tuple: # config.json, RunConfig, mo
     whole = ', '.join(n for n in SUMMED if n not in changed and (folder/n).exists())
     if 'model.safetensors' in changed:
         raise DamagedFile(folder/'model.safetensors', f'it has changed since the training; whole are {whole}')
-    if 'config.json' in changed: # perhaps edited: the corpus lies elsewhere now
-        warnings.warn(f'{folder}/config.json has changed since the training; what it says now is used.', DamageWarning)
+    for name in {'config.json', 'split.json'} & set(changed): # perhaps edited: the corpus lies elsewhere now
+        warnings.warn(f'{folder}/{name} has changed since the training; what it says now is used.', DamageWarning)
     about = read_json(folder/'config.json', dict)
     try:
         with name_damage(folder/'config.json', 'the settings of a run'):
