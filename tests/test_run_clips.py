@@ -19,7 +19,7 @@ from twins import write_twin
 SMALL = PlantedConfig(seed=160, train_subjects=3, val_subjects=2, test_subjects=2, train_clips=32, val_clips=16, test_clips=16,
                       seconds=1., fps=10, size=64, nuisance=.3)
 QUICK = ('--encoders', 'tiny+logmel', '--train.epochs', '1', '--train.device', 'cpu', '--train.no-progress')
-TABLES = ('no split', 'empty split', 'all filled', 'dealt anew', 'ravdess', 'crema-d')
+TABLES = ['no split', 'dealt anew', 'crema-d', *(pytest.param(name, marks=pytest.mark.slow) for name in ('empty split', 'all filled', 'ravdess'))]
 PANELS = ('clip', 'attribution', 'embedding', 'errors', 'what_if', 'truth', 'train', 'video')
 
 
