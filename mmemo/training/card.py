@@ -110,6 +110,7 @@ def explain_training(run) -> str:
     score = '' if t['val_score'] is None else f" (validation {t['val_score']:.3f})"
     return f"{t['epochs']} epochs, the best was {t['best_epoch']}{score}; seed {run.config.seed}."
 
+# %% ../../nbs/60_training/10_card.ipynb #cardfeat
 def explain_features(run) -> str:
     "Which encoders made the features, and whether people were kept apart."
     encoders = [f'{m}: {name}' for m, name in run.about['features']['encoders'].items()]
