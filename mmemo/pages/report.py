@@ -172,8 +172,10 @@ def describe_sides(split:dict) -> str: # split.json -> a sentence
     "Is anybody on two sides?"
     named = [s for part in split.values() for s in part.get('subjects') or ()]
     twice = len(named) - len(set(named))
-    if not named: return 'No subject is named, so that nobody knows whether one is on two sides.'
-    if not twice: return 'No subject is on two sides; this was checked before training.'
+    if not named:
+        return 'No subject is named, so that nobody knows whether one is on two sides.'
+    if not twice:
+        return 'No subject is on two sides; this was checked before training.'
     return f'{len(set(named))} subjects, and clips of the same person on two sides or more: they were dealt by chance.'
 
 # %% ../../nbs/80_pages/08_report.ipynb #58335cf5

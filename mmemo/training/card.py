@@ -116,11 +116,13 @@ def explain_training(run) -> str:
     score = '' if t['val_score'] is None else f" (validation {t['val_score']:.3f})"
     return f"{t['epochs']} epochs, the best was {t['best_epoch']}{score}; seed {run.config.seed}."
 
+# %% ../../nbs/60_training/10_card.ipynb #cardfeat
 def explain_features(run) -> str:
     "Which encoders made the features, and whether people were kept apart."
     encoders = [f'{m}: {name}' for m, name in run.about['features']['encoders'].items()]
     made = ', '.join(encoders) or 'made in memory'
-    is_checked = WARNINGS['nobody'] not in run.metrics['warnings']
+    is_by_chance = bool(run.metrics.get('guard', {}).get('mark')) # the first warning says so
+    is_checked = WARNINGS['nobody'] not in run.metrics['warnings'] and not is_by_chance
     people = 'No subject is on two sides (checked).' if is_checked else ''
     return f'Features: {run.config.encoders} ({made}). {people}'
 
