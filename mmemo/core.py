@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'HALF_FILE', 'SWEPT', 'UserError', 'Registry', 'seed_everything', 'rng_for', 'patch',
            'to_jsonable', 'stable_hash', 'file_hash', 'is_alive', 'name_own', 'sweep_dead', 'atomic_path', 'write_json',
-           'read_json', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'keep_memory']
+           'read_json', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'end_with_parent', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, hashlib, json, os, random, shutil, socket, sys, uuid
@@ -180,6 +180,18 @@ def pick_device(name:str='auto'): # 'auto' takes the GPU where there is one
     if name.startswith('cuda') and not torch.cuda.is_available():
         raise UserError(f"device '{name}' was asked for, but torch finds no GPU here; use 'cpu' or 'auto'.")
     return torch.device(name)
+
+# %% ../nbs/00_core.ipynb #workers2
+def end_with_parent(): # called by a worker process when it starts
+    "End this process when the one that started it is gone, however that went; Ctrl-C is answered by that one alone."
+    import multiprocessing, signal, threading
+    parent = multiprocessing.parent_process()
+    if parent is None: return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    def wait():
+        parent.join()
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 # %% ../nbs/00_core.ipynb #4fe3112b
 def keep_memory() -> bool: # False where the C library is another one, and nothing changed

@@ -12,7 +12,7 @@ __all__ = ['RECIPE_FOR', 'HERE', 'TABLES', 'Plan', 'pick_options', 'make_model_c
            'list_loss_rows', 'write_small_print', 'format_comparison']
 
 # %% ../../nbs/60_training/14_compare.ipynb #42922a63
-import copy, csv, multiprocessing, os, signal, time, traceback, warnings
+import copy, csv, multiprocessing, os, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, fields, replace
@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import UserError, atomic_path, pick_device, read_json, to_jsonable, write_json
+from ..core import UserError, atomic_path, end_with_parent, pick_device, read_json, to_jsonable, write_json
 from ..corpora.leaks import guard
 from ..features.tracks import FeatureStore
 from ..models.registry import MODELS
@@ -219,7 +219,7 @@ HERE = {} # what a worker works on
 
 def start_worker(parcel:dict, corpora:dict): # a worker begins
     "Unpack what all its runs share."
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130)) # the one who asked is told by the first process
+    end_with_parent()
     HERE.update(store=unpack_store(parcel), corpora=corpora)
 
 def train_in_worker(plan:Plan) -> str: # '' or why it failed
