@@ -218,7 +218,7 @@ def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a fold
     place = Path(place)
     path = place if place.is_file() else place/name_table(place)
     stood, now = read_table(path).columns, corpus.clips
-    clips = now[[c for c in now if c in stood or now[c].notna().any()]] # `start` and `end` are ours, where there are none
+    clips = now[[c for c in now if c in stood or now[c].notna().any()]] # an empty `start` is ours
     if place.is_file():
         write_table(clips, path)
         return path
