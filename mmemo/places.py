@@ -50,7 +50,8 @@ def check_place(place, kind:str, # of `KINDS`: what is to be written there
     "A folder that may get these files; those of another kind, or of somebody else, are not overwritten."
     place, asked = find_place(place), place
     here, clash = name_kind(place), [n for n in names if (place/n).exists()]
-    if here == 'run': clash.append('config.json') # a run is whole: nothing of another kind is put into it
+    if here == 'run': # a run is whole: nothing of another kind is put into it
+        clash.append('config.json')
     if clash and here != kind:
         whose = f'which belongs to the {here} that stands there' if here else f'which no {kind} of ours wrote'
         raise UserError(f'{asked}: there is a {clash[0]} already, {whose}; it is kept. Name another folder.')
