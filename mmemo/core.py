@@ -8,7 +8,8 @@ __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'SEED', 'DEVICE', 'NO_ROOM', 'HALF_FILE
            'seed_everything', 'rng_for', 'patch', 'to_jsonable', 'stable_hash', 'file_hash', 'hash_arrays',
            'atomic_path', 'explain_error', 'is_machine_fault', 'DamagedFile', 'DamageWarning', 'name_damage',
            'is_alive', 'name_own', 'sweep_dead', 'format_json', 'write_json', 'parse_json', 'read_json', 'seal',
-           'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'keep_memory']
+           'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'end_with_parent',
+           'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, errno, hashlib, json, math, os, random, re, shutil, socket, stat, sys, types, typing, uuid, warnings
@@ -429,6 +430,18 @@ def pick_device(name:str='auto'): # 'auto' takes the GPU where there is one
     if device.type == 'mps' and not torch.backends.mps.is_available():
         raise UserError(f"device '{name}' was asked for, but this machine has none; use 'cpu' or 'auto'.")
     return device
+
+# %% ../nbs/00_core.ipynb #workers2
+def end_with_parent(): # called by a worker process when it starts
+    "End this process when the one that started it is gone, however that went; Ctrl-C is answered by that one alone."
+    import multiprocessing, signal, threading
+    parent = multiprocessing.parent_process()
+    if parent is None: return
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    def wait():
+        parent.join()
+        os._exit(1)
+    threading.Thread(target=wait, daemon=True).start()
 
 # %% ../nbs/00_core.ipynb #4fe3112b
 def keep_memory() -> bool: # False where the C library is another one, and nothing changed

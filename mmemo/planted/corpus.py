@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import SEED, Range, UserError, check_fields, read_json, rng_for, stable_hash, write_json
+from ..core import (SEED, Range, UserError, check_fields, end_with_parent, read_json, rng_for, stable_hash,
+                        write_json)
 from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
@@ -321,19 +322,19 @@ def _render_part(rows:list, config:PlantedConfig, folder:Path) -> list: # of wha
 def _render_all(plan:pd.DataFrame, config:PlantedConfig, folder, workers:int, progress:bool) -> list: # one dict a clip
     from tqdm.auto import tqdm
     rows = [PlanRow(**r._asdict()) for r in plan.itertuples(index=False)]
-    parts = [rows[i:i + 8] for i in range(0, len(rows), 8)]
-    render = partial(_render_part, config=config, folder=folder)
-    done = []
-    with tqdm(total=len(rows), desc='Rendering planted clips', unit='clip', disable=not progress) as bar:
-        if workers <= 1:
-            results = map(render, parts)
-        else:
-            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context('spawn'))
-            results = pool.map(render, parts)
-        for part in results:
-            done += part
-            bar.update(len(part))
-        if workers > 1: pool.shutdown()
+    parts, done = [rows[i:i + 8] for i in range(0, len(rows), 8)], []
+    render, pool = partial(_render_part, config=config, folder=folder), None
+    if workers > 1:
+        context = multiprocessing.get_context('spawn')
+        pool = ProcessPoolExecutor(workers, context, end_with_parent)
+    try:
+        with tqdm(total=len(rows), desc='Rendering planted clips', unit='clip', disable=not progress) as bar:
+            for part in (pool.map if pool else map)(render, parts):
+                done += part
+                bar.update(len(part))
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True) # stopped by hand: what is under way is the last
     return done
 
 # %% ../../nbs/30_planted/09_corpus.ipynb #1be9f8ed

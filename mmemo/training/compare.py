@@ -12,7 +12,7 @@ __all__ = ['RECIPE_FOR', 'HERE', 'TABLES', 'Plan', 'pick_options', 'make_model_c
            'list_loss_rows', 'write_small_print', 'format_comparison']
 
 # %% ../../nbs/60_training/14_compare.ipynb #42922a63
-import copy, csv, io, multiprocessing, os, signal, time, traceback, warnings
+import copy, csv, io, multiprocessing, os, time, traceback, warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import redirect_stdout
@@ -23,7 +23,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import UserError, atomic_path, name_damage, pick_device, read_json, to_jsonable, write_json
+from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_device, read_json, to_jsonable,
+                        write_json)
 from ..corpora.leaks import guard
 from ..corpora.readers import open_corpus
 from ..features.tracks import FeatureStore
@@ -228,7 +229,7 @@ HERE = {} # what a worker works on
 
 def start_worker(parcel:dict, corpora:dict): # a worker begins
     "Unpack what all its runs share."
-    signal.signal(signal.SIGINT, lambda *_: os._exit(130)) # the one who asked is told by the first process
+    end_with_parent()
     HERE.update(store=unpack_store(parcel), corpora=corpora)
 
 def train_in_worker(plan:Plan) -> str: # '' or why it failed
