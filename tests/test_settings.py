@@ -7,7 +7,8 @@ import pytest
 
 import mmemo
 from mmemo.commands.cli import COMMANDS, find_settings_class, main
-from mmemo.core import OutOfRange, Range, Registry, Text, UserError, check_fields, collect_ranges, to_jsonable
+from mmemo.core import Registry, UserError, to_jsonable
+from mmemo.ranges import OutOfRange, Range, Text, check_fields, collect_ranges
 from mmemo.explain.embedding import MapSettings
 from mmemo.commands.demo import DemoConfig
 from mmemo.features.reading import ExtractSettings

@@ -12,7 +12,8 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from ..core import OK, Text, default_cache
+from ..core import OK, default_cache
+from ..ranges import Text
 
 # %% ../../nbs/85_commands/11_cache.ipynb #cache006
 @dataclass

@@ -15,8 +15,8 @@ from pathlib import Path
 from contextlib import redirect_stderr
 from typing import get_args
 
-from ..core import (MISTAKE, OK, OutOfRange, Registry, UserError, check_fields, explain_error, guess_path,
-                        list_field_paths)
+from ..core import MISTAKE, OK, Registry, UserError, explain_error
+from ..ranges import OutOfRange, check_fields, guess_path, list_field_paths
 
 # %% ../../nbs/85_commands/12_cli.ipynb #cli004
 @dataclass

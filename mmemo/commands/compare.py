@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Literal
 
 from .train import find_features, use_given
-from ..core import OK, SET_ASIDE, Range, Text
+from ..core import OK, SET_ASIDE
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..places import check_place
+from ..ranges import Range, Text
 from ..training.loop import TrainConfig
 from ..training.run_clips import deal_missing
 from ..training.run_config import RunConfig

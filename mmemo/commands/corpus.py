@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Literal
 from tyro.conf import Positional
 
-from ..core import OK, SET_ASIDE, Range, Text, UserError
+from ..core import OK, SET_ASIDE, UserError
 from ..places import check_place, name_kind, whole_entries
+from ..ranges import Range, Text
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpukp2
 BESIDE = ('report.csv', 'page.html') # beside a corpus's tables

@@ -16,11 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import OK, SEED, Range, Text, UserError, check_fields, stable_hash, write_json
+from ..core import OK, UserError, stable_hash, write_json
 from ..corpora.manifest import Corpus, check_disjoint
 from ..features.extract import extract
 from ..places import check_place, whole_entries
 from ..planted.corpus import PlantedConfig, make_planted
+from ..ranges import SEED, Range, Text, check_fields
 from ..training.card import WARNINGS
 from ..training.floors import probe_states
 from ..training.loop import TrainConfig

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from tyro.conf import Positional
 
-from ..core import OK, Registry, Text, UserError, data_dir, default_cache, real_data
+from ..core import OK, Registry, UserError, data_dir, default_cache, real_data
+from ..ranges import Text
 
 # %% ../../nbs/85_commands/05_doctor.ipynb #docto006
 @dataclass

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from tyro.conf import Positional
 
-from ..core import OK, SET_ASIDE, Text, UserError
+from ..core import OK, SET_ASIDE, UserError
 from ..corpora.manifest import Corpus
 from ..places import check_place, whole_entries
+from ..ranges import Text
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu011
 def predict_split(run, corpus:Corpus, store, split:str='test'): # 'all' for all clips -> the table of predictions

@@ -12,8 +12,9 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from .corpus import check_kept, keep_tables
-from ..core import OK, SET_ASIDE, Text, UserError
+from ..core import OK, SET_ASIDE, UserError
 from ..features.reading import ExtractSettings
+from ..ranges import Text
 
 # %% ../../nbs/85_commands/07_extract.ipynb #extra013
 def print_store(store) -> int: # a FeatureStore -> exit status

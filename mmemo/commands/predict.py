@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import OK, Range, Text, UserError, atomic_path, read_json
+from ..core import OK, UserError, atomic_path, read_json
 from ..corpora.manifest import Corpus, write_table
 from ..explain.evidence import Evidence, gather_evidence
 from ..features.encoder_files import is_synthetic_only, resolve_encoders
@@ -29,6 +29,7 @@ from ..media.sound import SILENCE_DB, loudness_db, read_audio
 from ..pages.clip_plots import plot_film_strip, plot_loudness, plot_probabilities, plot_values, space_times
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
 from ..places import check_place, whole_entries
+from ..ranges import Range, Text
 from tyro.conf import Positional
 
 # %% ../../nbs/85_commands/01_predict.ipynb #4da9d863

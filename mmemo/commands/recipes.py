@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import Range, Registry, Text, UserError
+from ..core import Registry, UserError
 from ..corpora.affwild2_files import read_affwild2_folds
 from ..corpora.leaks import check_leaks, group_twins
 from ..corpora.manifest import Corpus, deal_clips, folds_by_subject, load_corpus
@@ -25,6 +25,7 @@ from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..media.faces import FaceSettings
 from ..models.registry import MODELS
+from ..ranges import Range, Text
 from ..training.compare import check_options
 from ..training.loop import RECIPES, TrainConfig
 from ..training.run_config import RunConfig, list_changes

@@ -19,10 +19,10 @@ from ..features.sources import GIVEN, open_features
 from ..features.tracks import FeatureStore
 from ..pages.report import tabulate_results, write_report
 from ..training.checks import check_table
+from ..training.objectives import choose_loss
 from ..training.run_clips import deal_missing, name_place
 from ..training.run_config import RunConfig, make_run_config
 from ..training.runs import Run, build_bare_model, check_run_folder, run_experiment
-from ..training.objectives import choose_loss
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
 def check_words(config:RunConfig, store:FeatureStore|None=None): # the features, once they are there

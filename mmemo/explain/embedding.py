@@ -17,10 +17,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import SEED, Range, UserError, check_fields, patch, rng_for, stable_hash
+from ..core import UserError, patch, rng_for, stable_hash
 from ..corpora.cells import label_groups
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
+from ..ranges import SEED, Range, check_fields
 from ..training.intervals import bootstrap_ci
 from ..training.metrics import accuracy, count_confusions, uar
 from ..training.objectives import embed_classes

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import DEVICE, Range, Text, UserError, check_fields, file_hash
+from ..core import UserError, file_hash
 from ..corpora.manifest import Corpus
 from .encoders import VisualEncoder
 from ..media.faces import FaceSettings, FaceTracker, read_face_chunks
@@ -23,6 +23,7 @@ from ..media.files import probe
 from ..media.frames import CHUNK_BYTES, FRAMES_VERSION, VideoReader, decoder_version, read_frame_table
 from ..media.pictures import list_pictures, pictures_version, read_picture_chunks
 from ..media.sound import SILENCE_DB, SOUND_READING, read_audio
+from ..ranges import DEVICE, Range, Text, check_fields
 
 # %% ../../nbs/40_features/05_reading.ipynb #17b19fdc
 LAYERS = Text("last or block numbers such as '2,3'", r'last|\s*\d+\s*(,\s*\d+\s*)*')

@@ -16,10 +16,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import Range, UserError, check_fields, patch
+from ..core import UserError, patch
 from ..corpora.manifest import Corpus, load_corpus
 from .batch import Batch, Flat, flatten, share_tensor
 from ..labels import TASKS, LabelSpace, task_space
+from ..ranges import Range, check_fields
 
 # %% ../../nbs/40_features/15_windows.ipynb #46fb6f57
 def place_clips(pack, clip_ids) -> tuple: # (n,) first row and (n,) count

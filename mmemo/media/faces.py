@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core import Range, Registry, Text, UserError, check_fields
+from ..core import Registry, UserError
+from ..ranges import Range, Text, check_fields
 
 # %% ../../nbs/10_media/06_faces.ipynb #7028af19
 detectors = Registry('face detector') # settings -> (frame -> (k, 4) boxes as x, y, width, height)

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..core import Range, UserError, patch
+from ..core import UserError, patch
 from ..features.batch import Batch
 from ..labels import TASKS
 from .attention import AttentionMap, encode_time
 from .avtca_blocks import Attention, CrossBlock, FaceBlock, RegardGate, VoiceBlock, lengthen_sound
 from .parts import EmotionModel, ModelConfig, Output, Scale, count_outputs, to_frames, to_output
 from .pixels import FACES, EachFrame
+from ..ranges import Range
 
 # %% ../../nbs/50_models/09_avtca.ipynb #a30e28f2
 @dataclass

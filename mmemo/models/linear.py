@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import Range, UserError, patch
+from ..core import UserError, patch
 from ..features.batch import Batch
 from ..labels import task_space
 from .parts import EmotionModel, ModelConfig, Output, count_outputs, to_frames
 from .single import settle
+from ..ranges import Range
 
 # %% ../../nbs/50_models/15_linear.ipynb #319e6795
 def project_to_span(x:np.ndarray) -> tuple: # (n, d) -> (n, r) coordinates and (d, r) basis

@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core import Range, Text, UserError, check_fields, patch
+from ..core import UserError, patch
 from ..features.batch import Batch
 from ..labels import TASKS, task_space
 from .attention import CrossAttention
+from ..ranges import Range, Text, check_fields
 
 # %% ../../nbs/50_models/03_parts.ipynb #2c871d4d
 @dataclass

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core import Range, UserError, patch
+from ..core import UserError, patch
 from ..features.batch import Batch
 from ..labels import TASKS
 from .attention import AttentionMap
@@ -21,6 +21,7 @@ from .norm import StepNorm
 from .parts import (EmotionModel, ModelConfig, Output, Pool, Stream, count_outputs, embed, to_frames,
                                 to_output)
 from .tcn import TCN
+from ..ranges import Range
 
 # %% ../../nbs/50_models/10_rcma.ipynb #0a97c2c4
 NARROW = dict(visual=64, audio=64, text=64) # chosen widths of the streams

@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..core import Range, patch
+from ..core import patch
 from ..features.batch import Batch
 from .early_late import Separate, lose_streams
 from .parts import ModelConfig, Output, Pool, count_outputs, to_output
 from .single import Encoder, settle
+from ..ranges import Range
 
 # %% ../../nbs/50_models/13_tensor_fusion.ipynb #979f3bb7
 def with_one(h:Tensor) -> Tensor: # (..., d) -> (..., 1 + d)

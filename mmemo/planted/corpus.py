@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import (SEED, Range, UserError, check_fields, end_with_parent, read_json, rng_for, stable_hash,
-                        write_json)
+from ..core import UserError, end_with_parent, read_json, rng_for, stable_hash, write_json
 from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
@@ -30,6 +29,7 @@ from .face import (FACE_CUES, FACE_VERSION, FaceMotion, choose_prototype, rise_a
 from .render import render_face
 from .scene import Scene, sample_scene
 from .voice import VOICE_CUES, VOICE_STYLES, VOICE_VERSION, sample_sentence, sample_voice, speak
+from ..ranges import SEED, Range, check_fields
 
 # %% ../../nbs/30_planted/09_corpus.ipynb #00d12fa6
 PLANTED_VERSION = '2' # 1: x264 with its macroblock tree, whose bytes were not always the same

@@ -15,9 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..core import (DEVICE, SEED, Range, Registry, UserError, check_fields, keep_memory, patch, pick_device,
-                        seed_everything)
+from ..core import Registry, UserError, keep_memory, patch, pick_device, seed_everything
 from ..labels import task_space
+from ..ranges import DEVICE, SEED, Range, check_fields
 from .callbacks import KeepBest, ModalityDropout, NoiseInstead, Plateau, ProgressBar, SoftHard
 from .metrics import HEADLINES, SCORES, SHOWN, sum_for_task
 from .objectives import (GUIDES, LOSSES, Objective, TextGuide, choose_loss, count_labels, weigh_classes,

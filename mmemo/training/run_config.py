@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 
 import pandas as pd
 
-from ..core import Range, Text, UserError, check_fields, guess_path
+from ..core import UserError
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
+from ..ranges import Range, Text, check_fields, guess_path
 from .loop import TrainConfig
 
 # %% ../../nbs/60_training/09_run_config.ipynb #1211108d
