@@ -27,7 +27,8 @@ from mmemo.features.reading import ExtractSettings
 from mmemo.features.tables import tracks_from_table
 from mmemo.features.tracks import Packed
 from mmemo.labels import RAVDESS8
-from mmemo.corpora.manifest import Corpus, check_disjoint, check_manifest, write_table
+from mmemo.corpora.manifest import Corpus, check_manifest, write_table
+from mmemo.corpora.splits import check_disjoint
 from mmemo.models.registry import build
 from mmemo.training.loop import TrainConfig, train
 from mmemo.features.windows import Windows, WindowSettings

@@ -5,7 +5,8 @@ __version__ = "0.2.0"
 
 _PLACES = { # room -> the names that it offers here; `name=other` where it is called otherwise there
     'core': 'UserError',
-    'corpora.manifest': 'Corpus load_corpus deal_clips split_by_subject',
+    'corpora.manifest': 'Corpus load_corpus',
+    'corpora.splits': 'deal_clips split_by_subject',
     'corpora.readers': 'open_corpus read_corpus',
     'corpora.leaks': 'check_leaks',
     'planted.corpus': 'PlantedConfig make_planted',

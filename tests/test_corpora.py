@@ -22,7 +22,8 @@ from mmemo.corpora.readers import read_corpus, read_twin_facts
 from mmemo.features.extract import extract
 from mmemo.corpora.leaks import check_leaks
 from mmemo.labels import CREMA6, MOSEI_EMOTIONS
-from mmemo.corpora.manifest import check_disjoint, folds_by_subject, save_corpus
+from mmemo.corpora.manifest import save_corpus
+from mmemo.corpora.splits import check_disjoint, folds_by_subject
 from mmemo.media.frames import VideoReader
 from mmemo.media.sound import read_audio
 from mmemo.training.metrics import HEADLINES

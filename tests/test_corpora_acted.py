@@ -11,7 +11,8 @@ from mmemo.corpora.cremad import CREMAD_BROKEN, CREMAD_EMOTIONS, CREMAD_SENTENCE
 from mmemo.corpora.ravdess import RAVDESS_FOLDS, make_ravdess_folds, read_ravdess, split_ravdess
 from mmemo.core import UserError, real_data, rng_for
 from mmemo.labels import CREMA6, RAVDESS8
-from mmemo.corpora.manifest import check_disjoint, load_corpus, save_corpus
+from mmemo.corpora.manifest import load_corpus, save_corpus
+from mmemo.corpora.splits import check_disjoint
 from mmemo.media.files import write_clip
 from mmemo.media.sound import read_audio
 

@@ -12,7 +12,8 @@ from mmemo.corpora.affwild2 import find_tree, locate_crop, read_affwild2
 from mmemo.corpora.affwild2_files import parse_labels, read_affwild2_folds, read_submission, write_submission
 from mmemo.core import UserError
 from mmemo.labels import EXPRESSION8
-from mmemo.corpora.manifest import check_disjoint, load_corpus, save_corpus
+from mmemo.corpora.manifest import load_corpus, save_corpus
+from mmemo.corpora.splits import check_disjoint
 from mmemo.media.files import write_clip
 from mmemo.media.frames import VideoReader
 from mmemo.media.sound import read_audio

@@ -13,7 +13,8 @@ from mmemo.core import UserError, rng_for
 from mmemo.features.extract import extract
 from mmemo.features.tracks import FeatureStore, pack_tracks
 from mmemo.labels import MOSEI_EMOTIONS
-from mmemo.corpora.manifest import Report, check_disjoint, folds_by_subject
+from mmemo.corpora.manifest import Report
+from mmemo.corpora.splits import check_disjoint, folds_by_subject
 from mmemo.corpora.mosei import convert_pickle, load_mosei, read_mosei
 from mmemo.corpora.mosei_csd import mend, read_csd_words, read_folds
 from mmemo.corpora.plainpickle import load_plain_pickle, unwrap_array

@@ -13,9 +13,10 @@ import mmemo.corpora.leaks as guard_module
 from mmemo.core import UserError, file_hash, real_data, rng_for
 from mmemo.corpora.duplicates import fingerprint_sound, number_sets, write_waves
 from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard
-from mmemo.corpora.manifest import deal_clips
+from mmemo.corpora.splits import deal_clips
 from mmemo.media.threads import map_in_threads
-from mmemo.corpora.manifest import Corpus, check_manifest, folds_by_subject, load_corpus, save_corpus, split_by_subject
+from mmemo.corpora.manifest import Corpus, check_manifest, load_corpus, save_corpus
+from mmemo.corpora.splits import folds_by_subject, split_by_subject
 from mmemo.media.files import write_clip
 from mmemo.media.frames import VideoReader
 from mmemo.media.sound import read_audio

@@ -12,8 +12,8 @@ from mmemo.commands.cli import main
 from mmemo.core import UserError
 from mmemo.corpora.cells import find_form, label_groups
 from mmemo.corpora.leaks import check_leaks, guard
-from mmemo.corpora.manifest import (Corpus, check_disjoint, check_manifest, folds_by_subject, load_corpus, read_manifest, save_corpus,
-                                    split_by_subject)
+from mmemo.corpora.manifest import Corpus, check_manifest, load_corpus, read_manifest, save_corpus
+from mmemo.corpora.splits import check_disjoint, folds_by_subject, split_by_subject
 from mmemo.corpora.readers import read_corpus
 from mmemo.features.tables import tracks_from_table
 from mmemo.features.words import add_words

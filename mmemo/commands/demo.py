@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import OK, UserError, stable_hash, write_json
-from ..corpora.manifest import Corpus, check_disjoint
+from ..corpora.manifest import Corpus
+from ..corpora.splits import check_disjoint
 from ..features.extract import extract
 from ..places import check_place, whole_entries
 from ..planted.corpus import PlantedConfig, make_planted

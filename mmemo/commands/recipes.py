@@ -17,9 +17,10 @@ import pandas as pd
 from ..core import Registry, UserError
 from ..corpora.affwild2_files import read_affwild2_folds
 from ..corpora.leaks import check_leaks, group_twins
-from ..corpora.manifest import Corpus, deal_clips, folds_by_subject, load_corpus
+from ..corpora.manifest import Corpus, load_corpus
 from ..corpora.ravdess import split_ravdess
 from ..corpora.readers import read_corpus
+from ..corpora.splits import deal_clips, folds_by_subject
 from ..features.encoder_files import resolve_encoders
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings

@@ -5,9 +5,7 @@
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'KINDS', 'name_sides', 'check_manifest', 'open_sheet', 'read_table', 'write_table',
            'read_manifest', 'Corpus', 'scale_shares', 'name_table', 'write_clips', 'save_corpus', 'find_manifest',
-           'read_about', 'name_classes', 'check_labels', 'load_corpus', 'update_corpus', 'connect_pairs', 'find_units',
-           'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips', 'is_random_split', 'check_disjoint',
-           'Report']
+           'read_about', 'name_classes', 'check_labels', 'load_corpus', 'update_corpus', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 import os
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import DamagedFile, UserError, atomic_path, patch, read_json, rng_for, write_json
+from ..core import DamagedFile, UserError, atomic_path, patch, read_json, write_json
 from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_names,
                                  read_quickly, read_sheet, write_cells)
 from ..labels import SPACES, LabelSpace, guess_class, label_space
@@ -313,112 +311,6 @@ def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a fold
         write_clips(corpus, half/path.name)
         write_json(half/'corpus.json', known | dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
     return path
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4ee
-def connect_pairs(pairs:np.ndarray, # (p, 2) numbers of things that belong together
-                  n:int, # how many things there are
-                 ) -> np.ndarray: # (n,) the number of the set that each belongs to
-    "Sets of things that belong together, directly or through others."
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-    links = coo_matrix((np.ones(len(pairs)), pairs.T), shape=(n, n))
-    return connected_components(links, directed=False)[1]
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #a803c4eeb
-def find_units(clips:pd.DataFrame) -> np.ndarray: # (n,) the number of the unit that each clip must stay in
-    "Clips that share a subject or a group, directly or through others, form one unit."
-    keys = [pd.factorize(clips[c])[0] for c in ('subject', 'group') if c in clips]
-    if not keys:
-        raise UserError("a split by subject needs a column 'subject'; it was not found in the manifest.")
-    pairs, n = [], len(clips)
-    for codes in keys: # each name becomes a thing of its own, numbered after the clips
-        known = np.flatnonzero(codes >= 0)
-        pairs.append(np.stack([known, codes[known] + n], 1))
-        n += codes.max(initial=-1) + 1
-    return connect_pairs(np.concatenate(pairs), n)[:len(clips)]
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #ee58ab51
-def split_by_subject(clips:pd.DataFrame, # a manifest with `subject`, perhaps `group`
-                     shares:dict|None=None, # split -> share of the clips
-                     seed:int=0,
-                    ) -> pd.DataFrame: # the same rows with `split` filled
-    "Deal whole subjects to splits, largest first, to the split that lacks most."
-    shares = shares or dict(train=.6, val=.2, test=.2)
-    names = list(shares)
-    units = find_units(clips)
-    ids, sizes = np.unique(units, return_counts=True)
-    if len(ids) < len(names):
-        raise UserError(f'expected at least {len(names)} separate subjects for {len(names)} splits, found {len(ids)}.')
-    order = np.lexsort((rng_for('split', seed).random(len(ids)), -sizes))
-    want = np.array(list(shares.values())) * len(clips)
-    have = np.zeros(len(names))
-    side_of = {}
-    for i in order:
-        # an empty split comes first, so that none is left without a subject
-        lack = (want - have) / want + 10 * (have == 0)
-        side = int(np.argmax(lack))
-        side_of[ids[i]] = names[side]
-        have[side] += sizes[i]
-    return clips.assign(split=[side_of[u] for u in units])
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #6caf5a16
-def folds_by_subject(clips:pd.DataFrame, # a manifest with `subject`
-                     folds:int|list=5, # how many, or the list of subjects of each
-                     seed:int=0,
-                    ) -> list: # one boolean array (n,) a fold: the clips held out
-    "Cross-validation folds in which no subject and no group is on both sides."
-    if isinstance(folds, int):
-        names = {f'fold{i}': 1 / folds for i in range(folds)}
-        dealt = split_by_subject(clips, names, seed).split
-        return [(dealt == name).to_numpy() for name in names]
-    known, folds = set(clips.subject), [list(map(name_of, fold)) for fold in folds]
-    if strangers := [s for fold in folds for s in fold if s not in known]:
-        raise UserError(f"fold names subject '{strangers[0]}', who is not in the manifest.")
-    return [clips.subject.isin(fold).to_numpy() for fold in folds]
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #dd0d0773
-def split_randomly(clips:pd.DataFrame, # a manifest
-                   shares:dict|None=None, # split -> share of the clips
-                   seed:int=0,
-                  ) -> pd.DataFrame: # the same rows with `split`, and `split_rule` 'random'
-    "Deal clips to splits whoever is in them; people end up on both sides, and the table says so."
-    shares = shares or dict(train=.6, val=.2, test=.2)
-    parts = np.cumsum(list(shares.values())) / sum(shares.values())
-    ends = np.round(parts * len(clips)).astype(int)
-    place = np.empty(len(clips), int)
-    place[rng_for('split-random', seed).permutation(len(clips))] = np.arange(len(clips))
-    side = np.searchsorted(ends, place, side='right')
-    return clips.assign(split=np.array(list(shares))[side], split_rule='random')
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #dd0d0773b
-def deal_clips(clips:pd.DataFrame, rule:str='subject', # or 'random', in so many words
-               shares:dict|None=None, seed:int=0) -> pd.DataFrame: # the same rows with `split`
-    "Split by a rule that is named; by subject unless said otherwise."
-    if rule == 'random': return split_randomly(clips, shares, seed)
-    if rule != 'subject':
-        raise UserError(f"split '{rule}': expected 'subject' or 'random'.")
-    unmarked = clips.drop(columns='split_rule', errors='ignore')
-    return split_by_subject(unmarked, shares, seed)
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #dd0d0773c
-def is_random_split(clips:pd.DataFrame) -> bool:
-    "Was every clip dealt by the rule 'random'?"
-    return 'split_rule' in clips and bool((clips.split_rule == 'random').all())
-
-# %% ../../nbs/20_corpora/01_manifest.ipynb #07d8ef48
-def check_disjoint(clips:pd.DataFrame): # a manifest with `split`
-    "Raise `UserError`, naming who, if a subject or a group stands in more than one split."
-    if 'split' not in clips:
-        raise UserError("expected a column 'split' with train, val and test; `split_by_subject` makes one.")
-    for column in ('subject', 'group'):
-        if column not in clips: continue
-        placed = clips.dropna(subset=[column, 'split'])
-        sides = placed.groupby(column).split.agg(lambda s: sorted(set(s)))
-        leaks = sides[sides.str.len() > 1]
-        if leaks.empty: continue
-        shown = ', '.join(f"'{name}' ({' and '.join(side)})" for name, side in leaks.iloc[:5].items())
-        raise UserError(f'{len(leaks)} {column}(s) stand on both sides of the split: {shown}. '
-                        'Deal the clips again by subject.')
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #52c362b1
 KINDS = ('skipped', 'mended', 'missing', 'note') # left out; used after a repair; expected and not there; worth knowing

@@ -14,7 +14,8 @@ import pandas as pd
 from ..core import UserError, rng_for
 from ..corpora.cells import label_groups
 from ..corpora.leaks import find_media
-from ..corpora.manifest import Corpus, Report, folds_by_subject
+from ..corpora.manifest import Corpus, Report
+from ..corpora.splits import folds_by_subject
 from ..media.files import MediaError, open_media, probe
 from ..media.frames import VideoReader
 from ..media.sound import loudness_db, read_audio

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError
-from ..corpora.manifest import Corpus, folds_by_subject
+from ..corpora.manifest import Corpus
+from ..corpora.splits import folds_by_subject
 from .errors import check_classes
 from ..features.windows import WindowSettings, Windows
 from ..models.registry import build

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, pick_device
-from ..corpora.manifest import deal_clips
+from ..corpora.splits import deal_clips
 from ..features.windows import make_targets, place_clips
 from ..labels import task_space
 from ..media.pictures import list_pictures

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, read_json
-from ..corpora.manifest import SPLITS, Corpus, deal_clips
+from ..corpora.manifest import SPLITS, Corpus
 from ..corpora.readers import READERS
+from ..corpora.splits import deal_clips
 from ..features.windows import LABEL_COLUMNS
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip007
