@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FRAME', 'HOP', 'BANDS', 'LOUD', 'AGREE', 'STEP', 'LONG', 'STEPS', 'WAVES', 'PIXELS', 'LEAST', 'MOVES', 'MARGIN',
-           'MIRROR', 'KEYS', 'NEAR', 'PART', 'sum_products', 'measure_bands', 'sign_bands', 'count_common',
-           'compare_sounds', 'to_int16', 'fingerprint_sound', 'read_words', 'match_sounds', 'sample_pictures',
+           'MIRROR', 'KEYS', 'NEAR', 'PART', 'sum_products', 'to_int16', 'measure_bands', 'sign_bands',
+           'fingerprint_sound', 'read_words', 'count_common', 'compare_sounds', 'match_sounds', 'sample_pictures',
            'isolate_movement', 'fingerprint_video', 'spread_rows', 'space_rows', 'match_videos', 'propose_parts',
            'is_near', 'compare_stretches', 'place_part', 'match_parts', 'write_waves', 'read_waves', 'match_films',
            'list_settings', 'number_sets', 'hash_files', 'make_fingerprint', 'load_fingerprints']
@@ -38,6 +38,11 @@ FRAME, HOP = 4096, 320 # samples at 16 kHz that one spectrum is made of; from on
 BANDS = np.geomspace(200, 4000, 34) # Hz, the edges of 33 bands
 LOUD = 1e-3 # of the energy of the loudest moment: what is softer says nothing
 
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #fprint01
+def to_int16(samples:np.ndarray) -> np.ndarray: # floats in -1 to 1 -> int16
+    "Samples as most files hold them."
+    return np.clip(np.rint(samples*32768), -32768, 32767).astype(np.int16)
+
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #7af919fb
 def measure_bands(samples:np.ndarray, # (n,) int16, at 16 kHz
                   block:int=512, # spectra in memory at a time
@@ -61,6 +66,19 @@ def sign_bands(bands:np.ndarray # (t, 33) energy
     words = np.packbits(gains, axis=1).view('>u4').ravel()
     energy = bands.sum(1)[1:]
     return np.where(energy > LOUD*energy.max(initial=0), words, 0).astype('>u4')
+
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #7af919fbb
+def fingerprint_sound(path, start=None, end=None # seconds
+                     ) -> str: # 8 hexadecimal digits a word; '' where there is no sound, or silence
+    "What a clip's sound can be recognised by."
+    chunks = [to_int16(chunk) for chunk in read_audio_chunks(path, start=start, end=end)]
+    samples = np.concatenate([np.zeros(0, np.int16), *chunks])
+    if len(samples) < 2: return ''
+    words = sign_bands(measure_bands(samples))
+    return words.tobytes().hex() if words.any() else ''
+
+def read_words(text:str) -> np.ndarray: # (t,) as `sign_bands` gave them
+    return np.frombuffer(bytes.fromhex(text), '>u4')
 
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #dupprop1
 def count_common(sets:list, # arrays of different things each
@@ -90,24 +108,6 @@ def compare_sounds(a, b) -> float: # words; 1: the same, 0: chance
     both = sum_products(on_x, on_y).round()
     share = sum_products(x, y)/32/np.maximum(both, 1)
     return float(share[both >= min(on_x.sum(), on_y.sum())/2].max())
-
-# %% ../../nbs/20_corpora/03_duplicates.ipynb #fprint01
-def to_int16(samples:np.ndarray) -> np.ndarray: # floats in -1 to 1 -> int16
-    "Samples as most files hold them."
-    return np.clip(np.rint(samples*32768), -32768, 32767).astype(np.int16)
-
-# %% ../../nbs/20_corpora/03_duplicates.ipynb #7af919fbb
-def fingerprint_sound(path, start=None, end=None # seconds
-                     ) -> str: # 8 hexadecimal digits a word; '' where there is no sound, or silence
-    "What a clip's sound can be recognised by."
-    chunks = [to_int16(chunk) for chunk in read_audio_chunks(path, start=start, end=end)]
-    samples = np.concatenate([np.zeros(0, np.int16), *chunks])
-    if len(samples) < 2: return ''
-    words = sign_bands(measure_bands(samples))
-    return words.tobytes().hex() if words.any() else ''
-
-def read_words(text:str) -> np.ndarray: # (t,) as `sign_bands` gave them
-    return np.frombuffer(bytes.fromhex(text), '>u4')
 
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #958d146a
 def match_sounds(prints:list # texts of `fingerprint_sound`, all different
