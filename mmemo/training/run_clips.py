@@ -50,9 +50,9 @@ def _mark_rows(table:pd.DataFrame, columns) -> np.ndarray: # (n,) uint64
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip012
 def mark_clips(corpus:Corpus) -> np.ndarray: # (n,) of 16 hex digits
-    "What was learnt of each clip: its labels, those of its frames, and where it lies in its file."
+    "What was learnt of each clip: its labels, those of its frames, who is in it, and where it lies in its file."
     shares = [f'p_{c}' for c in corpus.labels.classes] if corpus.shares is not None else []
-    mark = _mark_rows(corpus.clips, ['start', 'end', *LABEL_COLUMNS, *shares])
+    mark = _mark_rows(corpus.clips, ['subject', 'start', 'end', *LABEL_COLUMNS, *shares])
     if corpus.frames is not None and 'clip_id' in corpus.frames:
         frames = corpus.frames
         place = pd.Index(corpus.clips.clip_id).get_indexer(frames.clip_id)
@@ -105,12 +105,15 @@ def count_changes(corpus:Corpus, sides:pd.DataFrame, aside:int, # clips that wer
                   files:dict) -> dict: # what -> number of clips
     "How a table differs from what a run remembers of it."
     clips = corpus.clips.assign(mark=mark_clips(corpus)).set_index('clip_id')
-    both = sides.join(clips[['mark', *(['split'] if 'split' in clips else [])]], rsuffix='_now', how='inner')
+    seen = clips[['mark', *(['split'] if 'split' in clips else [])]].add_suffix('_now')
+    both = sides.join(seen, how='inner')
     moved = both.split_now.notna() & (both.split_now != both.split) if 'split_now' in both else both.split.isna()
     now = both.index.to_series().map(files)
+    learnt = set(sides.file[sides.split != 'test'].dropna())
+    is_learnt = (both.split == 'test') & now.isin(learnt) & (now != both.file)
     other = lambda before, after: int((before.notna() & after.notna() & (before != after)).sum())
     return dict(gone=len(sides) - len(both), new=max(0, len(clips) - len(both) - aside), moved=int(moved.sum()),
-                marks=other(both.mark, both.mark_now), files=other(both.file, now))
+                marks=other(both.mark, both.mark_now), files=other(both.file, now), learnt=int(is_learnt.sum()))
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip036
 def describe_changes(corpus:Corpus, sides:pd.DataFrame, aside:int=0,
@@ -120,8 +123,9 @@ def describe_changes(corpus:Corpus, sides:pd.DataFrame, aside:int=0,
     parts = [_count(n['gone'], 'is gone', 'are gone'),
              _count(n['new'], 'is new', 'are new'),
              _count(n['moved'], 'has another side there', 'have another side there'),
-             _count(n['marks'], 'has other labels or another stretch', 'have other labels or other stretches'),
-             _count(n['files'], 'is another film under the same name', 'are other films under the same names')]
+             _count(n['marks'], 'has another label, stretch or subject', 'have other labels, stretches or subjects'),
+             _count(n['files'], 'is another film under the same name', 'are other films under the same names'),
+             _count(n['learnt'], 'of the test is a film of the training now', 'of the test are films of the training now')]
     parts = [p for p in parts if p]
     if not parts: return ''
     new = ', new ones on none' if n['new'] else ''

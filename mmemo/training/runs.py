@@ -6,11 +6,11 @@
 __all__ = ['FILES', 'BESIDE', 'SUMMED', 'HistoryFile', 'save_weights', 'load_weights', 'build_bare_model', 'choose_dims',
            'build_for', 'split_windows', 'embed_anchors', 'takes_text', 'Run', 'check_features', 'tell_other_weights',
            'predict_and_score', 'describe', 'count_data', 'summarise_training', 'check_run_folder', 'write_checksums',
-           'list_changed', 'finish_run', 'run_experiment', 'LostFigures', 'read_history', 'read_optional',
-           'check_files', 'read_model', 'load_run', 'choose_settings', 'find_free_folder']
+           'read_checksums', 'list_changed', 'finish_run', 'run_experiment', 'LostFigures', 'read_history',
+           'read_optional', 'check_files', 'read_model', 'load_run', 'choose_settings', 'find_free_folder']
 
 # %% ../../nbs/60_training/11_runs.ipynb #c9030685
-import hashlib, json, time, warnings
+import hashlib, json, re, time, warnings
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from functools import cached_property
@@ -255,14 +255,24 @@ def write_checksums(folder:Path, metrics:dict): # metrics: what metrics.json wil
     with atomic_path(folder/'checksums.txt') as tmp:
         tmp.write_text(''.join(f'{h}  {n}\n' for n, h in hashes.items()), encoding='utf8')
 
+# %% ../../nbs/60_training/11_runs.ipynb #runsum05
+def read_checksums(folder:Path) -> dict|None: # name -> hash; None where a run has none, or where the list is damaged
+    "What the files of a run were when it was written."
+    place = folder/'checksums.txt'
+    if not place.exists(): return None
+    text = place.read_text(encoding='utf8', errors='replace') if place.is_file() else ''
+    lines = re.findall(r'^([0-9a-f]{32})  (\S+)$', text, re.M)
+    if {name for _, name in lines} == set(SUMMED): return {name: h for h, name in lines}
+    warnings.warn(f'{place}: the list of checksums is damaged, so nobody can tell whether other files are; '
+                  'the run opens as it is.', DamageWarning, stacklevel=4)
+    return None
+
 # %% ../../nbs/60_training/11_runs.ipynb #runsum03
 def list_changed(folder:Path) -> list: # names of files; none where a run is older than checksums are
     "The files of a run that are not what was written."
-    place = folder/'checksums.txt'
-    if not place.exists(): return []
-    lines = place.read_text(encoding='utf8', errors='replace').splitlines()
-    hashes = {name: h for h, name in (line.split(maxsplit=1) for line in lines if len(line.split()) == 2)}
-    is_same = lambda n: (folder/n).is_file() and file_hash(folder/n) == hashes.get(n)
+    hashes = read_checksums(folder)
+    if hashes is None: return []
+    is_same = lambda n: (folder/n).is_file() and file_hash(folder/n) == hashes[n]
     return [n for n in SUMMED if not is_same(n)]
 
 # %% ../../nbs/60_training/11_runs.ipynb #runsfini
@@ -356,7 +366,8 @@ def read_model(folder:Path, changed:list) -> tuple: # config.json, RunConfig, mo
     if 'model.safetensors' in changed:
         raise DamagedFile(folder/'model.safetensors', f'it has changed since the training; whole are {whole}')
     for name in {'config.json', 'split.json'} & set(changed): # perhaps edited: the corpus lies elsewhere now
-        warnings.warn(f'{folder}/{name} has changed since the training; what it says now is used.', DamageWarning)
+        what = 'has changed since the training, and is read as it stands' if (folder/name).is_file() else 'is gone'
+        warnings.warn(f'{folder}/{name} {what}.', DamageWarning)
     about = read_json(folder/'config.json', dict)
     try:
         with name_damage(folder/'config.json', 'the settings of a run'):
