@@ -247,7 +247,7 @@ def test_keys_are_those_of_before(corpus, encoders, tmp_path):
         assert jobs[0].keys[m] == stable_hash(dict(kind=m, file=file, segment=[None, None], encoder=facts, reading=reading[m], format=2))
     extract(corpus.subset(['c0']), *encoders, cache=tmp_path, progress=False)
     source = load_track(run.path(jobs[0].keys['visual'])).source
-    assert source == dict(modality='visual', encoder='clip', file=file, segment=[None, None], missing='', preprocess=1,
+    assert source == dict(modality='visual', encoder='clip', file=file, segment=[None, None], missing='', preprocess=1, key=jobs[0].keys['visual'],
                           **{k: encoders[0].facts[k] for k in ('weights', 'layers', 'precision', 'version', 'batch')}, **reading['visual'])
 
 

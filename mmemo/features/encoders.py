@@ -304,6 +304,7 @@ def __call__(self:SpeechEncoder, samples:np.ndarray # (n,) float32 at 16 kHz
 # %% ../../nbs/40_features/04_encoders.ipynb #3fcfa860
 class WaveEncoder(SpeechEncoder):
     "wav2vec2, HuBERT, WavLM: convolutions on the samples, then a transformer."
+    @use_one_thread() # putting a weight together is a sum, too
     def prepare(self):
         self.width, self.hop = receptive_field(self.config.conv_kernel, self.config.conv_stride)
         self.middle = self.width/2
