@@ -17,6 +17,7 @@ from .core import HALF_FILE, UserError, name_own, sweep_dead
 # %% ../nbs/02_places.ipynb #place008
 KINDS = { # kind of folder -> (the files that it is known by, how many of them it needs)
     'run': (('config.json', 'split.json', 'history.jsonl', 'model.safetensors'), 3),
+    'model': (('config.json', 'model.safetensors', 'card.md'), 3),
     'demo': (('demo.json',), 1),
     'comparison': (('compare.json',), 1),
     'reproduction': (('reproduce.json',), 1),

@@ -214,6 +214,52 @@ def test_predict_takes_files_and_folders(said, tmp_path):
     assert (out/'x'/'frames.csv').read_bytes() == (single/'frames.csv').read_bytes(), 'many give what one gives'
 
 
+def read_pages(out): return {p.name: (p/'frames.csv').read_bytes() for p in out.iterdir() if p.is_dir()}
+
+
+def test_predict_adds_films_to_a_list(said, tmp_path):
+    "A second call into one folder: other films stand beside, those that are listed get their page anew, files behind an option count, and nobody else's files are touched."
+    films, out = sorted((small_run()/'corpus'/'clips').glob('test-*.mp4'))[:3], tmp_path/'out'
+    for name, film in (('a/x.mp4', films[0]), ('b/x.mp4', films[1]), ('b/recorded', films[2])): # the last has no ending
+        (tmp_path/name).parent.mkdir(exist_ok=True)
+        shutil.copy(film, tmp_path/name)
+    assert predict(said, tmp_path/'a', out)[0] == 0
+    first, index = read_pages(out), (out/'index.csv').read_bytes()
+    assert list(first) == ['x'] and pd.read_csv(out/'index.csv').file.tolist() == [str(tmp_path/'a'/'x.mp4')]
+    status, text, _ = predict(said, tmp_path/'a'/'x.mp4', out, tmp_path/'b')                 # behind the options
+    assert status == 0 and '3 of 3 films' in text
+    pages, table = read_pages(out), pd.read_csv(out/'index.csv').set_index('page')
+    assert sorted(pages) == ['recorded', 'x', 'x-2'] and pages['x'] == first['x'] != pages['x-2']
+    assert table.file.to_dict() == {'x': str(tmp_path/'a'/'x.mp4'), 'x-2': str(tmp_path/'b'/'x.mp4'), 'recorded': str(tmp_path/'b'/'recorded')}
+    (tmp_path/'a'/'x.mp4').write_bytes(b'spoiled')
+    status, text, _ = predict(said, tmp_path/'a', out)
+    assert status == 3 and '0 of 1 films' in text and read_pages(out) == pages, 'a page of an earlier time stands'
+    table = pd.read_csv(out/'index.csv').set_index('page')
+    assert len(table) == 3 and 'x.mp4' not in table.error['x'] and 'x/report.html' in (out/'index.html').read_text()
+    assert not list(tmp_path.rglob('.half'))
+
+
+@pytest.mark.parametrize('name,text', [('index.csv', 'name,pages\nnumbers,3\n'), ('index.html', '<h1>My site</h1>'), ('index.csv', ''), ('index.csv', '\0\xff')])
+def test_a_list_of_somebody_else_is_kept(said, tmp_path, name, text):
+    films, out = small_run()/'corpus'/'clips', tmp_path/'out'
+    out.mkdir()
+    (out/name).write_text(text)
+    status, _, err = predict(said, films, out)
+    assert status == 2 and f'there is an {name} already' in err and [p.name for p in out.iterdir()] == [name] and (out/name).read_text() == text
+
+
+def test_one_list_has_one_writer(said, tmp_path):
+    from mmemo.places import lock_place
+    with lock_place(tmp_path/'out'): status, _, err = predict(said, small_run()/'corpus'/'clips', tmp_path/'out')
+    assert status == 2 and 'another process' in err and not (tmp_path/'out').exists()
+
+
+def test_options_of_predict_have_ranges(said, tmp_path):
+    for seconds in ('nan', '-1', '0'):
+        status, _, err = said('predict', tmp_path, '--seconds', seconds)
+        assert status == 2 and '--seconds' in err and err.count('\n') == 1, err
+
+
 def test_predict_of_many_says_what_is_wrong_with_the_run_at_once(said, tmp_path):
     shutil.copy(next((small_run()/'corpus'/'clips').glob('test-*.mp4')), tmp_path/'x.mp4')
     status, _, err = said('predict', tmp_path, '--run', tmp_path/'nowhere', '--out', tmp_path/'out')

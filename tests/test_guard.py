@@ -10,6 +10,7 @@ import pytest
 
 import mmemo.corpora.duplicates as fingerprints_module
 import mmemo.corpora.leaks as guard_module
+from mmemo.corpora.duplicates import KEYS, MIRROR, NEAR, PART, match_parts, place_part, space_rows, spread_rows
 from mmemo.core import UserError, file_hash, real_data, rng_for
 from mmemo.corpora.duplicates import fingerprint_sound, number_sets, write_waves
 from mmemo.corpora.leaks import RANDOM, check_leaks, group_twins, guard
@@ -501,6 +502,37 @@ def test_many_clips_are_compared_without_a_loop_over_pairs():
     words[2000] = np.r_[rng.integers(1, 1 << 32, size=30), words[7][20:110]].astype('>u4')     # a part, and something before it
     sets = number_sets('sound', [w.tobytes().hex() for w in words])
     assert sets[7] == sets[2000] and len(set(sets)) == 2999
+
+
+def match_pair_by_pair(films):
+    "What `match_parts` finds, one pair after the other."
+    size = [w/np.linalg.norm(w)*len(w)**.5 for w in films]
+    def shows(a, b, turn):
+        keys = space_rows(size[a], 1, KEYS, len(films[a])/KEYS)*turn
+        gap = np.square(keys[:, None] - size[b]).sum(-1).min(1)
+        return (gap <= NEAR*min(size[a].var(0).sum(), size[b].var(0).sum())).sum() >= KEYS/2
+    pairs = [(a, b) for a in range(len(films)) for b in range(len(films)) if (len(films[a]), a) < (len(films[b]), b)]
+    return [p for turn in (1., MIRROR) for p in pairs if shows(*p, turn) and place_part(films[p[0]]*turn, films[p[1]]) >= PART]
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_parts_are_those_that_a_look_at_every_pair_finds(seed):
+    "Films that drift, pan and flicker, and parts of them: moved between pictures, with noise, something before or behind, mirrored."
+    rng, films = rng_for('parts', seed), []
+    for i in range(24):
+        n, knots = int(rng.integers(8, 60)), rng.normal(size=(int(rng.integers(3, 9)), 63))*rng.choice([.5, 3, 30])
+        walk = spread_rows(knots, np.linspace(0, len(knots) - 1, n))
+        films.append(rng.normal(size=63)*rng.choice([0, 8, 20]) + walk + .1*rng.normal(size=(n, 63)))
+    for i in range(16):
+        film = films[rng.integers(24)]
+        at = np.arange(8 + rng.integers(len(film) - 7)) + rng.choice([0, .25, .5, len(film)/4])
+        part = spread_rows(film, at) + rng.choice([0, .3, 1])*rng.normal(size=(len(at), 63))
+        other = rng.normal(size=(len(at)//2*(i % 3 == 0), 63))
+        films.append(np.r_[other, part]*(MIRROR if i % 4 == 0 else 1) if i % 2 else np.r_[part, other])
+    films = [f.astype(np.float32) for f in films]
+    pairs = match_parts(films).tolist()
+    assert sorted(pairs) == sorted(map(list, match_pair_by_pair(films))) and len(pairs) >= 5
+    assert match_parts(films[:1]).shape == (0, 2)
 
 
 # ---- probes

@@ -222,6 +222,24 @@ def test_save_and_load(plain, tmp_path):
     assert all((tmp_path/'a'/p.name).read_bytes() == (tmp_path/'b'/p.name).read_bytes() for p in (tmp_path/'a').iterdir())
 
 
+def test_saving_is_whole_or_nothing(tmp_path, monkeypatch):
+    "A saved model stands until the new one is whole, beside files of somebody else; a run is not overwritten."
+    import mmemo.models.registry as registry
+    first, second = make_model('bicross'), make_model('linear')
+    save_pretrained(first, tmp_path/'m')
+    (tmp_path/'m'/'notes.txt').write_text('mine')
+    before = {p.name: p.read_bytes() for p in (tmp_path/'m').iterdir()}
+    with monkeypatch.context() as m:
+        m.setattr(registry, 'make_card', lambda model: 1/0)
+        with pytest.raises(ZeroDivisionError): save_pretrained(second, tmp_path/'m')
+    assert {p.name: p.read_bytes() for p in (tmp_path/'m').iterdir()} == before and not (tmp_path/'.half').exists()
+    save_pretrained(second, tmp_path/'m')
+    assert from_pretrained(tmp_path/'m').name == 'linear' and (tmp_path/'m'/'notes.txt').read_text() == 'mine'
+    (tmp_path/'other').mkdir()
+    (tmp_path/'other'/'config.json').write_text('of another program')
+    with pytest.raises(UserError, match='there is a config.json already, which no model of ours wrote'): save_pretrained(first, tmp_path/'other')
+
+
 def test_maps(plain):
     model, batch = plain
     batch.mask['audio'][2] = False

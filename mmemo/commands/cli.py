@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['COMMANDS', 'STANDS', 'STOPPED', 'Command', 'load_command', 'add_command', 'describe_commands', 'find_settings_class',
-           'refuse_word', 'name_option', 'run_words', 'explain_stop', 'tell_warning', 'main']
+           'refuse_word', 'take_words', 'name_option', 'run_words', 'explain_stop', 'tell_warning', 'main']
 
 # %% ../../nbs/85_commands/12_cli.ipynb #cli001
 import io, os, re, sys, warnings
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -113,6 +113,14 @@ def refuse_word(word:str, kind, command:str): # what tyro did not know
     meant = f" Did you mean '--{meant.replace('_', '-')}'?" if meant else ''
     raise UserError(f"{command} has no option '{word}'.{meant} `mmemo {command} --help` tells them.")
 
+# %% ../../nbs/85_commands/12_cli.ipynb #cliopt05
+def take_words(asked, words:list, kind, command:str): # what was asked for; what tyro did not know -> what is asked for
+    "Files that stand behind an option belong to those before it; `UserError` for what is no option."
+    further = getattr(asked, 'further', None) # a field of paths, where a command has one
+    odd = [w for w in words if w.startswith('-') or not further]
+    if odd: refuse_word(odd[0], kind, command)
+    return replace(asked, **{further: (*getattr(asked, further), *map(Path, words))}) if words else asked
+
 # %% ../../nbs/85_commands/12_cli.ipynb #cliopt02
 def name_option(stop:BaseException, kind): # tyro's exit, or what a dataclass refused
     "Raise the mistake again that stands behind it, with the option's name; nothing where there is none."
@@ -143,7 +151,7 @@ def run_words(argv:list) -> int: # the words after `mmemo` -> exit status
         with redirect_stderr(written):
             asked, odd = tyro.cli(kind, prog=f'mmemo {command.name}', description=about, args=list(argv[1:]),
                                   return_unknown_args=True)
-        if odd: refuse_word(odd[0], kind, command.name)
+        asked = take_words(asked, odd, kind, command.name)
         check_fields(asked, 'option')
     except (SystemExit, OutOfRange) as stop:
         name_option(stop, kind)

@@ -248,7 +248,7 @@ class Demo:
     seed: int = 0 # of the training; the corpus has its own
     clips: int = 0 # a small demo of so many short clips, 48 or more, in seconds; all 1,024 where not given
 
-    ranges = dict(seed=SEED)
+    ranges = dict(seed=SEED, clips=Range(0, 1_000_000))
 
     def __call__(self) -> int: # exit status
         run_demo(self.out, choose_small(self.clips) if self.clips else None, self.seed)

@@ -5,18 +5,16 @@
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'PREDICTED', 'check_video', 'check_reader', 'find_planted_corpus',
            'choose_detector', 'list_doubts', 'tabulate_frames', 'extract_file', 'Prediction', 'thin_evidence',
-           'read_still_frames', 'make_file_page', 'write_prediction', 'shorten_window', 'report_frames', 'predict_file',
-           'Predict']
+           'read_still_frames', 'make_file_page', 'write_prediction', 'shorten_window', 'report_frames', 'predict_file']
 
 # %% ../../nbs/85_commands/01_predict.ipynb #9293bb04
-from typing import Literal
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ..core import OK, UserError, atomic_path, read_json
+from ..core import UserError, atomic_path, read_json
 from ..corpora.manifest import Corpus, write_table
 from ..explain.evidence import Evidence, gather_evidence
 from ..features.encoder_files import is_synthetic_only, resolve_encoders
@@ -29,8 +27,6 @@ from ..media.sound import SILENCE_DB, loudness_db, read_audio
 from ..pages.clip_plots import plot_film_strip, plot_loudness, plot_probabilities, plot_values, space_times
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
 from ..places import check_place, whole_entries
-from ..ranges import Range, Text
-from tyro.conf import Positional
 
 # %% ../../nbs/85_commands/01_predict.ipynb #4da9d863
 def check_video(path): # -> MediaInfo
@@ -311,22 +307,3 @@ def predict_file(file, # a video
     facts = _list_file_facts(path, info, loud, detector, run, seen)
     tell(.95, 'writing the table and the page')
     return write_prediction(Prediction(path, seen, tabulate_frames(seen, doubts), doubts, facts, samples), out)
-
-# %% ../../nbs/85_commands/01_predict.ipynb #cmdpre02
-@dataclass
-class Predict:
-    "`mmemo predict`: emotions of any video with a face in it, frame by frame."
-    file: Positional[Path] # a video with a face in it
-    run: Path = Path('runs/demo/bicross') # a trained run
-    out: Path = Path('runs/predicted') # becomes a folder with frames.csv and report.html
-    faces: Literal['auto', 'none', 'haar', 'yunet'] = 'auto' # how; none: the picture is a cropped face already
-    model_file: str|None = None # the .onnx file of yunet
-    seconds: float|None = None # length of the sliding windows; the model's own where not given
-    cache: Path|None = None # folder of the feature cache
-
-    ranges = dict(model_file=Text(), seconds=Range(.04, 400))
-
-    def __call__(self) -> int: # exit status
-        made = predict_file(self.file, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache)
-        print(made, *made.warnings, f"{made.folder/'frames.csv'}, {made.folder/'report.html'}", sep='\n')
-        return OK

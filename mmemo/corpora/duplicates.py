@@ -7,7 +7,8 @@ __all__ = ['FRAME', 'HOP', 'BANDS', 'LOUD', 'AGREE', 'STEP', 'LONG', 'STEPS', 'W
            'MIRROR', 'KEYS', 'NEAR', 'PART', 'sum_products', 'to_int16', 'measure_bands', 'sign_bands',
            'fingerprint_sound', 'read_words', 'count_common', 'compare_sounds', 'match_sounds', 'sample_pictures',
            'isolate_movement', 'fingerprint_video', 'spread_rows', 'space_rows', 'match_videos', 'propose_parts',
-           'is_near', 'compare_stretches', 'place_part', 'match_parts', 'write_waves', 'read_waves', 'match_films',
+           'group_by_film', 'measure_gaps', 'find_near', 'compare_stretches', 'place_part', 'sum_diagonals',
+           'estimate_likeness', 'is_possible', 'join_rows', 'match_parts', 'write_waves', 'read_waves', 'match_films',
            'list_settings', 'number_sets', 'hash_files', 'make_fingerprint', 'load_fingerprints']
 
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #fpr00004
@@ -228,12 +229,37 @@ def propose_parts(films:list, # (t, waves), of length 1 a row on average
     return np.concatenate(pairs)
 
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #duppart4
-def is_near(part:np.ndarray, film:np.ndarray) -> bool: # (t, waves) each, of length 1 a row on average
-    "Are half of a part's key pictures near a picture of the film?"
-    keys = space_rows(part, 1, KEYS, len(part)/KEYS)
-    gap = np.square(keys).sum(1)[:, None] + np.square(film).sum(1) - 2*keys @ film.T
-    moved = min(w.var(0).sum() for w in (part, film))
-    return (gap.min(1) <= NEAR*moved).sum() >= KEYS/2
+def group_by_film(pairs, # (pairs, 2): a part, and a film
+                  lengths, # of all films
+                  most=lambda film: 4096, # films -> parts at a time, by the number of a film
+                 ): # -> iterator of (film, its parts, the short ones first)
+    "The parts that each film may have."
+    pairs = pairs[np.lexsort((lengths[pairs[:, 0]], pairs[:, 1]))]
+    films, begin = np.unique(pairs[:, 1], return_index=True)
+    for film, parts in zip(films, np.split(pairs[:, 0], begin[1:])):
+        step = most(film)
+        for i in range(0, len(parts), step): yield film, parts[i:i + step]
+
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartn
+def measure_gaps(keys, # (n, KEYS, waves) of parts
+                 film, # (t, waves), of length 1 a row on average
+                ) -> np.ndarray: # (n,) squared
+    "How near pictures of a film are to half of each part's key pictures."
+    flat = keys.reshape(-1, keys.shape[-1])
+    gap = (np.square(film).sum(1)[:, None] - 2*film @ flat.T).min(0) + np.square(flat).sum(1)
+    return np.sort(gap.reshape(-1, KEYS), 1)[:, KEYS//2 - 1]
+
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartm
+def find_near(films:list, turn=1.) -> np.ndarray: # (pairs, 2), as `propose_parts` takes and gives them
+    "Films that show half of a shorter one's key pictures."
+    keys = np.stack([space_rows(w, 1, KEYS, len(w)/KEYS) for w in films])*turn
+    moved = np.array([w.var(0).sum() for w in films])
+    lengths = np.array([len(w) for w in films])
+    pairs = [np.zeros((0, 2), np.int64)]
+    for film, parts in group_by_film(propose_parts(films, turn), lengths):
+        near = measure_gaps(keys[parts], films[film]) <= NEAR*np.minimum(moved[parts], moved[film])
+        pairs.append(np.stack([parts[near], np.full(near.sum(), film)], 1))
+    return np.concatenate(pairs)
 
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #duppart6
 def compare_stretches(a, b) -> float: # (n, waves) each, moment by moment, in grey levels
@@ -271,17 +297,78 @@ def place_part(part, film, # (t, waves) each, grey levels, a picture every STEP
             best = max(best, compare_stretches(spread_rows(film, at[inside]), part[inside]))
     return best
 
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartv
+def sum_diagonals(products # (n, p, t)
+                 ) -> np.ndarray: # (n, t + p - 1)
+    "Sums over all rows, each taken a column further on than the one above it."
+    n, p, t = products.shape
+    wide = np.zeros((n, p, t + 2*p - 2))
+    wide[:, :, p - 1:p - 1 + t] = products
+    a, b, c = wide.strides
+    return np.lib.stride_tricks.as_strided(wide, (n, p, t + p - 1), (a, b + c, c)).sum(1)
+
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartx
+def estimate_likeness(parts, # (n, p, waves) float64, zeros behind what is shorter
+                   lengths, # (n,) rows of each
+                   film, # (t, waves) float64
+                  ) -> np.ndarray: # (n,)
+    "What `compare_stretches` reaches at most, wherever half of a part and more lies on rows of a film."
+    def add_up(x):
+        return np.concatenate([np.zeros_like(x[..., :1]), np.cumsum(x, -1)], -1)
+    def sum_squares(rows):
+        return np.einsum('...d,...d->...', rows, rows)
+    p, t = parts.shape[1], len(film)
+    shift = np.arange(1 - p, t) # where a part's first row lies
+    begin = np.maximum(0, -shift)[None].repeat(len(parts), 0)
+    end = np.minimum(lengths[:, None], t - shift).clip(begin) # of the rows that lie on the film
+    within = np.arange(p) < lengths[:, None]
+    mean = (parts.sum(1)/lengths[:, None])[:, None]
+    def sum_part(x):
+        return np.take_along_axis(add_up(x), end, 1) - np.take_along_axis(add_up(x), begin, 1)
+    def sum_film(x):
+        return add_up(x)[end + shift] - add_up(x)[begin + shift]
+    size_a, moved_a = sum_part(sum_squares(parts)), sum_part(sum_squares(parts - mean)*within)
+    size_b, moved_b = sum_film(sum_squares(film)), sum_film(sum_squares(film - film.mean(0)))
+    product = sum_diagonals((parts.reshape(-1, parts.shape[-1]) @ film.T).reshape(len(parts), p, t))
+    with np.errstate(all='ignore'):
+        differ = (2 - 2*product/np.sqrt(size_a*size_b))/(moved_a/size_a + moved_b/size_b)
+    enough = end - begin >= np.maximum(LEAST, lengths/2)[:, None] - 1
+    return np.where(enough, 1 - np.nan_to_num(differ), -1).max(1)
+
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartz
+def is_possible(parts, lengths, film) -> np.ndarray: # as `estimate_likeness` takes them -> (n,) bool
+    "Could `place_part` find a part in a film? Asked for every quarter of a step."
+    best = np.full(len(parts), -1.)
+    for quarter in range(4):
+        at = np.arange(-1, len(film)) + quarter/4
+        rows = spread_rows(film, at[(at > -.5) & (at < len(film) - .5)])
+        best = np.maximum(best, estimate_likeness(parts, lengths, rows.astype(float)))
+    return best >= PART - .01 # rounding
+
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartA
+def join_rows(rows, # (all, waves) of films, one behind the other
+               begin, lengths, # (n,) of each of n films
+              ) -> np.ndarray: # (n, the longest, waves) float64, zeros behind what is shorter
+    "Films of several lengths as one array."
+    at = np.arange(lengths.max())
+    inside = at < lengths[:, None]
+    return rows[np.where(inside, begin[:, None] + at, 0)]*inside[..., None].astype(float)
+
+# %% ../../nbs/20_corpora/03_duplicates.ipynb #duppartC
 def match_parts(films:list # (t, waves), grey levels, a picture every STEP
                ) -> np.ndarray: # (pairs, 2) row numbers
     "Which clips are a part of which, or of its mirror picture."
     same_size = [w/np.linalg.norm(w)*len(w)**.5 for w in films]
-    pairs = [np.zeros((0, 2), np.int64)]
+    lengths, rows = np.array([len(w) for w in films]), np.concatenate(films)
+    begin = np.cumsum(lengths) - lengths
+    pairs = []
     for turn in (1., MIRROR):
-        near = [(a, b) for a, b in propose_parts(same_size, turn) if is_near(same_size[a]*turn, same_size[b])]
-        same = [(a, b) for a, b in near if place_part(films[a]*turn, films[b]) >= PART]
-        pairs.append(np.array(same, np.int64).reshape(-1, 2))
-    return np.concatenate(pairs)
+        near = find_near(same_size, turn)
+        for film, parts in group_by_film(near, lengths, lambda i: max(1, 2**18//lengths[i]**2)): # some MB at a time
+            stack = join_rows(rows, begin[parts], lengths[parts])*turn
+            may = parts[is_possible(stack, lengths[parts], films[film])]
+            pairs += [(a, film) for a in may if place_part(films[a]*turn, films[film]) >= PART]
+    return np.array(sorted(pairs), np.int64).reshape(-1, 2)
 
 # %% ../../nbs/20_corpora/03_duplicates.ipynb #dupread1
 def write_waves(waves:np.ndarray, step:float) -> str: # as `fingerprint_video` gives them
