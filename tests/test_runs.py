@@ -256,7 +256,7 @@ def test_the_guide_uses_the_run_s_prompts(tmp_path):
     for kw in (dict(), dict(model='linear', train=dict(lambda_text=.2)), dict(model='audio', train=dict(lambda_text=.2))):
         run_experiment(quick(**kw), corpus, store, tmp_path/'r2', text_tower=spy, overwrite=True)
     assert asked == [] # neither lambda 0 nor a model without a face needs words
-    with pytest.raises(UserError, match='no class of'): run_experiment(quick(train=dict(lambda_text=.2), prompts=dict(Joy='x')), corpus, store, tmp_path/'r3', text_tower=tower)
+    with pytest.raises(UserError, match='no class of'): run_experiment(quick(train=dict(lambda_text=.2), prompts=dict(Langeweile='x')), corpus, store, tmp_path/'r3', text_tower=tower)
 
 
 CODE = """

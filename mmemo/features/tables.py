@@ -80,7 +80,7 @@ def is_numeric(cells:pd.Series) -> bool: # text, where most of it is numbers: a 
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbnumb04
 def check_numbers(table:pd.DataFrame, columns:list, path:Path): # of features
-    "Refuse a column that holds no number at all: it would make every step invalid."
+    "Refuse a column that holds no number at all: no step would be valid."
     is_empty = ~np.isfinite(table[columns].to_numpy(np.float64)).any(0)
     if not is_empty.any(): return
     names = ', '.join(f"'{columns[i]}'" for i in np.flatnonzero(is_empty)[:4])

@@ -119,7 +119,7 @@ def check_people(corpus, how:str='subject') -> list: # notes; how a table withou
         if nobody.all() or not nobody.any():
             return [] # of a table without subjects the card speaks
         return [f"`subject` is empty in {names(nobody)}: who is in them is not compared across the split, "
-                'and intervals are over clips where one of them is scored.']
+                'and for the intervals they are one person.']
     alone = nobody & (clips.group.isna() if 'group' in clips else True)
     if alone.any():
         where = 'is empty' if 'subject' in clips else 'is missing'

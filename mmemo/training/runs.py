@@ -189,7 +189,7 @@ def predict_and_score(model, windows:dict, config:RunConfig) -> tuple: # predict
     else:
         smoothing = dict(width=config.smoothing or 0., chosen_on=None)
     pred = {s: smooth(p, smoothing['width']) for s, p in raw.items()}
-    is_named = all(config.by in p and p[config.by].notna().all() for p in pred.values())
+    is_named = all(config.by in p and p[config.by].notna().any() for p in pred.values())
     by = config.by if is_named else 'clip_id'
     scores = {s: evaluate(p, windows[s].corpus, by) for s, p in pred.items()}
     if smoothing['width'] and 'test' in raw:
