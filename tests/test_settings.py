@@ -29,7 +29,7 @@ ALL = CONFIGS | PLAIN | WORDS
 def make(cls, given):
     "An instance, checked; what has no default is filled in."
     known = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
-    made = cls(**{k: (Path('x') if k == 'file' else 'init' if cls.__name__ == 'InitManifest' and k == 'what' else GIVEN[k]) for k in known if k not in given} | given)
+    made = cls(**{k: ((Path('x'),) if k == 'files' else 'init' if cls.__name__ == 'InitManifest' and k == 'what' else GIVEN[k]) for k in known if k not in given} | given)
     check_fields(made)
     return made
 

@@ -85,7 +85,7 @@ def make_index(rows:list) -> str: # HTML; rows as `describe_prediction` and `des
     def link(row):
         name = Path(row['file']).name
         name = name if names[name] == 1 else row['file']
-        return render_link(name, f"{row['page']}/report.html") if row['page'] else name
+        return render_link(name, f"{row['page']}/report.html") if not row['error'] else name
     lines = [{
         'film': link(r),
         'length': f"{r['seconds']:.1f} s",
@@ -98,9 +98,8 @@ def make_index(rows:list) -> str: # HTML; rows as `describe_prediction` and `des
     if not any(line['mind'] for line in lines):
         for line in lines: line.pop('mind')
     body = [render_text(f'{len(rows)} films: predictions', 'h1'), *map(render_warning, common), render_table(lines)]
-    older = ' A link leads to a page of an earlier time.' if any(r['page'] for r in bad) else ''
     if bad:
-        body += [render_warning(f'{len(bad)} of {len(rows)} could not be used.' + older),
+        body += [render_warning(f'{len(bad)} of {len(rows)} could not be used.'),
                  render_table([{'film': link(r), 'reason': r['error']} for r in bad])]
     return render_page(f'{len(rows)} films: predictions', body)
 
@@ -171,6 +170,9 @@ def predict_films(films:list, # paths
         listed = read_index(at)
         pages = {file: row['page'] for file, row in listed.items() if row['page']}
         names = name_pages(films, pages, os.listdir(at) if at.is_dir() else ())
+        for film, page in zip(films, names): # a page is its film's before it is made
+            listed.setdefault(os.path.abspath(film), describe_error(film, UserError('not done yet'), page, by))
+        write_index(list(listed.values()), at)
         for film, page in tqdm(list(zip(films, names)), desc='Predicting', unit='film', disable=not progress):
             try:
                 made = predict_file(film, run, at/page, encoders=encoders, **options)
