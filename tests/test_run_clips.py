@@ -175,7 +175,7 @@ def test_what_has_changed_is_said(mine):
     copy_film(mine, test[2], mine/'corpus'/'clips'/f'{train[0]}.mp4')
     panel = open_panel('clip', mine/'run')
     assert list_offered(panel) == set(test[1:])
-    for part in ('1 clip is gone', '1 clip is new', '1 clip has other labels', '1 clip is another film'):
+    for part in ('1 clip is gone', '1 clip is new', '1 clip has another label', '1 clip is another film', 'is a film of the training now'):
         assert part in panel.note and part in panel.to_html()
 
 

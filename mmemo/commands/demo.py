@@ -246,10 +246,10 @@ class Demo:
     "`mmemo demo`: the main job on a planted corpus, offline."
     out: Path = Path('runs/demo') # folder for the corpus, the runs, demo.json and the report
     seed: int = 0 # of the training; the corpus has its own
-    clips: int = 0 # a small demo of so many short clips, 48 or more, in seconds; all 1,024 where not given
+    clips: int|None = None # a small demo of so many short clips, 48 or more, in seconds; all 1,024 where not given
 
-    ranges = dict(seed=SEED, clips=Range(0, 1_000_000))
+    ranges = dict(seed=SEED, clips=Range(48, 1_000_000))
 
     def __call__(self) -> int: # exit status
-        run_demo(self.out, choose_small(self.clips) if self.clips else None, self.seed)
+        run_demo(self.out, choose_small(self.clips) if self.clips is not None else None, self.seed)
         return OK
