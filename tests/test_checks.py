@@ -58,7 +58,6 @@ REFUSED = [
     ('no column label', dict(label=None), {}, "needs a column 'label'"), ('an empty column label', dict(label=[None]*36), {}, 'none of 36 clips has a label; fill in label'),
     ('nobody labelled in training', dict(label=[None]*18 + LABELS*6), {}, "none of the 18 clips of split 'train' has a label"),
     ('nobody labelled in validation', dict(label=LABELS*6 + [None]*9 + LABELS*3), {}, "none of the 9 clips of split 'val' has a label"),
-    ('nobody labelled in test', dict(label=LABELS*9 + [None]*9), {}, "none of the 9 clips of split 'test' has a label"),
     ('no training clip', dict(split=['val']*18 + ['test']*18), {}, "expected clips with split 'train', found test, val"),
     ('an unknown class', dict(label=['Ennui']*36), {}, "'Ennui' is no class of"),
     ('no valence', {}, VA, "task 'va' needs a column 'valence'"), ('valence without a value', dict(valence=np.nan, arousal=.5), VA, 'none of 36 clips has a label; fill in valence, arousal'),
@@ -107,6 +106,7 @@ NOTES = [
     ('only training', dict(split=['train']*36), 'all clips are in split .train.: nothing is validated or tested, so there will be no figures'),
     ('no test', dict(split=['train']*18 + ['val']*18), 'no clip is in split .test.'), ('no validation', dict(split=['train']*18 + ['test']*18), 'no clip is in split .val.'),
     ('a class never seen', dict(label=LABELS*9 + ['Anger', 'Fear', 'Disgust']*3), "class 'Disgust' has no label in training, and 3 of test: it cannot be learnt"),
+    ('nobody labelled in test', dict(label=LABELS*9 + [None]*9), 'none of the 9 clips of split .test. has a label: they are answered, not scored'),
     ('one class', dict(label=['Anger']*18 + LABELS*6), "every training label is 'Anger'"), ('a few without a label', dict(label=[None]*2 + ['Happiness'] + LABELS*11), '2 of 18 clips of split .train. have no label'),
     ('some nobody', dict(subject=[None]*4 + [f's{i//3}' for i in range(4, 36)]), '`subject` is empty in 4 of 36 clips'), ('some on no side', dict(split=['train']*18 + ['val']*9 + ['test']*5 + [None]*4), '`split` is empty in 4 of 36 clips'),
 ]

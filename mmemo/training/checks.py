@@ -89,7 +89,7 @@ def compare_spread(rows:pd.DataFrame, columns:str) -> list: # notes; rows: label
 
 # %% ../../nbs/60_training/00_checks.ipynb #chkexp04
 def check_labels(config, corpus) -> list: # notes
-    "Refuse a table without labels, or a split without any; note what training and test do not share."
+    "Refuse a table without labels, or training without any; note what training and test do not share."
     rows, notes = tabulate_labels(config, corpus)
     things, columns = f'{config.window.level}s', ', '.join(task_space(config.window.task, corpus.labels).columns)
     if not rows.labelled.any():
@@ -97,7 +97,11 @@ def check_labels(config, corpus) -> list: # notes
                         + ''.join(f' Besides, {n}' for n in notes))
     for split in ('train', 'val', 'test'):
         part = rows[rows.split == split]
-        if len(part) and not part.labelled.any():
+        is_blank = len(part) and not part.labelled.any()
+        if is_blank and split == 'test': # as where a challenge keeps its answers
+            notes.append(f"none of the {len(part):,} {things} of split 'test' has a label: they are answered, not scored.")
+            continue
+        if is_blank:
             raise UserError(f"{corpus.name}: none of the {len(part):,} {things} of split '{split}' has a label; "
                             f"fill in {columns}, or leave their split empty.")
         n = int((~part.labelled).sum())
