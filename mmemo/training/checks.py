@@ -99,7 +99,8 @@ def check_labels(config, corpus) -> list: # notes
         part = rows[rows.split == split]
         is_blank = len(part) and not part.labelled.any()
         if is_blank and split == 'test': # as where a challenge keeps its answers
-            notes.append(f"none of the {len(part):,} {things} of split 'test' has a label: they are answered, not scored.")
+            notes.append(f"none of the {len(part):,} {things} of split 'test' has a label: "
+                         'they are answered, not scored.')
             continue
         if is_blank:
             raise UserError(f"{corpus.name}: none of the {len(part):,} {things} of split '{split}' has a label; "

@@ -125,7 +125,8 @@ def describe_changes(corpus:Corpus, sides:pd.DataFrame, aside:int=0,
              _count(n['moved'], 'has another side there', 'have another side there'),
              _count(n['marks'], 'has another label, stretch or subject', 'have other labels, stretches or subjects'),
              _count(n['files'], 'is another film under the same name', 'are other films under the same names'),
-             _count(n['learnt'], 'of the test is a film of the training now', 'of the test are films of the training now')]
+             _count(n['learnt'], 'of the test is a film of the training now',
+                    'of the test are films of the training now')]
     parts = [p for p in parts if p]
     if not parts: return ''
     new = ', new ones on none' if n['new'] else ''

@@ -262,7 +262,8 @@ def read_checksums(folder:Path) -> dict|None: # name -> hash; None where a run h
     if not place.exists(): return None
     text = place.read_text(encoding='utf8', errors='replace') if place.is_file() else ''
     lines = re.findall(r'^([0-9a-f]{32})  (\S+)$', text, re.M)
-    if {name for _, name in lines} == set(SUMMED): return {name: h for h, name in lines}
+    if {name for _, name in lines} == set(SUMMED):
+        return {name: h for h, name in lines}
     warnings.warn(f'{place}: the list of checksums is damaged, so nobody can tell whether other files are; '
                   'the run opens as it is.', DamageWarning, stacklevel=4)
     return None
