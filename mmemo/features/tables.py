@@ -95,8 +95,9 @@ def choose_columns(table:pd.DataFrame, columns, # those asked for; None: every o
     if clip not in table:
         raise UserError(f"{path}: expected a column '{clip}', found {held}.")
     if columns is None:
-        usable = lambda c: c not in (clip, time, *NAMES) and not str(c).startswith('Unnamed: ') # a column without a name
-        columns = [c for c in table if usable(c) and is_numeric(table[c])]
+        taken = (clip, time, *NAMES)
+        is_nameless = lambda c: str(c).startswith('Unnamed: ') # the numbers of rows, as pandas writes them
+        columns = [c for c in table if c not in taken and not is_nameless(c) and is_numeric(table[c])]
     if gone := [c for c in columns if c not in table]:
         raise UserError(f"{path}: expected a column '{gone[0]}', found {held}.")
     if not columns:
