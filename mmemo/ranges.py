@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .core import UserError
+from .core import UserError, guess_meant
 
 # %% ../nbs/03_ranges.ipynb #rngexp01
 @dataclass(frozen=True)
@@ -104,10 +104,6 @@ def _spell_expected(kind, allowed) -> str: # '0 to 1', 'a or b', 'True or False'
         words = ' or '.join(getattr(k, '__name__', str(k)) for k in some)
     return f'{words}, or None' if types.NoneType in parts else words
 
-def _guess_meant(value, allowed) -> str: # ' Did you mean ...?', or nothing
-    near = difflib.get_close_matches(value, allowed, n=1) if isinstance(value, str) else []
-    return f" Did you mean '{near[0]}'?" if near else ''
-
 def check_fields(settings, # a dataclass whose `ranges` says what each field may be
                  kind:str='setting'): # what they are settings of, for the message
     "Raise `UserError` for a field that is out of its range, or of another type."
@@ -117,7 +113,7 @@ def check_fields(settings, # a dataclass whose `ranges` says what each field may
         shown = f"'{value}'" if isinstance(value, str) else str(value)
         is_whole = wanted is int and not _is_number(value, int)
         expected = ('a whole number, ' if is_whole else '') + _spell_expected(wanted, allowed)
-        meant = _guess_meant(value, allowed) if isinstance(allowed, (tuple, dict)) else ''
+        meant = guess_meant(value, allowed) if isinstance(allowed, (tuple, dict)) else ''
         raise OutOfRange(settings, name, f"{kind} '{name}' is {shown[:80]}; expected {expected}.{meant}")
 
 # %% ../nbs/03_ranges.ipynb #rngexp07

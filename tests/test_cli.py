@@ -1,5 +1,6 @@
 """The command line as a person meets it: help that reads well, one sentence for a mistake, exit statuses."""
 import json, os, re, shutil, subprocess, sys, time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmemo.core import real_data
 from mmemo.labels import EXPRESSION8
 from mmemo.media.files import write_clip
 from small_run import small_run
+from typed import type_words
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,13 +25,7 @@ def mmemo(*argv, cwd=None, env=None):
 
 
 @pytest.fixture
-def said(capsys):
-    def call(*argv):
-        capsys.readouterr()
-        try: status = main([str(a) for a in argv])
-        except SystemExit as e: status = e.code
-        return status, *capsys.readouterr()
-    return call
+def said(capsys): return partial(type_words, capsys)
 
 
 def test_help_is_there_at_once():

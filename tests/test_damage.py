@@ -1,26 +1,22 @@
 """What a disk, a download or a full machine does to our files is mended or named: OSErrors in every command, odd JSON, damaged runs, and a small part of `benchmarks/damage.py`."""
 import errno, json, os, shutil, subprocess, sys, warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import damage
-from mmemo.commands.cli import COMMANDS, Command, main
+from mmemo.commands.cli import COMMANDS, Command
 from mmemo.core import DamagedFile, DamageWarning, UserError, atomic_path, read_json, read_kept, seal, write_json
 from mmemo.features.tracks import Track, build_pack, load_pack, load_track, open_arrays, save_track
+from typed import type_words
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
-def said(capsys):
-    def call(*argv):
-        capsys.readouterr()
-        try: status = main([str(a) for a in argv])
-        except SystemExit as e: status = e.code
-        return status, *capsys.readouterr()
-    return call
+def said(capsys): return partial(type_words, capsys)
 
 
 def is_sentence(err): return err.startswith('mmemo: ') and err.count('\n') == 1 and 'Traceback' not in err

@@ -8,7 +8,7 @@ __all__ = ['TAB_STYLE', 'Library', 'bring_library', 'Canvas', 'redraw', 'redraw_
            'Panel', 'StateError', 'explain_refusal', 'PanelState', 'NoState', 'NoPanel', 'panel_or_reason']
 
 # %% ../../nbs/90_panels/03_parts.ipynb #lsparts4
-import difflib, html, re, threading
+import html, re, threading
 from functools import lru_cache, wraps
 
 import anywidget
@@ -18,7 +18,7 @@ import plotly.graph_objects as go
 import traitlets as t
 from plotly.offline import get_plotlyjs
 
-from ..core import UserError, patch
+from ..core import UserError, guess_meant, patch
 from ..pages.html import read_static, render_page, render_warning
 from ..pages.theme import detach_title, lighten_inks, set_theme
 from .jobs import JobRunner
@@ -238,8 +238,7 @@ class PanelState(t.HasTraits):
     def _check_field(self, name:str):
         is_own = self.has_trait(name) or hasattr(type(self), name)
         if is_own or name.startswith('_'): return
-        near = difflib.get_close_matches(name, self.trait_names(), n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ''
+        hint = guess_meant(name, self.trait_names())
         raise StateError(f"there is no '{name}' to set here.{hint} Known: {', '.join(sorted(self.trait_names()))}.")
 
     def __setattr__(self, name:str, value):
