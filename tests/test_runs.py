@@ -279,7 +279,7 @@ def test_same_seed_same_files_in_another_process(tmp_path):
 
 def test_a_killed_run_says_so_and_can_be_run_again(tmp_path):
     folder = tmp_path/'r'
-    p = subprocess.Popen([sys.executable, '-c', CODE.format(epochs=100000, folder=str(folder))], cwd=ROOT)
+    p = subprocess.Popen([sys.executable, '-c', CODE.format(epochs='100000, patience=0', folder=str(folder))], cwd=ROOT)
     deadline = time.time() + 240
     written = lambda: sum(h.read_text().count('\n') for h in tmp_path.glob('.half/*/r/history.jsonl'))
     while time.time() < deadline and written() <= 2: time.sleep(.1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmemo.training.loop import TrainConfig
 from mmemo.panels import train as T
 from mmemo.places import whole_folder
 from mmemo.core import UserError
@@ -80,7 +81,8 @@ def test_a_stop_before_the_first_step_leaves_a_whole_run(panel):
     assert panel.session.trainings[0].status == 'stopped' and len(load_run(panel.session.trainings[0].run.folder).history) == 1
 
 
-def test_the_panel_answers_while_it_trains(panel):
+def test_the_panel_answers_while_it_trains(panel, monkeypatch):
+    monkeypatch.setattr('mmemo.panels.session.TrainConfig', lambda: TrainConfig(patience=0)) # it does not end by itself, however slow this thread is
     panel.view.model.value, panel.view.epochs.value = 'bicross', 400
     panel.view.train.click()
     until(lambda: panel.session.share > 0)
@@ -156,6 +158,9 @@ def test_a_kernel_that_dies_leaves_no_half_run(tmp_path):
     import os, signal, subprocess, sys
     code = f"""
 import sys, time; sys.path.insert(0, {str(Path(__file__).parent)!r})
+import mmemo.panels.session as session
+from functools import partial
+session.TrainConfig = partial(session.TrainConfig, patience=0) # it does not end by itself
 from mmemo.panels.train import train_panel
 panel = train_panel({str(small_run())!r}, out={str(tmp_path/'live')!r}, model='audio', epochs=500)
 panel.view.train.click()
