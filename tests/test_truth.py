@@ -1,4 +1,5 @@
 """The verdict on maps, and the truth panel without a browser."""
+import threading
 import json
 from dataclasses import replace
 
@@ -102,14 +103,17 @@ def test_a_click_on_a_dot_shows_its_clips_and_a_click_on_a_clip_its_map(panel):
     assert [shape['x0'], shape['x1']] == v.judged.interval['audio'][i].tolist() and clip in panel.view.steps.figure['title']
 
 
-def test_other_clips_are_measured_once(source):
+def test_other_clips_are_measured_once(source, monkeypatch):
     panel = TruthPanel(source, clips=4)
     panel.controller.job.wait(120)
     first, fig = panel.controller.verdict, panel.view.auc.figure
     assert panel.view.progress.layout.visibility == 'hidden' and '4 clips of' in panel.view.line.value
+    go, start = threading.Event(), panel.controller.job.start
+    monkeypatch.setattr(panel.controller.job, 'start', lambda work, *rest: start(lambda *a: go.wait(60) and work(*a), *rest)) # it waits until we have looked
     panel.view.subset.value = 'xor'
     assert 'Measuring' in panel.view.line.value and panel.view.auc.figure == fig, 'the old figure stays while the new one is made'
     assert set(panel.controller.known) == {(4, 'all')}
+    go.set()
     assert len(panel.selection) and (4, 'xor') in panel.controller.known and set(panel.controller.verdict[0].judged.clips.subset) == {'xor'}
     assert panel.view.auc.figure != fig
     panel.view.subset.value = 'all'
