@@ -8,7 +8,7 @@ _PLACES = { # room -> the names that it offers here; `name=other` where it is ca
     'corpora.manifest': 'Corpus load_corpus',
     'corpora.splits': 'deal_clips split_by_subject',
     'corpora.readers': 'open_corpus read_corpus',
-    'corpora.leaks': 'check_leaks',
+    'corpora.leaks': 'check_leaks group_twins',
     'planted.corpus': 'PlantedConfig make_planted',
     'features.extract': 'extract',
     'features.reading': 'ExtractSettings',

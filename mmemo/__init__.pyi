@@ -5,7 +5,7 @@ from .core import UserError as UserError
 from .corpora.manifest import Corpus as Corpus, load_corpus as load_corpus
 from .corpora.splits import deal_clips as deal_clips, split_by_subject as split_by_subject
 from .corpora.readers import open_corpus as open_corpus, read_corpus as read_corpus
-from .corpora.leaks import check_leaks as check_leaks
+from .corpora.leaks import check_leaks as check_leaks, group_twins as group_twins
 from .planted.corpus import PlantedConfig as PlantedConfig, make_planted as make_planted
 from .features.extract import extract as extract
 from .features.reading import ExtractSettings as ExtractSettings

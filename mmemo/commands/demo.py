@@ -25,6 +25,7 @@ from ..planted.corpus import PlantedConfig, make_planted
 from ..ranges import SEED, Range, Text, check_fields
 from ..training.card import WARNINGS
 from ..training.floors import probe_states
+from ..training.intervals import format_ci
 from ..training.loop import TrainConfig
 from ..training.run_config import RunConfig
 from ..training.runs import load_run, run_experiment
@@ -73,9 +74,8 @@ def collect_rows(runs:dict) -> list: # model -> run; rows for demo.json
 
 # %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084b
 def format_figure(figure:dict) -> str: # '0.93 [0.90, 0.95]'
-    "A score with its interval."
-    low, high = figure['ci95'] or (float('nan'),) * 2
-    return f"{figure['value']:.2f} [{low:.2f}, {high:.2f}]"
+    "A score with its interval; a state that one person shows has none."
+    return f"{figure['value']:.2f} {format_ci(figure['ci95'])}"
 
 # %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084c
 def format_table(rows:list, # of `collect_rows`

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, pick_device
+from ..corpora.cells import spell_with_point
 from ..corpora.splits import deal_clips
 from ..features.windows import make_targets, place_clips
 from ..labels import task_space
@@ -43,7 +44,8 @@ def check_values(table:pd.DataFrame, space, # of continuous values, or of severa
         odd = table[c].notna() & values.isna()
         if odd.any():
             row = table[odd].iloc[0]
-            raise UserError(f"{name}, clip '{row.clip_id}': {c} is '{row[c]}'; expected a number.")
+            raise UserError(f"{name}, clip '{row.clip_id}': {c} is '{row[c]}'; expected a number"
+                            f'{spell_with_point(row[c])}.')
         if space.kind != 'continuous': continue
         is_out = (values.abs() > space.reach) & (values != space.missing)
         if is_out.any():

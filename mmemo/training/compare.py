@@ -33,6 +33,7 @@ from ..places import check_place, whole_entries
 from .card import list_warnings
 from .checks import MISSING_SIDES, check_data
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
+from .intervals import format_ci
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
 from .run_config import RunConfig
@@ -494,10 +495,8 @@ def format_brief(figure:dict, sign:str='') -> str: # '0.93 [0.90, 0.95]'; sign '
     if figure is None or figure.get('value') is None: return ''
     ci = figure.get('ci95')
     digits = 3 if ci and ci[1] - ci[0] < .02 else 2
-    number = lambda v: f'{v:{sign}.{digits}f}'
-    text = number(figure['value'])
-    if ci: text += f' [{number(ci[0])}, {number(ci[1])}]'
-    return text + (' *' if figure.get('few_groups') else '')
+    text = f"{figure['value']:{sign}.{digits}f}"
+    return f"{text} {format_ci(ci, f'{sign}.{digits}f')}" + (' *' if figure.get('few_groups') else '')
 
 # %% ../../nbs/60_training/14_compare.ipynb #b680707f
 def list_main_rows(result:dict) -> list: # of dictionaries
