@@ -87,7 +87,7 @@ def test_features_that_are_no_numbers(how, change, tmp_path, no_epoch):
     corpus = make_corpus()
     with pytest.raises(UserError, match='NaN or infinity in 1 of 6 columns: f2'): begin(corpus, make_store(corpus, change), tmp_path/'run')
     with pytest.raises(UserError, match='nothing to learn from: no step of the visual'): begin(corpus, make_store(corpus, change, source='table'), tmp_path/'run')
-    with pytest.raises(UserError, match='NaN or infinity'): compare('visual', corpus, make_store(corpus, change), tmp_path/'out', RunConfig(train=loop.TrainConfig(**QUICK)), 1, progress=False)
+    with pytest.raises(UserError, match='NaN or infinity'): compare(corpus, make_store(corpus, change), 'visual', tmp_path/'out', RunConfig(train=loop.TrainConfig(**QUICK)), 1, progress=False)
 
 
 def test_features_that_never_change(tmp_path, no_epoch, capsys):
@@ -150,13 +150,13 @@ def test_nobody_is_dealt_by_subject(subject, said, tmp_path):
 
 def test_nothing_to_compare_by(tmp_path, no_epoch):
     corpus = make_corpus(split=['train']*36)
-    with pytest.raises(UserError, match="all clips are in split 'train'"): compare('visual', corpus, make_store(corpus), tmp_path/'out', seeds=1, progress=False)
+    with pytest.raises(UserError, match="all clips are in split 'train'"): compare(corpus, make_store(corpus), 'visual', tmp_path/'out', seeds=1, progress=False)
 
 
 def test_comparison_says_it_once(tmp_path, capsys):
     corpus = make_corpus(split=['train']*18 + ['val']*18)
     base = RunConfig(window=replace(RunConfig().window, length=8), train=loop.TrainConfig(**QUICK))
-    result = compare(['visual', 'linear'], corpus, make_store(corpus), tmp_path/'out', base, 2, options={'visual.dim': 8, 'visual.heads': 2}, workers=1, progress=False)
+    result = compare(corpus, make_store(corpus), ['visual', 'linear'], tmp_path/'out', base, 2, options={'visual.dim': 8, 'visual.heads': 2}, workers=1, progress=False)
     assert capsys.readouterr().out.count("no clip is in split 'test'") == 1
     assert [r['model'] for r in result['rows']] == ['visual', 'linear']
 

@@ -44,7 +44,7 @@ def planted():
 def done(planted, tmp_path_factory):
     "A comparison, and where it stands; tests that change it take a copy."
     out = tmp_path_factory.mktemp('compare')
-    return out, compare(['bicross', 'visual', 'linear', 'text'], *planted, out, BASE, 2, options=tiny('bicross', 'visual'), workers=1, progress=False)
+    return out, compare(*planted, ['bicross', 'visual', 'linear', 'text'], out, BASE, 2, options=tiny('bicross', 'visual'), workers=1, progress=False)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def copy(done, tmp_path):
 
 
 def again(planted, out, models=('bicross', 'visual', 'linear'), base=BASE, seeds=2, options=None, **more):
-    return compare(list(models), *planted, out, base, seeds, options=tiny(*models) if options is None else options, workers=1, progress=False, **more)
+    return compare(*planted, list(models), out, base, seeds, options=tiny(*models) if options is None else options, workers=1, progress=False, **more)
 
 
 # the table
@@ -186,7 +186,7 @@ def test_stopped_by_hand_and_taken_up(tmp_path, planted, monkeypatch):
 
 def test_two_processes_and_another_order_give_the_same(done, planted, tmp_path):
     out, _ = done
-    told = compare(['linear', 'visual'], *planted, tmp_path, BASE, 2, options=tiny('visual'), workers=2, progress=False)
+    told = compare(*planted, ['linear', 'visual'], tmp_path, BASE, 2, options=tiny('visual'), workers=2, progress=False)
     assert told['trained'] == 3
     for run in ('visual-0', 'visual-1', 'linear-0'):
         assert (tmp_path/run/'model.safetensors').read_bytes() == (out/run/'model.safetensors').read_bytes(), run

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .train import find_features, use_given
+from .train import find_features
 from ..core import OK, SET_ASIDE
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
@@ -57,9 +57,8 @@ def compare_models(asked:Compare) -> int: # exit status
     shared = RunConfig(corpus=place, encoders=asked.encoders, text=asked.text,
                        settings=asked.settings, window=asked.window, train=asked.train)
     corpus, store = find_features(place, shared, asked.cache, asked.split)
-    if corpus.facts.get('features_only'): shared = use_given(shared, store)
     corpus = deal_missing(corpus, asked.split, asked.train.seed)
-    result = compare(asked.models, corpus, store, asked.out, shared, asked.seeds,
+    result = compare(corpus, store, asked.models, asked.out, shared, asked.seeds,
                      asked.against, asked.options, asked.workers, overwrite=asked.overwrite,
                      finish=lambda half: write_comparison(half, asked.out))
     print(format_comparison(result), asked.out/'compare.html', sep='\n\n')

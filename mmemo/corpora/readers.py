@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['USUAL', 'ENDINGS', 'READERS', 'find_clips', 'choose_space', 'find_subjects', 'draft_manifest', 'write_first_manifest',
-           'read_folder', 'read_twin_facts', 'list_options', 'describe_reading', 'read_corpus', 'open_corpus']
+           'read_folder', 'read_features', 'read_twin_facts', 'list_options', 'describe_reading', 'read_corpus',
+           'open_corpus']
 
 # %% ../../nbs/20_corpora/14_readers.ipynb #ac9ac785
 import inspect, os, re
@@ -16,13 +17,14 @@ import pandas as pd
 
 from ..core import Registry, UserError, read_json
 from .affwild2 import read_affwild2
+from .cells import NAMES, VALUES
 from .cremad import read_cremad
-from .listing import list_some
+from .listing import check_choice, list_some
 from .manifest import (Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus,
-                                    name_table, write_table)
+                                    name_classes, name_table, read_table, write_table)
 from .mosei import read_mosei
 from .ravdess import read_ravdess
-from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class
+from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class, label_space
 from ..media.files import FILMS, OTHERS, SOUNDS, USUAL_FILMS, USUAL_SOUNDS, find_kind, walk_folder
 
 # %% ../../nbs/20_corpora/14_readers.ipynb #rdrlst01
@@ -171,6 +173,27 @@ def read_folder(root, # a folder of clips, or a manifest
     facts = dict(target='as the folders are named', synthetic=False)
     return Corpus(root.resolve().name, root, clips, None, space, facts), report
 
+# %% ../../nbs/20_corpora/14_readers.ipynb #rdrfeat2
+def read_features(root, # a table, CSV or Parquet: clip_id, subject, label ... as in a manifest, and numbers
+                  modality:str='visual', # what the numbers were measured in: visual, audio or text
+                  hz:float=0., # rows a second, where a clip has several and no `time`
+                  space:str|None=None, # label space; default: the smallest that fits
+                 ) -> tuple: # (Corpus, Report)
+    "Clips that are known by their features only."
+    check_choice('modality', modality, 'visual', 'audio', 'text')
+    table = read_table(root)
+    if 'clip_id' not in table:
+        raise UserError(f"{root}: expected a column 'clip_id', found {', '.join(map(str, table.columns[:8]))}.")
+    known = [c for c in table if c in NAMES or c in VALUES]
+    first = table[known].drop_duplicates('clip_id').assign(path=Path(root).name)
+    clips = name_classes(check_manifest(first, str(root)))
+    labels = clips.label.dropna().unique() if 'label' in clips else []
+    space = space or choose_space([label for label in labels if guess_class(label)])
+    check_labels(clips, label_space(space), str(root))
+    facts = dict(features_only=True, synthetic=False, source=Path(root).name)
+    return Corpus(Path(root).stem, Path(root).parent, clips, None, space, facts), Report('features', Path(root))
+
+
 # %% ../../nbs/20_corpora/14_readers.ipynb #twinfa02
 def read_twin_facts(place) -> dict: # a tree, or a file in it
     "What must be said of a corpus that was read from a twin; nothing for other folders."
@@ -186,6 +209,7 @@ READERS.update({
     'ravdess': read_ravdess,
     'crema-d': read_cremad,
     'cmu-mosei': read_mosei,
+    'features': read_features,
     'folder': read_folder})
 
 def list_options(name:str) -> dict: # option -> its default

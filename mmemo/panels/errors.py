@@ -483,7 +483,8 @@ def show_choice(self:ErrorController):
 def play(self:ErrorController):
     "The chosen clip, with face, voice and attention on one time axis."
     clip_id = self.state.clip_id
-    if not clip_id:
+    has_film = not self.source.source.corpus.facts.get('features_only')
+    if not clip_id or not has_film:
         self.view.stage.children = ()
         return
     if self.player is None:
@@ -658,4 +659,5 @@ def errors_panel(run='runs/demo', # folder of a run, or of a demo
                  **state): # where to begin: cell, where, part, clip_id ...
     "The errors panel of a run; where there is none, a sentence in its place."
     run = open_run(run)
-    return ErrorsPanel(open_source(run, split), find_runs_beside(run.folder), run.folder.resolve().name, **state)
+    source = open_source(run, split, films=False)
+    return ErrorsPanel(source, find_runs_beside(run.folder), run.folder.resolve().name, **state)

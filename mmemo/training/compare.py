@@ -27,16 +27,17 @@ from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_d
                         write_json)
 from ..corpora.leaks import guard
 from ..corpora.readers import open_corpus
+from ..features.sources import open_features
 from ..features.tracks import FeatureStore
 from ..models.registry import MODELS
 from ..places import check_place, whole_entries
 from .card import list_warnings
-from .checks import MISSING_SIDES, check_data
+from .checks import MISSING_SIDES, check_data, check_table
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
 from .intervals import format_ci
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
-from .run_config import RunConfig
+from .run_config import RunConfig, use_given
 from .runs import build_for, check_run_folder, describe, list_changed, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
@@ -393,6 +394,8 @@ def _list_compared(row) -> list: # the scores whose difference is asked for
 # %% ../../nbs/60_training/14_compare.ipynb #38aabd50
 def check_models(models, against:str, seeds:int, options:dict) -> list: # names, each once
     "The models that are meant, or what is wrong with the question."
+    if models is None or not isinstance(models, (str, list, tuple)):
+        raise UserError('compare takes the corpus first: compare(corpus, store, models, out).')
     if not models:
         raise UserError('compare needs the name of at least one model.')
     if isinstance(models, str): models = [models]
@@ -406,6 +409,14 @@ def check_models(models, against:str, seeds:int, options:dict) -> list: # names,
     return models
 
 # %% ../../nbs/60_training/14_compare.ipynb #38aabd50b
+def _open_shared(corpus, store, base:RunConfig) -> tuple: # as `compare` takes them, all there now
+    corpus = open_corpus(corpus)
+    if store is None:
+        check_table(base, corpus)
+        corpus, store = open_features(corpus, base.encoders, settings=base.settings, text=base.text)
+    if corpus.facts.get('features_only'): base = use_given(base, store)
+    return corpus, store, replace(base, corpus=base.corpus or name_place(corpus))
+
 def describe_surroundings(corpus, store, base:RunConfig, mark:str='') -> dict: # mark: the guard's, of a random split
     "On what and with what the figures were made."
     encoders = getattr(store, 'facts', {}).get('encoders', {})
@@ -457,9 +468,10 @@ def write_csv(path, lines:list):
 # %% ../../nbs/60_training/14_compare.ipynb #af397345
 TABLES = ('compare.csv', 'compare.html', 'compare.json') # beside the runs
 
-def compare(models, # names, or one; 'all' for all of them
-            corpus, # a Corpus, or where one is
-            store, out, # becomes {one folder a model and seed, compare.json, compare.csv}
+def compare(corpus, # a Corpus, or where one is
+            store=None, # its features; from the cache, or encoded now, where not given
+            models=('bicross', 'visual', 'audio', 'linear'), # names, or one; 'all' for all of them
+            out='runs/compare', # becomes {one folder a model and seed, compare.json, compare.csv}
             base:RunConfig|None=None, # what all share
             seeds:int=3, # how many, from the base's own on
             against:str='', # the model that others are set against; by default the first that fits
@@ -471,8 +483,9 @@ def compare(models, # names, or one; 'all' for all of them
            ) -> dict: # what compare.json holds
     "Models times seeds on one corpus: train what is not there yet, and tell."
     out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
-    corpus, models = open_corpus(corpus), check_models(models, against, seeds, options)
-    base, corpus = replace(base, corpus=base.corpus or name_place(corpus)), deal_missing(corpus, seed=base.seed)
+    models = check_models(models, against, seeds, options)
+    corpus, store, base = _open_shared(corpus, store, base)
+    corpus = deal_missing(corpus, seed=base.seed)
     seed_list = range(base.seed, base.seed + seeds)
     check_place(out, 'comparison', TABLES)
     mark, runs = guard(corpus, progress=progress).mark, [f'{m}-{s}' for m in models for s in seed_list]

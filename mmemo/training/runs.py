@@ -401,9 +401,9 @@ def load_run(folder, device:str='cpu') -> Run:
 
 # %% ../../nbs/60_training/11_runs.ipynb #runscl02
 @patch
-def clips(self:Run, corpus) -> Corpus: # the run's own corpus, as its table is now
+def clips(self:Run, corpus, store=None) -> Corpus: # the run's own corpus, as its table is now; its features
     "The corpus with each clip on the side on which it was in training, others on none."
-    return restore_split(corpus, self.sides)
+    return restore_split(corpus, self.sides, getattr(store, 'facts', {}).get('files'))
 
 
 @patch
