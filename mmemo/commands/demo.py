@@ -219,11 +219,12 @@ def run_demo(out='runs/demo', # becomes {corpus/, one folder a model, demo.json,
              seed:int|None=None, # of the training, in place of the config's
             ) -> dict: # what demo.json holds
     "Render, encode, train, evaluate, and show; an earlier demo stands until all of it is there."
-    config, out, seconds = config or DemoConfig(), Path(out), {}
+    config, seconds = config or DemoConfig(), {}
     if seed is not None:
         config = replace(config, train=replace(config.train, seed=seed))
     names = (*config.models, 'report.html', 'demo.json')
     check_place(out, 'demo', names)
+    out = Path(out)
     with whole_entries(out, names, keep=name_state(config)) as half:
         with time_stage(seconds, 'render', 'Rendering the planted corpus (synthetic faces and voices)'):
             corpus = make_planted(out/'corpus', config.planted, config.workers or None)

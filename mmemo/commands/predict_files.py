@@ -28,7 +28,7 @@ def list_films(places) -> list: # files and folders -> paths of files, each once
     films = {}
     for place in map(Path, places):
         inside = [place]
-        if place.is_dir():
+        if os.path.isdir(place):
             files = (here/name for here, _, names in walk_folder(place) for name in names)
             inside = [f for f in files if find_kind(f) == 'film']
         if not inside:
@@ -196,7 +196,7 @@ def predict(files, # one film; or a folder, or a list of both
     from mmemo.commands.predict import predict_file
     options |= dict(faces=faces, model_file=model_file, seconds=seconds, cache=cache, progress=progress)
     is_one = isinstance(files, (str, Path))
-    if is_one and not Path(files).is_dir():
+    if is_one and not os.path.isdir(files):
         return predict_file(files, run, out, **options)
     return predict_films(list_films([files] if is_one else files), run, out, **options)
 
@@ -224,7 +224,7 @@ class Predict:
     further = 'files' # words behind an option are of these, too
 
     def __call__(self) -> int: # exit status
-        is_one = len(self.files) == 1 and not self.files[0].is_dir()
+        is_one = len(self.files) == 1 and not os.path.isdir(self.files[0])
         files = self.files[0] if is_one else list(self.files)
         made = predict(files, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache, not is_one)
         if not is_one: return report_films(made, self.out)

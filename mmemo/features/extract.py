@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import DamageWarning, UserError, default_cache, is_machine_fault, name_damage, patch, stable_hash
+from ..core import (DamageWarning, UserError, default_cache, is_machine_fault, name_damage, patch, remove_entry,
+                        stable_hash)
 from ..corpora.manifest import Corpus, load_corpus, read_table
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
@@ -34,6 +35,7 @@ from ..media.files import probe
 from ..media.pictures import hash_pictures
 from ..media.sound import SILENCE_DB, loudness_db
 from ..media.threads import count_cores, read_ahead, use_one_thread
+from ..places import find_folder
 
 # %% ../../nbs/40_features/13_extract.ipynb #8fa7a79f
 class Extraction:
@@ -338,6 +340,7 @@ def _read_quarantine(place:Path, empty:pd.DataFrame) -> pd.DataFrame: # other co
             return read_table(place, tuple(empty))[list(empty)] if place.exists() else empty
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; it is begun anew.', DamageWarning, stacklevel=3)
+        remove_entry(place)
         return empty
 
 # %% ../../nbs/40_features/13_extract.ipynb #6cf1230f
@@ -434,6 +437,7 @@ def extract(corpus:Corpus, # or the folder of one
     corpus, begun = load_corpus(corpus), time.perf_counter()
     settings = settings or ExtractSettings()
     cache = Path(cache or default_cache())
+    for part in ('tracks', 'packs', 'tmp'): find_folder(cache/part)
     encoders, tracks = open_encoders(visual, speech, settings)
     run = Extraction(encoders, settings, cache, watch)
     jobs = make_jobs(corpus, settings.limit, settings.seconds)

@@ -22,7 +22,7 @@ from ..core import UserError, end_with_parent, read_json, rng_for, stable_hash, 
 from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
-from ..places import check_place, name_kind, whole_folder
+from ..places import check_place, find_folder, name_kind, whole_folder
 from .acoustics import disturb, sample_acoustics
 from .face import (FACE_CUES, FACE_VERSION, FaceMotion, choose_prototype, rise_and_fall, sample_face,
                                 sample_idle_motion)
@@ -388,6 +388,7 @@ def make_planted(
     progress:bool=True,
 ) -> Corpus:
     "Render a planted corpus, or open the one that stands there already; a folder with another one is refused."
+    find_folder(folder)
     folder, name = Path(folder), hash_generator(config)
     if corpus := _open_planted(folder, name): return corpus
     check_place(folder, 'corpus', ['clips', 'truth.parquet', 'frames.parquet'])

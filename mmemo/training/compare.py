@@ -106,7 +106,8 @@ def read_facts(folder:Path) -> dict|None: # None: no finished run, one of anothe
     "What the outcome of the run that stands there hung on."
     needed = ('metrics.json', 'predictions.parquet', 'config.json', COST)
     if not all((folder/n).exists() for n in needed): return None
-    if list_changed(folder): return None # damaged: it is trained again
+    if set(list_changed(folder)) - {'card.md'}: # damaged: it is trained again
+        return None
     try: return list_deciding_facts(read_json(folder/'config.json', dict))
     except (UserError, KeyError, AttributeError, TypeError): return None
 
@@ -469,11 +470,11 @@ def compare(models, # names, or one; 'all' for all of them
             finish=lambda folder: None, # called with the folder of the tables before they take their place
            ) -> dict: # what compare.json holds
     "Models times seeds on one corpus: train what is not there yet, and tell."
+    check_place(out, 'comparison', TABLES)
     out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
     corpus, models = open_corpus(corpus), check_models(models, against, seeds, options)
     base, corpus = replace(base, corpus=base.corpus or name_place(corpus)), deal_missing(corpus, seed=base.seed)
     seed_list = range(base.seed, base.seed + seeds)
-    check_place(out, 'comparison', TABLES)
     mark, runs = guard(corpus, progress=progress).mark, [f'{m}-{s}' for m in models for s in seed_list]
     with whole_entries(out, [*runs, *(f'{r}-error.txt' for r in runs), *TABLES], keep='compare') as half:
         planned = plan_runs(models, seed_list, base, corpus, store, out, options, half=half if overwrite else None)
