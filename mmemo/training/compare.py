@@ -28,14 +28,14 @@ from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_d
 from ..corpora.leaks import guard
 from ..corpora.readers import open_corpus
 from ..features.tracks import FeatureStore
-from ..models.registry import MODELS
+from ..models.registry import MODELS, make_config
 from ..places import check_place, whole_entries
 from .card import list_warnings
 from .checks import MISSING_SIDES, check_data
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
-from .run_config import RunConfig
+from .run_config import RunConfig, read_options
 from .runs import build_for, check_run_folder, describe, list_changed, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
@@ -71,12 +71,15 @@ def make_model_config(base:RunConfig, model:str, seed:int, options:dict|None=Non
 
 # %% ../../nbs/60_training/14_compare.ipynb #4a88113fc
 def check_options(options:dict, models):
-    "An option needs the name of a model that is compared."
+    "An option needs the name of a model that is compared, which has such a setting; its value is in the range."
     for k in options:
         model, dot, _ = k.partition('.')
         if model not in models or not dot:
             raise UserError(f"option '{k}': expected MODEL.SETTING or MODEL.train.SETTING, "
                             f"with a model out of {', '.join(models)}.")
+    for model in models:
+        config = make_model_config(RunConfig(), model, 0, options)
+        make_config(model, read_options(config))
 
 # %% ../../nbs/60_training/14_compare.ipynb #e909c52d
 def build_fitting(config:RunConfig, windows) -> tuple: # training windows -> (model or None, why it does not fit)
