@@ -8,7 +8,7 @@ __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'HALF_FILE', 'SWEPT', 'NO_ROOM', 'JSON_
            'name_own', 'remove_entry', 'sweep_dead', 'atomic_path', 'explain_error', 'is_machine_fault', 'DamagedFile',
            'DamageWarning', 'name_damage', 'format_json', 'write_json', 'parse_json', 'read_json', 'seal',
            'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'end_with_parent',
-           'keep_memory']
+           'start_deaf', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, errno, hashlib, json, math, os, random, shutil, socket, stat, sys, uuid, warnings
@@ -325,10 +325,24 @@ def end_with_parent(): # called by a worker process when it starts
     parent = multiprocessing.parent_process()
     if parent is None: return
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if hasattr(signal, 'pthread_sigmask'): # see `start_deaf`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     def wait():
         parent.join()
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
+
+# %% ../nbs/00_core.ipynb #workers4
+@contextmanager
+def start_deaf():
+    "Processes that are started inside hear no Ctrl-C until `end_with_parent`; this one hears it afterwards."
+    import signal
+    if not hasattr(signal, 'pthread_sigmask'): # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try: yield
+    finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 # %% ../nbs/00_core.ipynb #4fe3112b
 def keep_memory() -> bool: # False where the C library is another one, and nothing changed

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, end_with_parent, read_json, rng_for, stable_hash, write_json
+from ..core import UserError, end_with_parent, read_json, rng_for, stable_hash, start_deaf, write_json
 from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
@@ -328,8 +328,10 @@ def _render_all(plan:pd.DataFrame, config:PlantedConfig, folder, workers:int, pr
         context = multiprocessing.get_context('spawn')
         pool = ProcessPoolExecutor(workers, context, end_with_parent)
     try:
+        with start_deaf():
+            rendered = (pool.map if pool else map)(render, parts)
         with tqdm(total=len(rows), desc='Rendering planted clips', unit='clip', disable=not progress) as bar:
-            for part in (pool.map if pool else map)(render, parts):
+            for part in rendered:
                 done += part
                 bar.update(len(part))
     finally:

@@ -23,8 +23,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_device, read_json, to_jsonable,
-                        write_json)
+from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_device, read_json, start_deaf,
+                        to_jsonable, write_json)
 from ..corpora.leaks import guard
 from ..corpora.readers import open_corpus
 from ..features.tracks import FeatureStore
@@ -259,7 +259,8 @@ def train_at_once(plans:list, corpora:dict, store, workers:int): # yields (plan,
     context, shared = multiprocessing.get_context('spawn'), (pack_store(store), corpora)
     pool = ProcessPoolExecutor(workers, context, start_worker, shared)
     try:
-        jobs = {pool.submit(train_in_worker, p): p for p in plans}
+        with start_deaf():
+            jobs = {pool.submit(train_in_worker, p): p for p in plans}
         for job in as_completed(jobs): yield jobs[job], job.result()
     except BrokenProcessPool:
         raise UserError('a training process ended without a word, most likely for want of memory; '
