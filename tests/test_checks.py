@@ -179,3 +179,43 @@ def test_a_place_does_where_a_corpus_is_asked_for(tmp_path):
     assert mmemo.check_leaks(str(tmp_path), progress=False).n == 36
     tracks = {c: Track(np.ones((2, 3), np.float32), np.array([.1, .2]), np.ones(2, bool)) for c in corpus.clips.clip_id}
     assert len(mmemo.extract(tmp_path, tracks, None, cache=tmp_path/'cache', progress=False)['visual']) == 36
+
+
+def test_a_stretch_outside_its_film_is_told_with_its_reason_before_anything_is_encoded(tmp_path, monkeypatch, capsys):
+    import mmemo.features.extract as extract
+    from mmemo.media.files import write_clip
+    for k in range(12):
+        write_clip(tmp_path/f'c{k}.mp4', np.full((6, 32, 32, 3), 20*k, np.uint8), 25, .3*np.sin(np.arange(3840)*(.05 + .01*k)))
+    clips = make_corpus(12, split=['train']*6 + ['val']*3 + ['test']*3, subject=[f's{i}' for i in range(12)]).clips
+    def train_on(start, end, n=12):
+        table = clips.assign(start=[start]*n + [np.nan]*(12 - n), end=[end]*n + [np.nan]*(12 - n))
+        save_corpus(Corpus('odd', tmp_path, table), tmp_path)
+        return train(tmp_path, model='linear', out=tmp_path/'run', cache=tmp_path/'cache', overwrite=True, train=dict(progress=False))
+    def refuse(*_): raise AssertionError('something was read')
+    for start, end, why in ((-1, 99, 'expected 0 <= start < end'), (5, 9, 'nothing lies between 5 s and 9 s; it ends at 0.24 s')):
+        with monkeypatch.context() as m:
+            m.setattr(extract, 'run_jobs', refuse)
+            with pytest.raises(UserError, match=f"Clip 'c0' could not be read: c0.mp4: .*{why}.* All 12 of them stand in {tmp_path}/cache/quarantine.csv"): train_on(start, end)
+    capsys.readouterr()
+    notes = train_on(5, 9, 1).metrics['warnings']
+    assert any("1 of 12 clips have no features, such as 'c0'. Clip 'c0' could not be read: c0.mp4: nothing lies" in n for n in notes), notes
+    assert '11 clips to encode (0 in the cache)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('change, expected', [
+    (dict(split=None), 'Clips without a split are dealt by subject when training begins.'),
+    (dict(split=None, subject=[None] + [f's{i//3}' for i in range(1, 36)]), 'Training refuses this table as it stands: `subject` is empty in 1 of 36 clips'),
+    (dict(split=None, subject=None), 'Training refuses this table as it stands: `subject` is missing'),
+    (dict(split=None, subject=['one']*36), 'Training refuses this table as it stands: '),
+    (dict(split=['train']*18 + ['val']*9 + ['test']*8 + [None]), 'Clips without a split take no part in training.')])
+def test_what_the_page_of_a_corpus_foretells_is_what_training_does(change, expected, tmp_path):
+    from mmemo.pages.corpus import find_gaps
+    corpus = make_corpus(**change)
+    foretold = find_gaps(corpus)[-1]
+    assert foretold.startswith(expected)
+    begin = lambda: train(corpus, make_store(corpus), 'linear', tmp_path/'run', train=QUICK)
+    if 'refuses' not in foretold: begin()
+    else:
+        with pytest.raises(UserError): begin()
+        with pytest.raises(UserError) as caught: train(corpus, model='linear', out=tmp_path/'run')
+        assert str(caught.value).removeprefix('mine: ') == foretold.removeprefix('Training refuses this table as it stands: ')

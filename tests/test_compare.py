@@ -362,3 +362,27 @@ def test_a_wrong_question_is_answered_in_a_sentence(argv, found, capsys):
     assert main(['reproduce', *argv]) == 2
     err = capsys.readouterr().err
     assert found in err and err.count('\n') == 1
+
+
+CTRL_C = '''
+import multiprocessing, os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from mmemo.core import end_with_parent, start_deaf
+pool = ProcessPoolExecutor(2, multiprocessing.get_context('spawn'), end_with_parent)
+try:
+    with start_deaf(): jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
+    time.sleep(WAIT)
+    os.killpg(0, signal.SIGINT) # as a terminal does: to all of them
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(.3)
+    for child in multiprocessing.active_children(): child.terminate()
+    print('stopped', flush=True)
+finally: pool.shutdown(cancel_futures=True)
+'''
+
+@pytest.mark.parametrize('wait', [0., .05, 3.]) # while workers start, while they import, while they work
+def test_workers_say_nothing_of_ctrl_c(wait):
+    import subprocess, sys
+    r = subprocess.run([sys.executable, '-c', CTRL_C.replace('WAIT', str(wait))], capture_output=True, text=True, timeout=50, start_new_session=True)
+    assert (r.stdout, r.stderr) == ('stopped\n', '')

@@ -225,11 +225,12 @@ def run_demo(out='runs/demo', # becomes {corpus/, one folder a model, demo.json,
     if config and clips is not None:
         raise UserError('run_demo takes a config or a number of clips, not both.')
     config = choose_small(clips) if clips is not None else config or DemoConfig()
-    out, seconds = Path(out), {}
+    seconds = {}
     if seed is not None:
         config = replace(config, train=replace(config.train, seed=seed))
     names = (*config.models, 'report.html', 'demo.json')
     check_place(out, 'demo', names)
+    out = Path(out)
     with whole_entries(out, names, keep=name_state(config)) as half:
         with time_stage(seconds, 'render', 'Rendering the planted corpus (synthetic faces and voices)'):
             corpus = make_planted(out/'corpus', config.planted, config.workers or None)

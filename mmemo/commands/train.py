@@ -79,6 +79,7 @@ def train(corpus, # a Corpus, or where one is: a folder, a manifest, 'ravdess:/d
     corpus = open_corpus(corpus)
     if store is None:
         corpus, store = find_features(corpus, config, cache, split)
+    else: check_table(config, corpus, split)
     return train_checked(config, corpus, store, out, overwrite, split)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train026

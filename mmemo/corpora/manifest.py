@@ -19,7 +19,7 @@ from ..core import DamagedFile, UserError, atomic_path, patch, read_json, write_
 from .cells import (MEASURES, NAMES, Sheet, spell_with_point, name_clips, name_frames, name_of, put_back,
                                  read_names, read_quickly, read_sheet, write_cells)
 from ..labels import SPACES, LabelSpace, guess_class, label_space
-from ..places import whole_entries
+from ..places import find_place, whole_entries
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
 NEEDED = ('clip_id', 'path')
@@ -230,6 +230,7 @@ def write_clips(corpus:Corpus, path): # .csv or .parquet
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedb
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
     "Write a corpus's tables; media files stay where they are."
+    find_place(folder)
     folder = Path(folder)
     table, about = name_table(folder), dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
     root = Path(corpus.root).resolve()
@@ -244,7 +245,7 @@ def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.p
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfind1
 def find_manifest(place:Path) -> Path: # a folder, or a file
     "The table to read: the place itself, or the manifest in the folder."
-    if not place.exists():
+    if not os.path.exists(place): # a name that is too long is none, too
         raise UserError(f'{place}: there is no such file or folder; `mmemo demo` makes a planted corpus.')
     if place.is_file(): return place
     for name in ('manifest.parquet', 'manifest.csv'):

@@ -99,7 +99,8 @@ def draft_manifest(root, # a folder of clips
                    report:Report|None=None) -> pd.DataFrame:
     "One row a clip with what a folder tells about it."
     root = Path(root)
-    if not root.is_dir(): raise UserError(f'{root}: there is no such folder.')
+    if not os.path.isdir(root):
+        raise UserError(f'{root}: there is no such folder.')
     report = report or Report('folder', root)
     clips = find_clips(root, report)
     if clips.empty:
@@ -236,7 +237,7 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     known = list_options(name)
     if odd := [k for k in options if k not in known]:
         raise UserError(f"'{odd[0]}' is no option of {name}; expected some of {', '.join(known) or 'none'}.")
-    if not Path(root).exists():
+    if not os.path.exists(root):
         raise UserError(f'{root}: there is no such file or folder.')
     corpus, report = READERS[name](root, **options)
     corpus.place = f'{name}:{root}'
@@ -250,5 +251,5 @@ def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, a m
     "The corpus at a place."
     if not isinstance(place, (str, os.PathLike)): return place
     name, colon, root = str(place).partition(':')
-    is_named = colon and name in READERS and not Path(str(place)).exists()
+    is_named = colon and name in READERS and not os.path.exists(place)
     return read_corpus(name, root)[0] if is_named else load_corpus(place)

@@ -7,6 +7,7 @@ __all__ = ['SHORT', 'find_row', 'find_segment', 'read_strip', 'attribute_clip', 
            'list_clip_options', 'find_run', 'open_run', 'choose_side', 'describe_lost', 'open_source']
 
 # %% ../../nbs/90_panels/04_source.ipynb #ssource4
+import os
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -258,7 +259,7 @@ def find_run(folder, # or a Run, which knows where it is
     if isinstance(folder, Run): return folder.folder
     for place in (Path(folder), *(Path(up)/folder for up in ('..', '../..'))):
         for run in (place, place/model):
-            if (run/'metrics.json').is_file(): return run
+            if os.path.isfile(run/'metrics.json'): return run
     raise UserError(f'{folder}: there is no trained run here yet; `make demo` makes one in about six minutes.')
 
 # %% ../../nbs/90_panels/04_source.ipynb #srcor001
