@@ -146,6 +146,7 @@ def lock_place(place): # a folder that is about to be written, or written into
         raise UserError(f'{asked}: another process{who} is writing here; '
                         'wait until it is done, or name another folder.')
     try:
+        os.ftruncate(handle, 0) # a killed writer's name may be longer than ours
         os.write(handle, f' ({os.getpid()} on {socket.gethostname()})'.encode())
         sweep_half(path.parent)
         yield place
