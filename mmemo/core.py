@@ -266,10 +266,14 @@ def seal(obj:dict, name:str='') -> dict: # name: of the file, where one must not
     facts = to_jsonable({k: v for k, v in obj.items() if k != 'checksum'})
     return facts | dict(checksum=stable_hash([name, facts]))
 
-def read_sealed(path, name:str='') -> dict: # without the checksum
+def read_sealed(path, name:str='',
+                needed:bool=False, # False: what was written before there were checksums is believed
+               ) -> dict: # without the checksum
     "A file of sealed facts; `UserError` where it is damaged."
     value = read_json(path, dict)
     stated = value.pop('checksum', None)
+    if needed and stated is None:
+        raise DamagedFile(path, 'expected a checksum, found none')
     if stated not in (None, stable_hash([name, value])):
         raise DamagedFile(path, 'expected what was written, but its checksum differs')
     return value
@@ -278,7 +282,7 @@ def read_sealed(path, name:str='') -> dict: # without the checksum
 def read_kept(path) -> dict|None: # None: not there, or damaged
     "A file of the cache, sealed with its name; a damaged one goes, and one line says that it is made again."
     path = Path(path)
-    try: return read_sealed(path, path.stem) if path.exists() else None
+    try: return read_sealed(path, path.stem, True) if path.exists() else None
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; it is made again.', DamageWarning, stacklevel=2)
         remove_entry(path)
