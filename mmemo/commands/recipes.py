@@ -106,10 +106,10 @@ PAPERS = Registry('paper')
 # %% ../../nbs/85_commands/03_recipes.ipynb #48e9dcc8
 _FROZEN = TrainConfig(epochs=20, lr=1e-4, patience=5) # chosen: nothing is stated for System 1
 PAPERS['bicross'] = Paper(
-    'bicross', 'System 1 (arXiv 2603.11971)', ('affwild2-expr',), ('bicross-diagram', 'bicross'), ('official',),
-    {'bicross-diagram': _FROZEN, 'bicross': _FROZEN}, 'clip-vit-b32+wav2vec2-base',
+    'bicross', 'System 1 (arXiv 2603.11971)', ('affwild2-expr',), ('bicross-paper', 'bicross'), ('official',),
+    {'bicross-paper': _FROZEN, 'bicross': _FROZEN}, 'clip-vit-b32+wav2vec2-base',
     WindowSettings(60, 30, 'frame', 'expression', 30),
-    notes=('bicross-diagram is the system as plainly as it is described, bicross what this project made of it.',))
+    notes=('bicross-paper has the stated parts and no others; bicross is what this project made of the idea.',))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #reppap02
 PAPERS['avtca'] = Paper(

@@ -40,6 +40,7 @@ class AVTCAConfig(ModelConfig):
     pool: str = 'max' # stated: over time; code: 'mean'
     merge: str = 'add' # stated: element-wise; code: 'concat'
     ffn: int = 2 # code: width of the block's MLP in multiples of its own; the paper does not say
+    bias: bool = True # chosen: of queries, keys and values in the middle; code: False
     dropout: float = .1 # chosen: after the final attentions; code: none
     positions: bool = False # chosen: none stated, none in the code; True adds a clock of seconds after the first stage
 
@@ -59,7 +60,7 @@ PRESETS = {
     'avtca-diagram': (dict(final='diagram'),
                       "System 2 as it is drawn: each stream's own attention over the other's values, "
                       "then cross-attention"),
-    'avtca-code': (dict(face='code', heads=8, final='code', pool='mean', merge='concat', dropout=0.),
+    'avtca-code': (dict(face='code', heads=8, final='code', pool='mean', merge='concat', dropout=0., bias=False),
                    'System 2 as released: one shared self-attention where the paper has cross-attention; '
                    'mean, concatenation'),
 }
@@ -78,7 +79,7 @@ class MiddleAttention(nn.Module):
         for m, width in widths.items():
             pair = width, widths[OTHER[m]]
             if c.fusion == 'ia': ways[m] = RegardGate(*pair, c.heads)
-            else: ways[m] = CrossBlock(*pair, c.heads, c.ffn)
+            else: ways[m] = CrossBlock(*pair, c.heads, c.ffn, c.bias)
         self.ways = nn.ModuleDict(ways)
 
     def forward(self, h:dict, present:dict, # modality -> (b, t, d), (b, t)
@@ -191,6 +192,7 @@ class InputStream(nn.Module):
     def __init__(self, dim_in:int, dim:int|None=None):
         super().__init__()
         self.scale = Scale(dim_in)
+        self.register_buffer('missing', torch.zeros(dim or dim_in), persistent=False)
         self.project = nn.Sequential(nn.Linear(dim_in, dim), nn.LayerNorm(dim)) if dim else None
 
     def forward(self, x:Tensor, present:Tensor) -> Tensor: # (b, t, d_m), (b, t) -> (b, t, d)
