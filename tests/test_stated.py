@@ -15,7 +15,7 @@ PUBLISHED = {'bicross-paper': dict(dims=dict(visual=512, audio=768), level='fram
 
 
 def make_published(name, **changes):
-    with torch.device('meta'): return build(name, **PUBLISHED[name] | changes)
+    with torch.device('meta'): return build(name, **PUBLISHED.get(name, {}) | changes)
 
 
 def words_of(name, **changes) -> dict: # setting -> word
@@ -73,3 +73,33 @@ def test_the_released_code_has_a_word_of_its_own():
 def test_every_fact_is_of_a_setting(family):
     config = next(e.config for e in MODELS.values() if e.config.__name__ == family)
     assert not set(STATED[family]) - {f.name for f in fields(config)}
+
+
+# ---- as many parameters as the released code has, part by part, added up from its layers
+
+def count(module, *parts) -> int: # of the parts whose names begin so; all where none is named
+    return sum(p.numel() for n, p in module.named_parameters() if not parts or n.startswith(parts))
+
+
+def test_avtca_code_has_the_parameters_of_the_release():
+    model = make_published('avtca-code', dims=dict(visual=224, audio=10), frontend='pixels')
+    conv = lambda i, o: i*o*3 + o + 2*o # over time, with its norm
+    block = lambda q, k: 2*q + 2*k + q*q + 2*k*q + q*q + q + 2*q + 2*(2*q*q) + 3*q # norms, attention without biases, MLP
+    assert count(model, 'eyes.') == 1_275_293 - (1024*7 + 7) == 1_268_118, 'EfficientFace without its classifier of seven emotions'
+    assert count(model, 'eyes.face.local.') == 10_208
+    assert count(model, 'voice.') == conv(10, 64) + conv(64, 128) + conv(128, 256) + conv(256, 128)
+    assert count(model, 'face.') == conv(1024, 64) + conv(64, 64) + conv(64, 128) + conv(128, 128)
+    assert count(model, 'middle.') == block(128, 64) + block(64, 128) == 157_568
+    assert count(model, 'end.') == 4*128*128 + 4*128, 'one attention for both streams'
+    assert count(model) == 2_004_462 - 2*(128*8 + 8), 'the release has two classifiers that nothing asks'
+
+
+def test_rjcma_code_has_the_widths_of_the_release():
+    model = make_published('rjcma-v4-paper')
+    code = build('rjcma-code', PUBLISHED['rjcma-v4-paper']['dims'], level='frame', task='arousal')
+    layer = 3*(300*300 + 300) + sum(d*d + d + 512*d + d for d in (256, 128, 128))
+    assert count(code, 'blocks.') == 2*layer, 'two layers with weights of their own, keys along 300 frames'
+    assert count(code, 'head.') == count(model, 'head.') == 512*256 + 256 + 2*256 + 256 + 1
+    tcn = lambda i, o: sum(5*a*o + 2*o for a in (i, *[o]*7)) + (i*o + o if i != o else 0) + 2*o # weight norm, a path across, batch norm
+    assert count(code, 'fronts.') == tcn(512, 256) + tcn(128, 128) + tcn(768, 128)
+    assert count(model, 'blocks.') == 512*512 + 512 + sum(d*512 + 2*300*300 for d in (256, 128, 128)), 'the equations, fed back'

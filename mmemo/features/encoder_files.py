@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['VISUAL_ENCODERS', 'SPEECH_ENCODERS', 'ENCODERS', 'SMALL_CLIP', 'SMALL_WHISPER', 'SMALL_WAVE', 'resolve_encoders',
-           'EncoderFiles', 'find_safetensors', 'hash_encoder', 'check_encoder', 'find_hub_folder', 'find_local_folder',
-           'find_folder_files', 'find_open_clip_files', 'find_visual_files', 'find_transformers_files',
-           'find_speech_files', 'fetch', 'is_synthetic_only', 'quiet', 'write_random_visual', 'write_random_speech']
+           'EncoderFiles', 'find_safetensors', 'hash_encoder', 'check_encoder', 'read_published', 'find_hub_folder',
+           'find_local_folder', 'find_folder_files', 'find_open_clip_files', 'find_visual_files',
+           'find_transformers_files', 'find_speech_files', 'fetch', 'is_synthetic_only', 'quiet', 'write_random_visual',
+           'write_random_speech']
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #efimport
 import warnings
@@ -16,7 +17,8 @@ from pathlib import Path
 
 import torch
 
-from ..core import DamagedFile, Registry, UserError, data_dir, file_hash, read_json, stable_hash, write_json
+from ..core import (DamagedFile, Registry, UserError, atomic_path, data_dir, file_hash, name_damage, read_json,
+                        stable_hash, write_json)
 from .plain import open_pixels, open_spectrum
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #addeaa79
@@ -113,6 +115,27 @@ def check_encoder(files:EncoderFiles) -> EncoderFiles: # the same files
         if file_hash(place) != expected:
             raise DamagedFile(place, 'its bytes are not those that the encoder was published with; bring it again')
     return files
+
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efpub002
+def read_published(path) -> dict: # name -> tensor, without the prefix of training on several cards
+    "Weights as they were published: a .safetensors file, or a pickle (.pth, .pt, .bin), which is kept as one."
+    from safetensors.torch import load_file, save_file
+    path = Path(path).expanduser()
+    kept = path.with_suffix('.safetensors')
+    if not path.is_file() and not kept.is_file():
+        raise UserError(f'{path}: there is no such file; expected published weights.')
+    with name_damage(path, 'published weights'):
+        if kept.is_file(): return load_file(kept)
+        tensors = _pick_tensors(torch.load(path, map_location='cpu', weights_only=True))
+    if not tensors:
+        raise UserError(f'{path}: expected weights by name, found no tensor.')
+    with atomic_path(kept) as tmp: save_file(tensors, tmp)
+    return tensors
+
+def _pick_tensors(loaded) -> dict: # what a checkpoint holds -> name -> tensor
+    "The tensors of a checkpoint, which may keep them under `state_dict`."
+    held = loaded.get('state_dict', loaded.get('model', loaded)) if isinstance(loaded, dict) else {}
+    return {k.removeprefix('module.'): v.contiguous() for k, v in held.items() if isinstance(v, torch.Tensor)}
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #c86e0395
 def find_hub_folder(repo:str, # 'owner/name' on the model hub

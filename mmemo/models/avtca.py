@@ -18,8 +18,8 @@ from ..labels import TASKS
 from .attention import AttentionMap, encode_time
 from .avtca_blocks import Attention, CrossBlock, FaceBlock, RegardGate, VoiceBlock, lengthen_sound
 from .parts import EmotionModel, ModelConfig, Output, Scale, count_outputs, to_frames, to_output
-from .pixels import FACES, EachFrame
-from ..ranges import Range
+from .pixels import FACES, EachFrame, load_efficientface
+from ..ranges import Range, Text
 
 # %% ../../nbs/50_models/09_avtca.ipynb #a30e28f2
 @dataclass
@@ -31,6 +31,7 @@ class AVTCAConfig(ModelConfig):
     level: str = 'clip' # stated; chosen: 'frame' answers at each visual step in place of pooling
     frontend: str = 'features' # chosen: all models on the same cached tracks; stated: 'pixels', trained with the rest
     face: str = 'paper' # stated: stem, gates, local extractor, inverted residuals; 'code': EfficientFace; for pixels
+    face_weights: str = '' # code: a file of EfficientFace's published weights to start from; with face 'code'
     width: float = 1. # chosen: factor on the channels of the visual front end, small ones for a CPU
     augment: bool = True # code: clips are mirrored and turned in training (with frontend 'pixels')
     dim: int = 128 # code: 128 in the second stage, 64 for the face in the first; the paper does not say
@@ -44,7 +45,7 @@ class AVTCAConfig(ModelConfig):
     dropout: float = .1 # chosen: after the final attentions; code: none
     positions: bool = False # chosen: none stated, none in the code; True adds a clock of seconds after the first stage
 
-    ranges = dict(frontend=('features', 'pixels'), face=tuple(FACES), width=Range(.05, 8),
+    ranges = dict(face_weights=Text(), frontend=('features', 'pixels'), face=tuple(FACES), width=Range(.05, 8),
                   fusion=('it', 'lt', 'ia', 'none'), final=('paper', 'diagram', 'code', 'none'),
                   pool=('max', 'mean'), merge=('add', 'concat'))
 
@@ -214,6 +215,16 @@ class Stems(EmotionModel):
         self.voice = nn.ModuleList(VoiceBlock(a, b) for a, b in zip(voice_widths, voice_widths[1:]))
         face_widths = [self.eyes.dim if self.eyes else d // 2, d // 2, d // 2, d, d]
         self.face = nn.ModuleList(FaceBlock(a, b) for a, b in zip(face_widths, face_widths[1:]))
+
+# %% ../../nbs/50_models/09_avtca.ipynb #avstart1
+@patch
+def start(self:Stems):
+    "Put published weights into the face network, where a training begins and the settings name them."
+    c = self.config
+    if not c.face_weights: return
+    if c.frontend != 'pixels' or c.face != 'code':
+        raise UserError("model setting 'face_weights' is for frontend 'pixels' and face 'code', whose network it fits.")
+    load_efficientface(self.eyes.face, c.face_weights)
 
 # %% ../../nbs/50_models/09_avtca.ipynb #e597c8b6
 @patch

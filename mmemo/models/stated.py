@@ -65,6 +65,7 @@ _AVTCA = dict(
     level=Fact('clip', 'pooled over time'),
     frontend=Fact('pixels', 'the face network is trained with the rest', code='pixels'),
     face=Fact('paper', 'stem, gates, local extractor, two inverted residual blocks', code='code'),
+    face_weights=leave_open('', 'what the face network starts from; code: EfficientFace'),
     heads=Fact(4, 'IT-4 and CT-4', code=8),
     fusion=Fact('it', 'in the middle', code='it'),
     final=Fact('paper', 'self-attention, then cross-attention', code='code'),

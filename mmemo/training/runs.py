@@ -98,7 +98,9 @@ def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, 
         options = dict(length=s.length) | options # layers along time fit the windows
     seed_everything(config.seed)
     n_outputs = count_outputs(s.task, labels.n)
-    return build(config.model, dims=dims, n_classes=n_outputs, task=s.task, level=s.level, **options)
+    model = build(config.model, dims=dims, n_classes=n_outputs, task=s.task, level=s.level, **options)
+    if hasattr(model, 'start'): model.start() # from published weights, where the settings name some
+    return model
 
 # %% ../../nbs/60_training/11_runs.ipynb #58fc88a8
 def split_windows(config:RunConfig, corpus, store) -> dict: # split -> Windows
