@@ -99,7 +99,8 @@ def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, 
     seed_everything(config.seed)
     n_outputs = count_outputs(s.task, labels.n)
     model = build(config.model, dims=dims, n_classes=n_outputs, task=s.task, level=s.level, **options)
-    if hasattr(model, 'start'): model.start() # from published weights, where the settings name some
+    if hasattr(model, 'start'):
+        model.start() # from published weights, where the settings name some
     return model
 
 # %% ../../nbs/60_training/11_runs.ipynb #58fc88a8
