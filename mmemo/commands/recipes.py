@@ -81,8 +81,9 @@ def deal_at_random(corpus:Corpus) -> Corpus:
 def deal_speakers_apart(corpus:Corpus) -> Corpus:
     "The released lists of actors where they fit (01-04 reported, 05-08 to stop by), else whole speakers, 60, 20, 20 %."
     if 'ravdess' in corpus.name:
-        try: return split_ravdess(corpus, 'parent')
-        except UserError: pass # fewer actors than RAVDESS has
+        try: released = split_ravdess(corpus, 'parent')
+        except UserError: released = corpus # fewer actors than RAVDESS has
+        if {'train', 'val', 'test'} <= set(released.clips.get('split', ())): return released
     return replace(corpus, clips=deal_clips(corpus.clips, 'subject'))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #repvar01
@@ -208,7 +209,11 @@ def check_request(request:Request) -> Paper:
     if not request.models or request.seeds < 1:
         raise UserError('expected at least one model and one seed.')
     named = {k: v for k, v in request.options.items() if '.' in k}
-    check_options(named, request.models)
+    if odd := {k: v for k, v in named.items() if k.partition('.')[0] not in request.models}:
+        check_options(odd, request.models)
+    for name in request.models:
+        model = find_variant(p, name).model
+        check_options({f'{model}.{k}': v for k, v in pick_options(named, name).items()}, [model])
     return p
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #repword1
