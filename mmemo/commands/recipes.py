@@ -83,7 +83,8 @@ def deal_speakers_apart(corpus:Corpus) -> Corpus:
     if 'ravdess' in corpus.name:
         try: released = split_ravdess(corpus, 'parent')
         except UserError: released = corpus # fewer actors than RAVDESS has
-        if {'train', 'val', 'test'} <= set(released.clips.get('split', ())): return released
+        is_whole = {'train', 'val', 'test'} <= set(released.clips.get('split', ()))
+        if is_whole: return released
     return replace(corpus, clips=deal_clips(corpus.clips, 'subject'))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #repvar01
