@@ -37,7 +37,7 @@ FOLDS = (('01', '07', '13', '19'), ('02', '08', '14', '20'), ('03', '09', '15', 
 BOTH = ('visual', 'audio')
 INPUTS = {'audio': ('audio', ('audio',)), 'both': ('bicross', BOTH), 'linear audio': ('linear', ('audio',)), 'linear both': ('linear', BOTH)}
 OTHERS = ('early', 'late', 'tfn', 'lmf', 'mult', 'avtca-paper', 'avtca-diagram', 'avtca-code', 'rcma-v1', 'rjcma-v4', 'rjcma-code',
-          'bicross-sequential', 'bicross-diagram') # --rows visual early late ..., or all
+          'bicross-sequential', 'bicross-paper') # --rows visual early late ..., or all
 INPUTS.update({'visual': ('visual', ('visual',)), 'linear visual': ('linear', ('visual',))} | {name: (name, BOTH) for name in OTHERS})
 MAIN = ('audio', 'both', 'linear audio', 'linear both')
 METRICS = ('accuracy', 'uar', 'macro_f1')

@@ -66,7 +66,7 @@ def cases() -> list:
     part = lambda m: Case(m, 'after the face network', dict(visual=(15, 1024), audio=(156, 10)), 32, seconds=3.6, released_ms=191)
     fusion = lambda m, what, **o: Case(m, what, fused, 32, 'valence', 'frame', 12., dict(RELEASED3, tcn_levels=0, **o), 1190)
     third = lambda m: (fusion(m, 'fusion'), *([] if m == 'rjcma-code' else [fusion(m, 'fusion, two steps', recursion=2)]), Case(m, 'whole', raw, 32, 'valence', 'frame', 12., RELEASED3))
-    first = [Case(m, '', FRAMES, 32, level='frame') for m in ('bicross', 'bicross-sequential', 'bicross-diagram', 'visual', 'audio', 'early', 'late', 'tfn', 'lmf')]
+    first = [Case(m, '', FRAMES, 32, level='frame') for m in ('bicross', 'bicross-sequential', 'bicross-paper', 'visual', 'audio', 'early', 'late', 'tfn', 'lmf')]
     second = [c for m in ('avtca-paper', 'avtca-diagram', 'avtca-code') for c in (part(m), whole(m, 4))]
     rest = [Case('text', '', words, 32), Case('mult', 'aligned', three, 32, 'sentiment', released_ms=697)]
     return first + second + [c for m in ('rcma-v1', 'rjcma-v4', 'rjcma-code') for c in third(m)] + rest

@@ -24,6 +24,7 @@ KINDS = { # kind of folder -> (the files that it is known by, how many of them i
     'reproduction': (('reproduce.json',), 1),
     'corpus': (('manifest.csv', 'manifest.parquet', 'corpus.json'), 1),
     'prediction': (('frames.csv',), 1),
+    'submission': (tuple(f'{task}-{split}.txt' for task in ('expr', 'va') for split in ('train', 'val', 'test')), 1),
     'table of scores': (('predictions.parquet',), 1)}
 
 # %% ../nbs/02_places.ipynb #place009

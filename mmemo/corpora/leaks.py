@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NO_MEDIA', 'COLUMN', 'PICTURES', 'ALIKE', 'FOUND', 'NAMED', 'RANDOM', 'find_media', 'number_sources',
            'collect_fingerprints', 'choose_pictures', 'number_pictures', 'number_sides', 'fold_spelling',
-           'find_spellings', 'describe_spellings', 'find_shared', 'LeakReport', 'check_leaks', 'guard', 'group_twins']
+           'find_spellings', 'describe_spellings', 'find_shared', 'LeakReport', 'mark_official', 'check_leaks', 'guard',
+           'group_twins']
 
 # %% ../../nbs/20_corpora/04_leaks.ipynb #9ee71270
 import os, time, unicodedata, warnings
@@ -19,7 +20,7 @@ from ..core import UserError, default_cache, stable_hash
 from .cells import label_groups
 from .duplicates import count_common, hash_files, load_fingerprints, number_sets
 from .manifest import Corpus, Report, load_corpus
-from .splits import check_disjoint, connect_pairs, find_units, is_random_split
+from .splits import check_disjoint, connect_pairs, find_units, has_rule
 from ..media.pictures import list_pictures
 
 # %% ../../nbs/20_corpora/04_leaks.ipynb #lkmed00k
@@ -329,6 +330,18 @@ def _mark_random(clips:pd.DataFrame, table:pd.DataFrame) -> str: # a split that 
     if 'subject' in kinds: return RANDOM['known']
     return RANDOM['copies'] if kinds else ''
 
+# %% ../../nbs/20_corpora/04_leaks.ipynb #lkoffi02
+def mark_official(table:pd.DataFrame) -> str: # the sets that were found; '' where nothing stands on both sides
+    "What must stand beside every figure on official lists with a leak in them."
+    leaks = table[table.leak.astype(bool)]
+    if leaks.empty: return ''
+    kinds = {} # the same clips may be found by picture and by sound
+    for row in leaks.itertuples():
+        kinds.setdefault(tuple(sorted(row.clips)), row)
+    named = '; '.join(_describe_set(row) for row in list(kinds.values())[:3])
+    more = f'; and {len(kinds) - 3} more' if len(kinds) > 3 else ''
+    return f'official lists, kept as they are: {len(kinds)} set(s) of clips stand on both sides ({named}{more})'
+
 # %% ../../nbs/20_corpora/04_leaks.ipynb #713e3641
 def check_leaks(corpus:Corpus, # clips, perhaps with `split`; or their folder
                 sound:bool=True, video:bool=True, # compare what is in the files
@@ -340,8 +353,9 @@ def check_leaks(corpus:Corpus, # clips, perhaps with `split`; or their folder
     "Whatever stands on both sides of a split, or of the folds of a cross-validation, by name."
     corpus, begun = load_corpus(corpus), time.perf_counter()
     clips = corpus.clips
-    is_random = folds is None and is_random_split(clips)
-    if refuse and not is_random:
+    is_random, is_official = (folds is None and has_rule(clips, rule) for rule in ('random', 'official'))
+    may_refuse = refuse and not (is_random or is_official)
+    if may_refuse:
         for table in _make_splits(clips, folds): check_disjoint(table)
     notes = Report('guard', Path(os.path.abspath(corpus.root)))
     kinds = tuple(kind for kind, asked in (('sound', sound), ('video', video)) if asked)
@@ -352,13 +366,14 @@ def check_leaks(corpus:Corpus, # clips, perhaps with `split`; or their folder
     table = pd.DataFrame(rows, columns=FOUND).astype(dict(leak=bool))
     checked = {kind: int((pd.notna(key) & (key != -1)).sum()) for kind, key in keys.items()}
     mark = _mark_random(clips, table) if is_random else ''
+    if is_official: mark = mark_official(table)
     seconds = time.perf_counter() - begun
     report = LeakReport(corpus.name, len(clips), table, checked, notes, mark, seconds)
     if mark: notes.add('note', corpus.name, mark)
     sides = number_sides(clips, folds)[0] if folds is not None or 'split' in clips else None
     for text in describe_spellings(clips, sides):
         notes.add('note', 'spelling', text)
-    if refuse and not is_random: report.refuse()
+    if may_refuse: report.refuse()
     return report
 
 # %% ../../nbs/20_corpora/04_leaks.ipynb #3b75fcf1

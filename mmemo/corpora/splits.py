@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['connect_pairs', 'find_units', 'split_by_subject', 'folds_by_subject', 'split_randomly', 'deal_clips',
-           'is_random_split', 'check_disjoint']
+           'is_random_split', 'has_rule', 'check_disjoint']
 
 # %% ../../nbs/20_corpora/02_splits.ipynb #splimpor
 import numpy as np
@@ -102,7 +102,11 @@ def deal_clips(clips:pd.DataFrame, rule:str='subject', # or 'random', in so many
 # %% ../../nbs/20_corpora/02_splits.ipynb #dd0d0773c
 def is_random_split(clips:pd.DataFrame) -> bool:
     "Was every clip dealt by the rule 'random'?"
-    return 'split_rule' in clips and bool((clips.split_rule == 'random').all())
+    return has_rule(clips, 'random')
+
+def has_rule(clips:pd.DataFrame, rule:str) -> bool: # 'random', or 'official': lists that are not ours to change
+    "Were all clips dealt by this rule?"
+    return 'split_rule' in clips and bool((clips.split_rule == rule).all())
 
 # %% ../../nbs/20_corpora/02_splits.ipynb #07d8ef48
 def check_disjoint(clips:pd.DataFrame): # a manifest with `split`

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['VISUAL_ENCODERS', 'SPEECH_ENCODERS', 'ENCODERS', 'SMALL_CLIP', 'SMALL_WHISPER', 'SMALL_WAVE', 'resolve_encoders',
-           'EncoderFiles', 'find_safetensors', 'hash_encoder', 'check_encoder', 'find_hub_folder', 'find_local_folder',
-           'find_folder_files', 'find_open_clip_files', 'find_visual_files', 'find_transformers_files',
-           'find_speech_files', 'fetch', 'is_synthetic_only', 'quiet', 'write_random_visual', 'write_random_speech']
+           'EncoderFiles', 'find_safetensors', 'hash_encoder', 'check_encoder', 'read_published', 'find_hub_folder',
+           'find_local_folder', 'find_folder_files', 'find_open_clip_files', 'find_visual_files',
+           'find_transformers_files', 'find_speech_files', 'fetch', 'is_synthetic_only', 'quiet', 'write_random_visual',
+           'write_random_speech', 'write_random_face', 'VGGish', 'keep_vggish']
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #efimport
 import warnings
@@ -15,8 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from einops import rearrange
+from torch import nn
 
-from ..core import DamagedFile, Registry, UserError, data_dir, file_hash, read_json, stable_hash, write_json
+from ..core import (DamagedFile, Registry, UserError, atomic_path, data_dir, file_hash, name_damage, read_json,
+                        stable_hash, write_json)
 from .plain import open_pixels, open_spectrum
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #addeaa79
@@ -114,6 +118,27 @@ def check_encoder(files:EncoderFiles) -> EncoderFiles: # the same files
             raise DamagedFile(place, 'its bytes are not those that the encoder was published with; bring it again')
     return files
 
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efpub002
+def read_published(path) -> dict: # name -> tensor, without the prefix of training on several cards
+    "Weights as they were published: a .safetensors file, or a pickle (.pth, .pt, .bin), which is kept as one."
+    from safetensors.torch import load_file, save_file
+    path = Path(path).expanduser()
+    kept = path.with_suffix('.safetensors')
+    if not path.is_file() and not kept.is_file():
+        raise UserError(f'{path}: there is no such file; expected published weights.')
+    with name_damage(path, 'published weights'):
+        if kept.is_file(): return load_file(kept)
+        tensors = _pick_tensors(torch.load(path, map_location='cpu', weights_only=True))
+    if not tensors:
+        raise UserError(f'{path}: expected weights by name, found no tensor.')
+    with atomic_path(kept) as tmp: save_file(tensors, tmp)
+    return tensors
+
+def _pick_tensors(loaded) -> dict: # what a checkpoint holds -> name -> tensor
+    "The tensors of a checkpoint, which may keep them under `state_dict`."
+    held = loaded.get('state_dict', loaded.get('model', loaded)) if isinstance(loaded, dict) else {}
+    return {k.removeprefix('module.'): v.contiguous() for k, v in held.items() if isinstance(v, torch.Tensor)}
+
 # %% ../../nbs/40_features/03_encoder_files.ipynb #c86e0395
 def find_hub_folder(repo:str, # 'owner/name' on the model hub
                     name:str, # what the user called it, for the message
@@ -172,7 +197,8 @@ def find_visual_files(name:str, # a short name, 'ARCH/tag', 'hf-hub:owner/name',
     full = VISUAL_ENCODERS.get(name, name)
     folder = find_local_folder(full)
     if folder is not None:
-        return find_folder_files(folder, 'open_clip_config.json')
+        has_clip = (folder/'open_clip_config.json').is_file() or not (folder/'config.json').is_file()
+        return find_folder_files(folder, 'open_clip_config.json' if has_clip else 'config.json')
     if not full.startswith('hf-hub:'):
         return find_open_clip_files(full, name, fetch)
     repo = full[7:]
@@ -284,3 +310,54 @@ def write_random_speech(folder:Path, # made if it is not there
         transformers.AutoModel.from_config(config).save_pretrained(folder)
         extractor().save_pretrained(folder)
     return Path(folder)
+
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efface02
+def write_random_face(folder, arch:str='resnet18', side:int=64, seed:int=0) -> Path: # pixels
+    "Write a face network with random weights as a folder that `load_visual` reads."
+    import timm
+    from safetensors.torch import save_file
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = timm.create_model(arch, num_classes=7)
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder/'model.safetensors')
+    about = dict(architecture=arch, pretrained_cfg=dict(input_size=[3, side, side], mean=[.5]*3, std=[.5]*3))
+    write_json(folder/'config.json', about)
+    return folder
+
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efvgg002
+class VGGish(nn.Module):
+    "Six convolutions over 96 steps of 64 bands, three layers, 128 numbers; names as in the published PyTorch weights."
+    def __init__(self):
+        super().__init__()
+        layers, before = [], 1
+        for width in (64, 'M', 128, 'M', 256, 256, 'M', 512, 512, 'M'):
+            if width == 'M':
+                layers.append(nn.MaxPool2d(2, 2))
+                continue
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+        self.features = nn.Sequential(*layers)
+        full = [nn.Linear(a, b) for a, b in ((12_288, 4096), (4096, 4096), (4096, 128))]
+        self.embeddings = nn.Sequential(*(layer for f in full for layer in (f, nn.ReLU())))
+
+    def forward(self, x:torch.Tensor) -> torch.Tensor: # (n, 96, 64) -> (n, 128)
+        h = self.features(x[:, None])
+        return self.embeddings(rearrange(h, 'n c h w -> n (h w c)'))
+
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efvgg004
+def keep_vggish(published, # the .pth file, or the weights by name
+                folder, hz:float=25.) -> Path: # steps a second
+    "A folder that `load_speech` reads, from VGGish's published weights."
+    from safetensors.torch import save_file
+    weights = published if isinstance(published, dict) else read_published(published)
+    with torch.device('meta'): wanted = VGGish().state_dict()
+    for name, value in wanted.items():
+        if name not in weights or weights[name].shape != value.shape:
+            raise UserError(f"these are no weights of VGGish: expected '{name}' {tuple(value.shape)}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({k: weights[k].contiguous() for k in wanted}, folder/'model.safetensors')
+    write_json(folder/'config.json', dict(model_type='vggish', hz=hz))
+    return folder

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'SPEECH_KINDS', 'pick_precision', 'parse_layers', 'Preprocess', 'check_finite', 'open_clip_model',
-           'load_clip', 'Frozen', 'VisualEncoder', 'refuse_layers', 'load_visual', 'TextTower', 'load_text',
-           'receptive_field', 'cut_pieces', 'SpeechEncoder', 'WaveEncoder', 'WhisperEncoder', 'find_gaps',
-           'load_speech']
+           'load_clip', 'Frozen', 'VisualEncoder', 'refuse_layers', 'load_face_network', 'is_face_network',
+           'load_visual', 'TextTower', 'load_text', 'receptive_field', 'cut_pieces', 'SpeechEncoder', 'WaveEncoder',
+           'WhisperEncoder', 'find_gaps', 'VGGishEncoder', 'load_vggish', 'load_speech']
 
 # %% ../../nbs/40_features/04_encoders.ipynb #2d5e4c3e
 import os
@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn.utils import parametrize
 
 from ..core import DamagedFile, Registry, UserError, name_damage, patch, pick_device, read_json
-from .encoder_files import EncoderFiles, check_encoder, find_speech_files, find_visual_files, quiet
-from .plain import PlainEncoder, fit_frames, open_pixels, open_spectrum
+from .encoder_files import (EncoderFiles, VGGish, check_encoder, find_speech_files, find_visual_files,
+                                          quiet, read_published)
+from .plain import LogMel, PlainEncoder, fit_frames, open_pixels, open_spectrum
 from ..media.threads import compute_parts, use_one_thread
 
 # %% ../../nbs/40_features/04_encoders.ipynb #2babbbb9
@@ -200,6 +201,30 @@ def refuse_layers(plain:PlainEncoder, layers:str) -> PlainEncoder:
     if layers == 'last': return plain
     raise UserError(f"encoder '{plain.id}': layers '{layers}' were asked for, but it has none.")
 
+# %% ../../nbs/40_features/04_encoders.ipynb #enface02
+def load_face_network(files:EncoderFiles) -> tuple: # network without its classifier; what `Preprocess` needs to know
+    "A network of timm from a folder."
+    import timm
+    about = read_json(files.folder/'config.json', dict)
+    arch, cfg = about.get('architecture'), about.get('pretrained_cfg') or {}
+    if not timm.is_model(str(arch)):
+        raise UserError(f"{files.folder/'config.json'}: expected 'architecture', a network that timm knows, "
+                        f"found {arch!r}.")
+    with quiet(), name_damage(files.weights[0], f'the weights of {arch}'):
+        weights = {k: v for part in files.weights for k, v in read_published(part).items()}
+        net = timm.create_model(arch, num_classes=0)
+        wanted = net.state_dict()
+        net.load_state_dict({k: v for k, v in weights.items() if k in wanted})
+        check_finite(net, files.folder)
+    usual = dict(input_size=(3, 224, 224), mean=(.5, .5, .5), std=(.5, .5, .5), interpolation='bicubic')
+    told = usual | {k: v for k, v in cfg.items() if k in usual}
+    size = told.pop('input_size')[-1]
+    return net, dict(told, size=size, resize_mode='shortest')
+
+# %% ../../nbs/40_features/04_encoders.ipynb #enface04
+def is_face_network(files:EncoderFiles) -> bool: # not an open_clip folder
+    return files.folder is not None and not (files.folder/'open_clip_config.json').is_file()
+
 # %% ../../nbs/40_features/04_encoders.ipynb #784a8218c
 def load_visual(name:str='tiny', # a short name, 'ARCH/tag', 'hf-hub:owner/name' or a folder
                 layers:str='last', precision:str='auto', device:str='auto',
@@ -207,6 +232,11 @@ def load_visual(name:str='tiny', # a short name, 'ARCH/tag', 'hf-hub:owner/name'
     "A frozen image tower, or the pixels themselves."
     if plain := open_pixels(name): return refuse_layers(plain, layers)
     files = find_visual_files(name, fetch)
+    if is_face_network(files):
+        if layers != 'last':
+            raise UserError(f"encoder '{name}': layers '{layers}' were asked for; "
+                            "of a face network only 'last' is read.")
+        return VisualEncoder(*load_face_network(files), files, layers, precision, device)
     model, cfg = load_clip(files)
     has_layers = hasattr(getattr(model.visual, 'transformer', None), 'resblocks')
     if layers != 'last' and not has_layers:
@@ -240,6 +270,9 @@ def load_text(name:str='tiny', fetch:bool=False) -> TextTower: # the same names 
                         "train without the text guide (lambda_text 0).")
     import open_clip
     files = find_visual_files(name, fetch)
+    if is_face_network(files):
+        raise UserError(f"encoder '{name}': a face network has no text tower that could say what a class means; "
+                        'train without the text guide (lambda_text 0).')
     place = files.folder or files.weights[0]
     with quiet(), name_damage(place, "a text tower's tokenizer"):
         tokenizer = open_clip.get_tokenizer(files.arch or f'local-dir:{files.folder}')
@@ -352,6 +385,51 @@ def find_gaps(keys:list, is_whisper:bool) -> list: # of transformers' missing ke
     if not is_whisper: return gaps
     return [k for k in gaps if 'encoder.' in k and 'decoder.' not in k]
 
+# %% ../../nbs/40_features/04_encoders.ipynb #envgg004
+class VGGishEncoder(Frozen):
+    "A frozen VGGish, once a frame; `encoder(samples)` gives values, times and validity."
+    rate, batch, fills, dim = 16000, 16, False, 128
+    def __init__(self, model:VGGish, files:EncoderFiles, layers='last', precision='auto', device='auto'):
+        super().__init__(model, files, 0, layers, precision, device)
+        self.hz = float(read_json(files.folder/'config.json', dict).get('hz', 25.))
+        self.mel = LogMel()
+
+    @property
+    def facts(self) -> dict: return super().facts | dict(hz=self.hz)
+
+    def __call__(self, samples:np.ndarray) -> tuple: # (n,) float32 at 16 kHz -> (t, 128), (t,) seconds, (t,)
+        samples = np.asarray(samples, np.float32)
+        time = (np.arange(int(len(samples)/self.rate*self.hz)) + .5)/self.hz
+        bands = self.mel(samples)[0]
+        silent = np.full((96, 64), np.log(self.mel.floor), np.float32)
+        bands = np.concatenate([silent, bands, silent])
+        first = np.round(time*100).astype(int) + 96 - 48
+        first = first.clip(max=len(bands) - 96)[:, None] + np.arange(96)
+        windows = bands[first]
+        parts = [self.hear(windows[i:i + self.batch]) for i in range(0, len(windows), self.batch)]
+        values = np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
+        return values, time, np.ones(len(time), bool)
+
+# %% ../../nbs/40_features/04_encoders.ipynb #envgg005
+@patch
+@use_one_thread()
+@torch.inference_mode()
+def hear(self:VGGishEncoder, windows:np.ndarray) -> np.ndarray: # (n <= batch, 96, 64) -> (n, 128)
+    "One padded call."
+    self.calls += 1
+    x = torch.zeros(self.batch, 96, 64)
+    x[:len(windows)] = torch.from_numpy(windows)
+    return self.model(x.to(self.device, self.dtype))[:len(windows)].float().cpu().numpy()
+
+# %% ../../nbs/40_features/04_encoders.ipynb #envgg009
+def load_vggish(files:EncoderFiles, layers='last', precision='auto', device='auto') -> VGGishEncoder:
+    "VGGish from such a folder."
+    with torch.device('meta'): model = VGGish()
+    with name_damage(files.weights[0], 'the weights of VGGish'):
+        model.load_state_dict(read_published(files.weights[0]), assign=True)
+        check_finite(model, files.folder)
+    return VGGishEncoder(model, files, layers, precision, device)
+
 # %% ../../nbs/40_features/04_encoders.ipynb #762e46ed
 SPEECH_KINDS = Registry('kind of speech encoder')
 SPEECH_KINDS |= {'wav2vec2': WaveEncoder, 'hubert': WaveEncoder, 'wavlm': WaveEncoder, 'whisper': WhisperEncoder}
@@ -364,6 +442,8 @@ def load_speech(name:str='tiny', # a short name, a hub name or a folder
     import transformers
     files = find_speech_files(name, fetch)
     config = read_json(check_encoder(files).folder/'config.json', dict)
+    if config.get('model_type') == 'vggish':
+        return load_vggish(files, layers, precision, device)
     kind = SPEECH_KINDS.get_or_explain(str(config.get('model_type', 'unnamed')))
     how = dict(local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True)
     with quiet(), name_damage(files.folder, 'a speech encoder'):

@@ -221,10 +221,12 @@ class TowerWords:
         return np.concatenate(rows)[[at[w] for w in words]], np.ones(len(words), int)
 
 # %% ../../nbs/40_features/17_text.ipynb #49e8c419
-def load_text_encoder(name:str='tiny', # a short name, a hub name or a folder; a CLIP's name takes its text tower
+def load_text_encoder(name:str='tiny', # a short name, a hub name or a folder, perhaps with layers: 'bert-base@9,10'
                       layers:str='last', # or block numbers such as '2,3'
                       precision:str='auto', device:str='auto', fetch:bool=False) -> TextEncoder|TowerWords:
     "A frozen text encoder: `encoder(words)` gives one vector a word."
+    name, has_layers, named = name.partition('@')
+    if has_layers: layers = named
     folder = find_local_folder(TEXT.get(name, name))
     is_clip = folder is not None and (folder/'open_clip_config.json').is_file()
     if name in VISUAL_ENCODERS or is_clip:

@@ -18,8 +18,8 @@ from ..labels import TASKS
 from .attention import AttentionMap, encode_time
 from .avtca_blocks import Attention, CrossBlock, FaceBlock, RegardGate, VoiceBlock, lengthen_sound
 from .parts import EmotionModel, ModelConfig, Output, Scale, count_outputs, to_frames, to_output
-from .pixels import FACES, EachFrame
-from ..ranges import Range
+from .pixels import FACES, EachFrame, load_efficientface
+from ..ranges import Range, Text
 
 # %% ../../nbs/50_models/09_avtca.ipynb #a30e28f2
 @dataclass
@@ -31,6 +31,7 @@ class AVTCAConfig(ModelConfig):
     level: str = 'clip' # stated; chosen: 'frame' answers at each visual step in place of pooling
     frontend: str = 'features' # chosen: all models on the same cached tracks; stated: 'pixels', trained with the rest
     face: str = 'paper' # stated: stem, gates, local extractor, inverted residuals; 'code': EfficientFace; for pixels
+    face_weights: str = '' # code: a file of EfficientFace's published weights to start from; with face 'code'
     width: float = 1. # chosen: factor on the channels of the visual front end, small ones for a CPU
     augment: bool = True # code: clips are mirrored and turned in training (with frontend 'pixels')
     dim: int = 128 # code: 128 in the second stage, 64 for the face in the first; the paper does not say
@@ -40,10 +41,11 @@ class AVTCAConfig(ModelConfig):
     pool: str = 'max' # stated: over time; code: 'mean'
     merge: str = 'add' # stated: element-wise; code: 'concat'
     ffn: int = 2 # code: width of the block's MLP in multiples of its own; the paper does not say
+    bias: bool = True # chosen: of queries, keys and values in the middle; code: False
     dropout: float = .1 # chosen: after the final attentions; code: none
     positions: bool = False # chosen: none stated, none in the code; True adds a clock of seconds after the first stage
 
-    ranges = dict(frontend=('features', 'pixels'), face=tuple(FACES), width=Range(.05, 8),
+    ranges = dict(face_weights=Text(), frontend=('features', 'pixels'), face=tuple(FACES), width=Range(.05, 8),
                   fusion=('it', 'lt', 'ia', 'none'), final=('paper', 'diagram', 'code', 'none'),
                   pool=('max', 'mean'), merge=('add', 'concat'))
 
@@ -59,7 +61,7 @@ PRESETS = {
     'avtca-diagram': (dict(final='diagram'),
                       "System 2 as it is drawn: each stream's own attention over the other's values, "
                       "then cross-attention"),
-    'avtca-code': (dict(face='code', heads=8, final='code', pool='mean', merge='concat', dropout=0.),
+    'avtca-code': (dict(face='code', heads=8, final='code', pool='mean', merge='concat', dropout=0., bias=False),
                    'System 2 as released: one shared self-attention where the paper has cross-attention; '
                    'mean, concatenation'),
 }
@@ -78,7 +80,7 @@ class MiddleAttention(nn.Module):
         for m, width in widths.items():
             pair = width, widths[OTHER[m]]
             if c.fusion == 'ia': ways[m] = RegardGate(*pair, c.heads)
-            else: ways[m] = CrossBlock(*pair, c.heads, c.ffn)
+            else: ways[m] = CrossBlock(*pair, c.heads, c.ffn, c.bias)
         self.ways = nn.ModuleDict(ways)
 
     def forward(self, h:dict, present:dict, # modality -> (b, t, d), (b, t)
@@ -191,6 +193,7 @@ class InputStream(nn.Module):
     def __init__(self, dim_in:int, dim:int|None=None):
         super().__init__()
         self.scale = Scale(dim_in)
+        self.register_buffer('missing', torch.zeros(dim or dim_in), persistent=False)
         self.project = nn.Sequential(nn.Linear(dim_in, dim), nn.LayerNorm(dim)) if dim else None
 
     def forward(self, x:Tensor, present:Tensor) -> Tensor: # (b, t, d_m), (b, t) -> (b, t, d)
@@ -212,6 +215,16 @@ class Stems(EmotionModel):
         self.voice = nn.ModuleList(VoiceBlock(a, b) for a, b in zip(voice_widths, voice_widths[1:]))
         face_widths = [self.eyes.dim if self.eyes else d // 2, d // 2, d // 2, d, d]
         self.face = nn.ModuleList(FaceBlock(a, b) for a, b in zip(face_widths, face_widths[1:]))
+
+# %% ../../nbs/50_models/09_avtca.ipynb #avstart1
+@patch
+def start(self:Stems):
+    "Put published weights into the face network, where a training begins and the settings name them."
+    c = self.config
+    if not c.face_weights: return
+    if c.frontend != 'pixels' or c.face != 'code':
+        raise UserError("model setting 'face_weights' is for frontend 'pixels' and face 'code', whose network it fits.")
+    load_efficientface(self.eyes.face, c.face_weights)
 
 # %% ../../nbs/50_models/09_avtca.ipynb #e597c8b6
 @patch

@@ -91,13 +91,14 @@ class Attention(nn.Module):
     "Multi-head attention whose queries, keys and values may come from three places; returns its map when asked."
     def __init__(self, dim:int, heads:int,
                  query:int|None=None, key:int|None=None, # widths of queries and keys; `dim` if not given
+                 bias:bool=True, # of queries, keys and values
                 ):
         super().__init__()
         assert dim % heads == 0, f'{heads} heads do not divide a width of {dim}'
         self.heads = heads
-        self.to_q = nn.Linear(query or dim, dim)
-        self.to_k = nn.Linear(key or dim, dim)
-        self.to_v = nn.Linear(key or dim, dim)
+        self.to_q = nn.Linear(query or dim, dim, bias)
+        self.to_k = nn.Linear(key or dim, dim, bias)
+        self.to_v = nn.Linear(key or dim, dim, bias)
         self.out = nn.Linear(dim, dim)
         for layer in (self.to_q, self.to_k, self.to_v):
             nn.init.xavier_uniform_(layer.weight)
@@ -128,9 +129,10 @@ def forward(self:Attention, query:Tensor, keys:Tensor, present:Tensor, # (b, q, 
 # %% ../../nbs/50_models/08_avtca_blocks.ipynb #21ad6c1b
 class CrossBlock(nn.Module):
     "What one stream is told by the other: attention, then an MLP with a sum."
-    def __init__(self, dim:int, other_dim:int, heads:int, ffn:int): # widths of the two streams
+    def __init__(self, dim:int, other_dim:int, heads:int, ffn:int, # widths of the two streams
+                 bias:bool=True): # of queries, keys and values
         super().__init__()
-        self.attend = Attention(dim, heads, key=other_dim)
+        self.attend = Attention(dim, heads, key=other_dim, bias=bias)
         self.norms = nn.ModuleList(nn.LayerNorm(d) for d in (dim, other_dim, dim))
         self.mlp = nn.Sequential(nn.Linear(dim, ffn * dim), nn.GELU(), nn.Linear(ffn * dim, dim))
 

@@ -46,6 +46,8 @@ class BiCrossConfig(ModelConfig):
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for all its length
     head_dropout: float = .3 # chosen: before and within the head
     modality_dropout: float = .1 # chosen: share of training windows that lose one stream, so that either can be missing
+    token: bool = True # chosen: a learned token stands where a step is missing; False: 0
+    positions: bool = True # chosen: both streams get the time before they meet; False: none
     text_dim: int = 0 # stated: text guides training; width of the text space, 0 leaves the projection out
 
     def __post_init__(self):
@@ -116,10 +118,11 @@ class BiCross(EmotionModel):
         super().__init__(config)
         c = config
         make_tcn = lambda: TCN(c.dim, c.dim, c.tcn_levels, c.kernel, c.dropout, c.causal)
-        self.streams = nn.ModuleDict({m: Stream(c.dims[m], c.dim, c.channel_dropout) for m in self.modalities})
+        self.streams = nn.ModuleDict({
+            m: Stream(c.dims[m], c.dim, c.channel_dropout, c.token) for m in self.modalities})
         self.tcn = make_tcn()
         self.voice_tcn = make_tcn() if c.voice_tcn else None
-        self.clock = nn.Parameter(torch.tensor(.1)) # how loud the clock is; quiet to start with
+        self.clock = nn.Parameter(torch.tensor(.1)) if c.positions else None # quiet to start with
         self.layers = nn.ModuleList(BiLayer(c) for _ in range(c.layers))
         self.to_text = nn.Linear(c.dim, c.text_dim) if c.text_dim else None
         self.head = Readout(c, streams=2)
@@ -152,8 +155,9 @@ def exchange(self:BiCross, V:Tensor, A:Tensor, frames:Tensor, steps:Tensor, # (b
              maps:bool) -> tuple: # (b, t, d), (b, s, d), AttentionMaps
     "Each stream gets the time, and what the other tells it."
     since, drawn = frames[:, :1], []
-    V = V + self.clock * encode_time(frames - since, V.shape[-1])
-    A = A + self.clock * encode_time(steps - since, A.shape[-1])
+    if self.clock is not None:
+        V = V + self.clock * encode_time(frames - since, V.shape[-1])
+        A = A + self.clock * encode_time(steps - since, A.shape[-1])
     for i, layer in enumerate(self.layers):
         V, A, to_face, to_voice = layer(V, A, seen, heard, maps)
         if maps:

@@ -119,13 +119,18 @@ def settle(self:Scale, x:Tensor, mask:Tensor): # (b, t, d), (b, t)
 # %% ../../nbs/50_models/03_parts.ipynb #03142e1e
 class Stream(nn.Module):
     "Features of one modality to the model's width: scale, project, norm; a learned token where a step is missing."
-    def __init__(self, dim_in:int, dim:int, dropout:float):
+    def __init__(self, dim_in:int, dim:int, dropout:float,
+                 token:bool=True, # False: 0 stands where a step is missing
+                ):
         super().__init__()
         self.scale = Scale(dim_in)
         self.project = nn.Linear(dim_in, dim)
         self.norm = nn.LayerNorm(dim)
         self.drop = nn.Dropout1d(dropout)
-        self.missing = nn.Parameter(torch.randn(dim) * .02)
+        if token:
+            self.missing = nn.Parameter(torch.randn(dim) * .02)
+        else:
+            self.register_buffer('missing', torch.zeros(dim), persistent=False)
 
     def forward(self, x:Tensor, mask:Tensor) -> Tensor: # (b, t, d_m), (b, t) -> (b, t, d)
         h = self.norm(self.project(self.scale(x, mask)))

@@ -23,6 +23,7 @@ from .linear import Linear, LinearConfig
 from .mult import MulT, MulTConfig
 from .parts import EmotionModel, ModelConfig
 from .rcma import PRESETS as RCMA_PRESETS, RCMA, RCMAConfig
+from .stated import list_words
 from .single import Single, SingleConfig
 from .tensor_fusion import TensorConfig, TensorFusion
 from ..places import check_place, whole_entries
@@ -47,9 +48,10 @@ MODELS = Registry('model')
 MODELS.update(make_entries(BiCross, BiCrossConfig, {
     'bicross': ({}, 'System 1: TCN, cross-attention both ways, text-aligned'),
     'bicross-sequential': (dict(sequential=True), 'System 1, the voice reads the updated face'),
-    'bicross-diagram': (dict(norm='post', product=False, residual=False, dim=256, heads=8, ffn=4, pool='mean',
-                             deviation=False),
-                        'System 1 as plainly as it is described: post-norm, width 256, concatenation only'),
+    'bicross-paper': (dict(own_heads=False, gates=False, voice_tcn=False, product=False, deviation=False,
+                           residual=False, token=False, positions=False, channel_dropout=0., modality_dropout=0.,
+                           norm='post', dim=256, heads=8, ffn=4, pool='mean'),
+                      'System 1, the stated parts and no others; the numbers that are not known to us are our guess'),
 }, 'arXiv 2603.11971'))
 MODELS.update(make_entries(AVTCA, AVTCAConfig, AVTCA_PRESETS, 'arXiv 2407.18552'))
 MODELS.update(make_entries(RCMA, RCMAConfig, RCMA_PRESETS, 'arXiv 2403.13659'))
@@ -145,9 +147,12 @@ def available(): # DataFrame
 def make_card(model:EmotionModel) -> str: # Markdown
     "What the model is, in the absence of anything about its training."
     entry = MODELS[model.name]
-    rows = '\n'.join(f'| {k} | {v} |' for k, v in vars(model.config).items())
     source = f' ({entry.paper})' if entry.paper else ''
-    return f"# {model.name}\n\n{entry.about}{source}\n\n| setting | value |\n|---|---|\n{rows}\n"
+    rows = list_words(model.name, model.config)
+    rows = rows or [dict(setting=k, value=v) for k, v in vars(model.config).items()]
+    lines = [list(rows[0]), ['---']*len(rows[0]), *(r.values() for r in rows)]
+    table = '\n'.join('| ' + ' | '.join(map(str, cells)) + ' |' for cells in lines)
+    return f'# {model.name}\n\n{entry.about}{source}\n\n{table}\n'
 
 # %% ../../nbs/50_models/16_registry.ipynb #regwts01
 def hash_weights(tensors:dict) -> str: # name -> tensor

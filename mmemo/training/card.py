@@ -10,6 +10,7 @@ __all__ = ['WARNINGS', 'format_figure', 'format_row', 'format_markdown_table', '
 # %% ../../nbs/60_training/10_card.ipynb #cardimpx
 from dataclasses import is_dataclass
 
+from ..models.stated import list_words
 from .intervals import format_ci
 from .metrics import HEADLINES, SHOWN
 from .published import find_published
@@ -132,7 +133,8 @@ def list_card_settings(run) -> list: # parts of the card
     settings = list_settings(run.config.train).rename(columns=dict(note='meaning')).to_dict('records')
     parts = ['## Training', explain_training(run), format_markdown_table(settings)]
     if is_dataclass(run.model.config):
-        stated = list_settings(run.model.config).to_dict('records')
+        words = list_words(run.config.model, run.model.config)
+        stated = words or list_settings(run.model.config).to_dict('records')
         parts += ['## Stated and chosen', format_markdown_table(stated)]
     if run.about['prompts']:
         lines = [f"- {c}: {'; '.join(sentences)}" for c, sentences in run.about['prompts'].items()]

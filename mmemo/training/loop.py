@@ -20,8 +20,8 @@ from ..labels import task_space
 from ..ranges import DEVICE, SEED, Range, check_fields
 from .callbacks import KeepBest, ModalityDropout, NoiseInstead, Plateau, ProgressBar, SoftHard
 from .metrics import HEADLINES, SCORES, SHOWN, sum_for_task
-from .objectives import (GUIDES, LOSSES, Objective, TextGuide, choose_loss, count_labels, weigh_classes,
-                                       weigh_presence)
+from .objectives import (GUIDES, LOSSES, PER, Objective, TextGuide, choose_loss, count_labels,
+                                       weigh_classes, weigh_presence)
 
 # %% ../../nbs/60_training/06_loop.ipynb #1a47e2d4
 @dataclass
@@ -55,12 +55,15 @@ class TrainConfig(StepConfig):
     "How a model is trained."
     patience: int = 8 # epochs without a better validation score before stopping; 0 = never stop
     min_epochs: int = 0 # no stopping before
-    # 'score' (macro-F1, mean CCC or weighted accuracy, as the task has it) or 'loss', on validation
+    # by what the best epoch is known, on validation: 'score' (macro-F1, mean CCC or weighted accuracy, as the task
+    # has it), 'accuracy' (as the code of AVT-CA has it), or 'loss'
     monitor: str = 'score'
     clip: float = 1.0 # largest norm of the gradient; 0 = any
     # 'ce', 'focal', 'ccc', 'mae', 'bce';
     # auto = ce for classes, ccc for valence and arousal, mae for sentiment, bce for emotions
     loss: str = 'auto'
+    # of 'ccc': 'pooled' over all labels of a batch, or of each 'window', and then the mean (as System 3 has it)
+    per: str = 'pooled'
     smoothing: float = 0.0 # share of a label that is spread over all classes
     class_weight: float = 0.5 # class weights 1/n^this, and (absent/present)^this for several emotions; 0 = none
     lambda_text: float = 0.1 # weight of the text guide; 0 = none, and no text tower is loaded
@@ -77,8 +80,9 @@ class TrainConfig(StepConfig):
     accumulate: int = 1 # batches a step
     progress: bool = True # show a bar
 
-    ranges = dict(patience=Range(0, 1_000_000), min_epochs=Range(0, 1_000_000), monitor=('score', 'loss'),
-                  clip=Range(0, 10**12), loss=('auto', *LOSSES), smoothing=Range(0, .99), class_weight=Range(0, 10),
+    ranges = dict(patience=Range(0, 1_000_000), min_epochs=Range(0, 1_000_000), monitor=('score', 'accuracy', 'loss'),
+                  clip=Range(0, 10**12), loss=('auto', *LOSSES), per=PER, smoothing=Range(0, .99),
+                  class_weight=Range(0, 10),
                   lambda_text=Range(0, 1000), guide=tuple(GUIDES), lambda_alone=Range(0, 1000),
                   guide_scale=Range(.01, 10_000), modality_dropout=Range(0, 1),
                   modality_mode=('hide', 'softhard', 'noise'), seed=SEED,
@@ -102,19 +106,24 @@ RECIPES = Registry('recipe')
 RECIPES['default'] = TrainConfig()
 _PLAIN = dict(clip=0., class_weight=0., lambda_text=0., lambda_alone=0., decay_all=True) # none of our additions
 
+RECIPES['bicross-paper'] = TrainConfig( # stated: cross-entropy and a contrast with text; the rest is not known to us
+    lambda_alone=0., epochs=20, lr=1e-4, patience=5)
+
 RECIPES['avtca-paper'] = TrainConfig(
     **_PLAIN, optimiser='adam', lr=.01, weight_decay=1e-3, batch=8, epochs=128, # stated
-    schedule='constant', warmup=0., patience=0) # chosen: nothing is said, so nothing is done
+    schedule='constant', warmup=0., patience=0, # chosen: nothing is said, so nothing is done
+    monitor='accuracy') # code: the epoch with the best validation accuracy
 
 RECIPES['avtca-code'] = TrainConfig(
     **_PLAIN, optimiser='sgd', lr=.06, momentum=.9, dampening=.9, weight_decay=1e-3, batch=8, # code
     schedule='steps', milestones=(40, 55, 65, 70, 200, 250), factor=.1, warmup=0., # code
-    modality_mode='softhard', patience=0, # code
+    modality_mode='softhard', patience=0, monitor='accuracy', # code
     epochs=128) # stated; the code's own 10 never reach the first milestone
 
 RECIPES['rcma'] = TrainConfig(
     **_PLAIN, optimiser='adam', lr=1e-5, min_lr=1e-8, weight_decay=1e-3, batch=12, epochs=100, # stated
     schedule='plateau', plateau=5, factor=.1, patience=50, min_epochs=5, loss='ccc', seed=3407, # stated
+    per='window', # stated: 1 - CCC of a window
     warmup=.05) # stated: a warm-up; chosen: its length
 
 # %% ../../nbs/60_training/06_loop.ipynb #looprec1
@@ -201,7 +210,8 @@ def make_objective(config:TrainConfig, windows, # training windows
     if kind == 'classes' and config.lambda_text and anchors is not None:
         guide = TextGuide(anchors, config.guide, config.guide_scale, config.learn_scale)
     lambda_text = config.lambda_text if guide else 0.
-    return Objective(loss, weight, guide, lambda_text, config.lambda_alone, config.smoothing)
+    return Objective(loss, weight, guide, lambda_text, config.lambda_alone, config.smoothing,
+                     config.per)
 
 # %% ../../nbs/60_training/06_loop.ipynb #c4792a6c
 def make_accelerator(config:TrainConfig):

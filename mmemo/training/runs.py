@@ -30,6 +30,7 @@ from ..labels import task_space
 from ..models.parts import count_outputs
 from ..models.registry import MODELS, build, list_modalities, make_config, read_weights, write_weights
 from ..places import check_free, find_place, whole_folder
+from .callbacks import rank_epoch
 from .card import format_figure, get_headline, list_warnings, write_card
 from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
@@ -98,7 +99,10 @@ def build_for(config:RunConfig, windows, anchors=None): # training windows; (c, 
         options = dict(length=s.length) | options # layers along time fit the windows
     seed_everything(config.seed)
     n_outputs = count_outputs(s.task, labels.n)
-    return build(config.model, dims=dims, n_classes=n_outputs, task=s.task, level=s.level, **options)
+    model = build(config.model, dims=dims, n_classes=n_outputs, task=s.task, level=s.level, **options)
+    if hasattr(model, 'start'):
+        model.start() # from published weights, where the settings name some
+    return model
 
 # %% ../../nbs/60_training/11_runs.ipynb #58fc88a8
 def split_windows(config:RunConfig, corpus, store) -> dict: # split -> Windows
@@ -226,11 +230,8 @@ def count_data(windows:dict) -> dict: # split -> counts
 # %% ../../nbs/60_training/11_runs.ipynb #a57d3157c
 def summarise_training(history, objective, monitor:str='score') -> dict:
     "Epochs, the one that was kept, time, and where the temperature went."
-    def rank(record):
-        if monitor == 'loss': return (-record['val_loss'],)
-        return round(record['val_score'], 6), -record['val_loss']
     judged = [h for h in history if 'val_score' in h]
-    best = max(judged, key=rank, default=history[-1])
+    best = max(judged, key=lambda record: rank_epoch(record, monitor), default=history[-1])
     return dict(epochs=len(history), best_epoch=best['epoch'], val_score=best.get('val_score'),
                 seconds=round(sum(h['seconds'] for h in history), 2),
                 text_scale=objective.guide.scale if objective.guide else None)
