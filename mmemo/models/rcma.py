@@ -17,6 +17,7 @@ from ..core import UserError, patch
 from ..features.batch import Batch
 from ..labels import TASKS
 from .attention import AttentionMap
+from .intervene import pass_weights
 from .norm import StepNorm
 from .parts import (EmotionModel, ModelConfig, Output, Pool, Stream, count_outputs, embed, to_frames,
                                 to_output)
@@ -193,6 +194,7 @@ class PaperBlock(nn.Module):
         for i, (x, q, on) in enumerate(zip(X, Q, present)):
             key = x * on[..., None]
             C = ((q * grid[..., None]) @ key.mT).tanh() # (b, q, k): the joint's moment, the own moment
+            C = pass_weights(C[:, None], on[:, None, None])[:, 0]
             H = (C @ self.own[i](key)).relu()           # ReLU(W_c X C)
             gain = self.drop(x.new_ones(len(x), 1, x.shape[-1])) # a channel of the update goes for the whole window
             n = on.sum(1).clamp(min=1)[:, None, None]
@@ -214,6 +216,7 @@ class TimeBlock(PaperBlock):
         for i, (x, q, on) in enumerate(zip(X, Q, present)):
             key = x * on[:, None]
             C = ((q * on_grid).mT @ key).tanh()         # (b, q, k)
+            C = pass_weights(C[:, None], on[:, None, None])[:, 0]
             H = (self.own[i](key) @ C.mT).relu()        # (b, d, q): ReLU(X W_c C)
             gain = self.drop(x.new_ones(*x.shape[:2], 1)) * on_grid
             new.append((x + self.back[i](H) * gain).mT) # H W_h + X
@@ -244,6 +247,7 @@ def forward(self:CodeBlock, X:list, present:list, grid:Tensor, # [(b, t, d_m)], 
         over_time = (x * on[..., None]).mT
         k = F.linear(over_time, key.weight * self.root, key.bias * self.root) # (b, d_m, t): along time, / sqrt(D)
         scores = (k @ joint).tanh()                     # (b, d_m, D): the own feature, the joint's feature
+        scores = pass_weights(scores.mT[:, None])[:, 0].mT
         weighted = self.value[i](x) @ self.drop(scores) # (b, t, D)
         update = self.back[i](weighted.tanh().relu()).relu()
         new.append((x + self.drop(update)) * grid[..., None])
