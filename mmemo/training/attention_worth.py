@@ -6,7 +6,8 @@
 __all__ = ['MOST_HEADS', 'SOME', 'SOME_MOVE', 'CONCLUSIONS', 'SHORT', 'HOW', 'NOT_MEASURED', 'measure_moves', 'compare_answers',
            'thin_windows', 'list_parts', 'measure_part', 'list_maps', 'measure_attention', 'measure_bound',
            'judge_change', 'format_change', 'format_gap', 'describe_change', 'describe_finding', 'find_part',
-           'name_part', 'describe_map_worth', 'describe_worth', 'explain_worth', 'name_attention', 'tabulate_worth']
+           'name_part', 'format_part', 'describe_map_worth', 'describe_worth', 'explain_worth', 'name_attention',
+           'tabulate_worth']
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00004
 from copy import copy
@@ -217,6 +218,17 @@ def name_part(part:dict, # of `list_parts`
     if part['layer'] is not None: name = f"layer {part['layer'] + 1} of {name}"
     return name if part['head'] is None else f"head {part['head'] + 1} of {name}"
 
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atw0034c
+def format_part(worth:dict|None, query:str, key:str, layer:int=-1, head:int=-1, # as `join_maps` counts them
+               ) -> str: # '0.5 %'; '' where this very choice was not measured
+    "How much changes where one choice of a map is made even."
+    if not (worth or {}).get('parts'): return ''
+    part = find_part(worth, query, key, layer, head)
+    has_layers = any(p['layer'] is not None for p in worth['parts'] if (p['query'], p['key']) == (query, key))
+    is_other = (head >= 0) != (part['head'] is not None)
+    is_other |= has_layers and (layer >= 0) != (part['layer'] is not None)
+    return '' if is_other else format_change(part['uniform'], worth)
+
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0038e
 NOT_MEASURED = 'Whether this map matters was not measured in this run; `mmemo evaluate {} --attention` measures it.'
 
@@ -244,10 +256,10 @@ def describe_worth(worth:dict) -> list: # of sentences
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0038c
 def explain_worth(run, # a Run, or what has its metrics and model
                   where='RUN') -> list: # of sentences; where: its folder, for the command that measures
-    "What a card or a report says of the attention of a run; nothing where there is none."
+    "What a card or a report says of the attention of a run; nothing of a model without, or fitted in closed form."
     worth = run.metrics.get('attention')
     if worth: return describe_worth(worth) if worth['parts'] else []
-    if hasattr(run.model, 'fit'): return [] # in closed form: no attention
+    if hasattr(getattr(run, 'model', None), 'fit'): return []
     return [NOT_MEASURED.replace('this map matters', 'its maps matter').format(where)]
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00039
