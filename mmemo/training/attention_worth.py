@@ -142,7 +142,8 @@ def measure_bound(f:dict, worth:dict) -> float: # of `compare_answers`, of `meas
     if worth['counts'] == 'values': return high/(2*worth['reach'])
     n = worth['clips']
     exact = 1. if value >= 1 else float(betaincinv(value*n + 1, max(n - value*n, 1e-9), .95))
-    return exact if np.isnan(high) else max(high, exact)
+    is_alone = np.isnan(high) or value <= 0 # where nothing changes, people do not differ: clips alone can tell
+    return exact if is_alone else max(high, exact)
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00026
 CONCLUSIONS = dict( # of one map, of all that a model has
