@@ -18,7 +18,7 @@ VERBS = set("""
 add adjust advance agree align answer append apply arrange ask assign attach attempt attend attribute average begin bind blend blur break bring build call capture carry change check choose clear close collect
 color combine compact compare complete compress compute connect convert convolve copy count cover cut deal decide decode delete demux derive describe detach detect disturb draft draw drop edit embed empty encode end
 estimate evaluate examine exchange expand explain export expose extract fetch fill find fingerprint finish fit flatten fold follow forget format gather generate get give grid group guard guess halve hash hear hold
-identify import infer init inspect interpolate invert isolate join judge keep knock label lay learn leave lengthen light lighten link list listen load locate lock look lose make map mark match measure meet mend
+identify import infer init inspect interpolate intervene invert isolate join judge keep knock label lay learn leave lengthen light lighten link list listen load locate lock look lose make map mark match measure meet mend
 merge mix move name normalise note nudge number observe offer open order outline overlap pack paint parse pass permit pick place plan play plot pool predict prepare prettify print probe project propose prune pull put
 quantise randomise rank read record redraw reduce refuse register reject remove render repeat replace report reproduce resample reset resize resolve restore restrict retry return review rise round run sample save
 say scale score seal search seed select send set settle shade shape share shift shorten show shuffle sign silence simplify slice smooth sort space speak spell split spread stamp standardise start step stop stretch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'predict_split', 'keep_scores', 'place_clips', 'describe_known', 'score_run', 'evaluate', 'Evaluate',
-           'evaluate_run']
+           'evaluate_run', 'measure_run']
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu004
 from dataclasses import dataclass
@@ -107,6 +107,7 @@ class Evaluate:
     run: Positional[Path] # a run's folder
     corpus: Path|None = None # the run's own where not given
     split: str = 'test' # which clips; 'all' for all of them
+    attention: bool = False # in place of scores: what its attention is worth, on its validation clips; kept in the run
     out: Path|None = None # folder for metrics.json and predictions.parquet; nothing is written where not given
     cache: Path|None = None # folder of the feature cache
     faces: str = 'as trained' # or 'none' (cropped already), 'haar', 'yunet', where this corpus needs another way
@@ -114,7 +115,8 @@ class Evaluate:
 
     ranges = dict(split=Text(), faces=Text(), model_file=Text())
 
-    def __call__(self) -> int: return evaluate_run(self) # exit status
+    def __call__(self) -> int: # exit status
+        return measure_run(self) if self.attention else evaluate_run(self)
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu026
 def evaluate_run(asked:Evaluate) -> int: # exit status
@@ -127,3 +129,28 @@ def evaluate_run(asked:Evaluate) -> int: # exit status
     print_scores(scores, run.config.task)
     if asked.out: keep_scores(asked.out, predictions, scores)
     return SET_ASIDE if len(store.quarantine) else OK
+
+# %% ../../nbs/85_commands/10_evaluate.ipynb #evatt002
+def measure_run(asked:Evaluate) -> int: # exit status
+    "Measure what the attention of a run is worth, on the clips that were its validation; print, keep."
+    from mmemo.core import write_json
+    from mmemo.features.sources import open_features
+    from mmemo.training.attention_worth import describe_worth, measure_attention
+    from mmemo.training.run_clips import find_corpus
+    from mmemo.training.runs import choose_settings, load_run
+    if asked.corpus or asked.out or asked.split != 'test':
+        raise UserError('--attention is about the validation clips of the run itself, and is kept in its folder; '
+                        'leave out --corpus, --split and --out.')
+    run = load_run(asked.run)
+    worth = run.metrics.get('attention')
+    if not worth:
+        if 'val' not in set(run.sides.split):
+            raise UserError(f'{run.folder}: no clip of this run was for validation, so nothing can be measured.')
+        settings = choose_settings(run, asked.faces, asked.model_file)
+        corpus, store = open_features(find_corpus(run), run.config.encoders, asked.cache, settings, run.config.text)
+        windows = run.windows(run.clips(corpus, store), store, 'val')
+        worth = measure_attention(run.model, windows, run.config.by, run.config.attention or 256)
+        write_json(run.folder/'attention.json', worth)
+    lines = describe_worth(worth) if worth['parts'] else ['This model has no attention.']
+    print('\n'.join(lines))
+    return OK

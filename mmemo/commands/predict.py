@@ -300,7 +300,7 @@ def predict_file(file, # a video
     loud = None if samples is None or not len(samples) else loudness_db(samples)
     mute = 'audio' if loud is None or loud < SILENCE_DB else None
     seconds = seconds or shorten_window(store['visual'].time, config.window)
-    seen = gather_evidence(run.model, corpus, store, path.stem, config.window, seconds, mute=mute)
+    seen = gather_evidence(run.model, corpus, store, path.stem, config.window, seconds, mute=mute).add_worth(run)
     on_planted = bool(run.about['data'].get('facts', {}).get('synthetic'))
     doubts = list_doubts(path, config.encoders, on_planted, info, loud, seen.valid)
     doubts += describe_learnt(run.sides, store.facts['files'].values())

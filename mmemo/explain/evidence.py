@@ -7,16 +7,17 @@ __all__ = ['spread_over_frames', 'collect_frame_seconds', 'Evidence', 'find_devi
            'read_middle_maps', 'find_seen_frames', 'choose_sliding', 'gather_evidence']
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #vidence4
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
-from ..core import UserError
+from ..core import UserError, patch
 from ..corpora.manifest import Corpus
 from ..features.batch import without
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, task_space
+from ..training.attention_worth import describe_map_worth
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #c8a1f9cf
 def spread_over_frames(probs, # (b, c) one answer a window, or (b, t, c) one a frame
@@ -57,6 +58,8 @@ class Evidence:
     window: float = 0. # seconds a window
     facts: dict = field(default_factory=dict) # subject, label, subset... of the clip table
     task: str = 'expression'
+    worth: dict|None = None # what attention is worth, of the run's metrics; None: it was not measured
+    run: str = '' # the run's folder; '': these answers are of no run
 
     @property
     def space(self) -> LabelSpace: return task_space(self.task)
@@ -69,6 +72,18 @@ class Evidence:
     @property
     def names(self) -> list: # (t,) leading class of each frame
         return [self.classes[i] for i in self.probs.argmax(1)]
+
+# %% ../../nbs/70_explain/01_evidence.ipynb #evworth2
+@patch
+def describe_map(self:Evidence, query:str, key:str, layer:int=-1, head:int=-1) -> str: # as `join_maps` counts them
+    "The sentence above a map: how many answers hang on it; nothing where the answers are of no run."
+    return describe_map_worth(self.worth, query, key, layer, head, self.run) if self.run else ''
+
+
+@patch
+def add_worth(self:Evidence, run) -> Evidence: # run: a Run
+    "The same evidence, with what the run has measured of its attention."
+    return replace(self, worth=run.metrics.get('attention'), run=str(run.folder))
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #ea03f6b0
 def find_device(model) -> torch.device:

@@ -17,6 +17,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import UserError, patch
+from .intervene import is_watched, pass_weights
 
 # %% ../../nbs/50_models/01_attention.ipynb #a0d22513
 def open_empty(key_mask:Tensor, # (b, k) bool, which keys are there
@@ -33,7 +34,7 @@ def attend(q:Tensor, k:Tensor, v:Tensor, # (b, h, q, d), (b, h, k, d) twice
     "Softmax attention (Vaswani et al. 2017, equation 1), its softmax in fp32."
     score = (q @ k.mT).float() / math.sqrt(q.shape[-1])
     if seen is not None: score = score.masked_fill(~seen, -torch.inf)
-    weights = score.softmax(-1)
+    weights = pass_weights(score.softmax(-1), seen)
     return F.dropout(weights, dropout).to(v.dtype) @ v, weights
 
 # %% ../../nbs/50_models/01_attention.ipynb #e4816a28
@@ -65,7 +66,7 @@ def forward(self:CrossAttention,
     k = self.split(self.to_k(keys))
     v = self.split(self.to_v(keys))
     dropout = self.dropout if self.training else 0.
-    if maps:
+    if maps or is_watched():
         out, weights = attend(q, k, v, seen, dropout)
         weights = weights * some[:, None, None, None]
     else:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..core import patch
 from ..features.batch import Batch
 from .attention import AttentionMap, attend, encode_time, open_empty
+from .intervene import is_watched
 from .early_late import lose_streams
 from .parts import EmotionModel, ModelConfig, Output, Stream, count_outputs, embed, to_frames, to_output
 from .single import NAMES, settle
@@ -27,7 +28,7 @@ def look(q:Tensor, k:Tensor, v:Tensor, # (b, h, q, d), (b, h, k, d) twice
          maps:bool=False) -> tuple: # (b, q, h d), and (b, h, q, k) weights or None
     "Softmax attention, fused unless the map is asked for; 0 where there is nothing to look at."
     some, seen = present.any(1), open_empty(present)
-    if maps:
+    if maps or is_watched():
         out, weights = attend(q, k, v, seen)
         weights = weights * some[:, None, None, None]
     else:

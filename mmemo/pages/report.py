@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['format_interval', 'tabulate_results', 'join_conventions', 'describe_protocol', 'render_small_print', 'render_results',
            'render_errors', 'render_values', 'tabulate_emotions', 'render_emotions', 'describe_sides', 'render_data',
-           'render_training', 'render_run', 'read_split', 'write_report']
+           'render_attention', 'render_training', 'render_run', 'read_split', 'write_report']
 
 # %% ../../nbs/80_pages/08_report.ipynb #991907ff
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..core import DamagedFile, UserError, atomic_path, read_json
 from ..labels import TASKS
 from .html import render_figure, render_markdown, render_page, render_table, render_text, render_warning
 from .score_plots import plot_confusion, plot_history, plot_scores, plot_value_scatter, prettify
+from ..training.attention_worth import explain_worth, tabulate_worth
 from ..training.card import explain_judging
 from ..training.metrics import EACH_EMOTION, HEADLINES, SHOWN
 from ..training.published import find_published
@@ -194,6 +195,18 @@ def render_data(run, split:dict) -> list: # split.json: split -> subjects and cl
     return [render_text('Data', 'h2'), render_text(text), render_table(rows),
             f'<details><summary>Subjects of each split</summary>{render_table(named)}</details>']
 
+# %% ../../nbs/80_pages/08_report.ipynb #repwort1
+def render_attention(run) -> list: # pieces of HTML; none of a model without attention
+    "What the maps of a run's model are worth: the sentence first, then what it stands on, then every part."
+    lines, worth = explain_worth(run), run.metrics.get('attention')
+    if not lines: return []
+    body = [render_text('What attention is worth', 'h2'), render_text(lines[0])]
+    if not worth: return body
+    parts = render_table(tabulate_worth(worth))
+    summary = 'Each direction, layer and head, where it is made uniform'
+    body += [render_text(' '.join(lines[1:]), cls='soft'), f'<details><summary>{summary}</summary>{parts}</details>']
+    return body
+
 # %% ../../nbs/80_pages/08_report.ipynb #0dc2e4da
 def render_training(run) -> list:
     "The curves of a run; a model that is fitted in one step has none."
@@ -208,7 +221,8 @@ def render_run(run, # a Run
     title = f"{run.config.model} on {run.about['data']['corpus']}"
     summary = 'Every setting, what is stated and what was chosen, and the command to repeat it'
     body = [render_text(title, 'h1'), *(render_warning(w) for w in run.metrics['warnings'])]
-    body += [*render_results(run), *render_errors(run), *render_training(run), *render_data(run, split)]
+    body += [*render_results(run), *render_attention(run), *render_errors(run), *render_training(run),
+             *render_data(run, split)]
     body += [render_text('Card', 'h2'),
              f'<details><summary>{summary}</summary>{render_markdown(card)}</details>']
     return render_page(title, body)

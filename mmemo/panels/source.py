@@ -89,9 +89,10 @@ class ClipSource:
                  split:str|None='test', # which clips are offered
                  predictions=None, # a table with clip_id and p_<Class> columns, where there is one
                  note:str='', # what a reader must know of these clips
+                 run=None, # the Run that the model is of
                 ):
         self.model, self.corpus, self.store = model, corpus, store
-        self.settings, self.predictions, self.note = settings, predictions, note
+        self.settings, self.predictions, self.note, self.run = settings, predictions, note, run
         self.space = task_space(settings.task if settings else 'expression', corpus.labels)
         clips = corpus.clips
         if split and 'split' in clips: clips = clips[clips.split == split]
@@ -104,8 +105,9 @@ class ClipSource:
 
     def _evidence(self, clip_id:str, seconds:float=0) -> Evidence: # 0: the model's own window
         known = self.evidence(clip_id, 0.) if seconds else None
-        return gather_evidence(self.model, self.corpus, self.store, clip_id,
+        seen = gather_evidence(self.model, self.corpus, self.store, clip_id,
                                self.settings, seconds or None, known=known)
+        return seen.add_worth(self.run) if self.run else seen
 
     def _pictures(self, clip_id:str, n:int=8) -> tuple: # as `read_strip` gives it
         return read_strip(self.corpus.path(clip_id), *find_segment(find_row(self.offered, clip_id)), n)
@@ -315,4 +317,4 @@ def open_source(run, # a Run, the folder of one, or of a demo
     dealt = run.clips(dealt, store) # now that files are known
     store = add_named_text(store, dealt, run.config.text, progress=progress)
     note = ' '.join(filter(None, [run.changes(corpus, store), describe_lost(store)]))
-    return ClipSource(run.model, dealt, store, run.config.window, split, run.predictions, note)
+    return ClipSource(run.model, dealt, store, run.config.window, split, run.predictions, note, run)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INKS', 'PLAIN', 'LEFT_MARGIN', 'REFERENCE_NAMES', 'ANEW', 'format_map_name', 'break_map_name', 'describe_auc',
            'plot_auc', 'average_areas', 'describe_orders', 'plot_orders', 'plot_agreement', 'score_clips', 'plot_clips',
-           'plot_steps', 'TruthState', 'TruthView', 'TruthController', 'TruthPanel', 'truth_panel']
+           'plot_steps', 'TruthState', 'TruthView', 'render_worth', 'TruthController', 'TruthPanel', 'truth_panel']
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00004
 import ipywidgets as w
@@ -21,6 +21,7 @@ from ..explain.map_scores import compute_area
 from ..explain.truth import RANDOM, Verdict, gather_judged_clips, judge_maps, name_kind, tabulate_verdict
 from ..labels import MODALITY_COLOURS
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
+from ..training.attention_worth import explain_worth
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder, pick_colour, pick_letter, set_title
 from .jobs import JobRunner
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, panel_or_reason,
@@ -306,11 +307,18 @@ class TruthView:
         self.modality = make_dropdown('modality', [('face', 'visual'), ('voice', 'audio')], '160px')
         bar = w.Layout(width='98%', height='6px', visibility='hidden')
         self.progress = w.FloatProgress(min=0, max=1, layout=bar)
-        self.line, self.watch = w.HTML(), PageWatch()
+        self.line, self.worth, self.watch = w.HTML(), w.HTML(), PageWatch()
         self.auc, self.orders, self.agree, self.each, self.steps = (Canvas() for _ in range(5))
         self.figures = dict(auc=self.auc, orders=self.orders, agree=self.agree, each=self.each, steps=self.steps)
         choice = make_row(self.clips, self.subset, self.method, self.modality)
-        self.box = w.VBox([choice, self.progress, self.line, *self.figures.values(), self.watch])
+        self.box = w.VBox([choice, self.worth, self.progress, self.line, *self.figures.values(), self.watch])
+
+# %% ../../nbs/90_panels/11_truth.ipynb #truwort1
+def render_worth(run) -> str: # a Run or None -> HTML; '' for a model without attention
+    "What the attention of a run is worth, above what its maps show."
+    lines = explain_worth(run, run.folder) if run else []
+    if not lines: return ''
+    return render_text(lines[0], 'div') + (render_text(' '.join(lines[1:]), 'div', 'soft') if lines[1:] else '')
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00022
 class TruthController:
@@ -344,6 +352,7 @@ class TruthController:
 
     def begin(self): # once the controller is whole
         self.offer(METHODS)
+        self.view.worth.value = render_worth(getattr(self.source, 'run', None))
         self.listen()
         self.measure()
 
@@ -483,7 +492,7 @@ class TruthPanel(Panel):
             shown = [{k: ('' if v != v else v) for k, v in r.items()} for r in named.to_dict('records')]
         blocks = [render_figure(f, n) for n, f in self.controller.figures(self.view.figures).items()]
         measured = render_table(shown, 'Each map; low and high: 95 % over subjects')
-        head = [render_text(title, 'h1'), *self.list_notes(), self.view.line.value]
+        head = [render_text(title, 'h1'), *self.list_notes(), self.view.worth.value, self.view.line.value]
         return render_page(title, [*head, *blocks, measured])
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00034

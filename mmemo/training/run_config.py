@@ -37,9 +37,11 @@ class RunConfig:
     prompts: dict[str, str] = field(default_factory=dict) # class -> sentence for the text guide; | divides several
     smoothing: float|None = None # seconds of box smoothing; None = chosen on validation
     by: str = 'subject' # whom the intervals resample
+    attention: int = 256 # validation windows on which it is measured what attention is worth; 0 leaves it out
 
     ranges = dict(model=Text(), corpus=Text(), encoders=Text(), text=Text(), smoothing=Range(0, 3600), by=Text(),
-                  prompts=Text('sentences'), options=dict) # each model knows the ranges of its options
+                  attention=Range(0, 1_000_000), prompts=Text('sentences'),
+                  options=dict) # each model knows the ranges of its options
 
     def __post_init__(self): check_fields(self, 'run setting')
 
