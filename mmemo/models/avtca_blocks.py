@@ -15,6 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import patch
+from .intervene import is_watched, pass_weights
 from .norm import StepNorm
 
 # %% ../../nbs/50_models/08_avtca_blocks.ipynb #92948956
@@ -84,7 +85,8 @@ def weigh_keys(q:Tensor, k:Tensor, present:Tensor, # (b, h, q, d), (b, h, k, d),
     "Softmax of the scores over present keys, in fp32."
     present = present[:, None, None]
     score = (q @ k.mT).float() / math.sqrt(q.shape[-1])
-    return score.masked_fill(~present, -1e30).softmax(-1) * present
+    weights = score.masked_fill(~present, -1e30).softmax(-1) * present
+    return pass_weights(weights, present)
 
 # %% ../../nbs/50_models/08_avtca_blocks.ipynb #52660cd7
 class Attention(nn.Module):
@@ -117,7 +119,7 @@ def forward(self:Attention, query:Tensor, keys:Tensor, present:Tensor, # (b, q, 
     q = self.split(self.to_q(query))
     k = self.split(self.to_k(keys))
     v = self.split(self.to_v(values))
-    if maps:
+    if maps or is_watched():
         weights = weigh_keys(q, k, present)
         mixed = weights.to(v.dtype) @ v
     else:

@@ -9,10 +9,10 @@ __all__ = ['NARROW', 'ORDER', 'STATED_FORM', 'PRESETS', 'PUBLISHED', 'NORMS', 'N
 
 # %% ../../nbs/50_models/10_rcma.ipynb #83a9e827
 from dataclasses import dataclass, field
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+import torch.nn.functional as F
+import torch
 
 from ..core import UserError, patch
 from ..features.batch import Batch
@@ -24,6 +24,7 @@ from .parts import (EmotionModel, ModelConfig, Output, Pool, Stream, count_outpu
                                 to_output)
 from .tcn import TCN
 from ..ranges import Range
+from .intervene import pass_weights
 
 # %% ../../nbs/50_models/10_rcma.ipynb #0a97c2c4
 NARROW = dict(visual=64, audio=64, text=64) # chosen widths of the streams
@@ -205,6 +206,7 @@ class PaperBlock(nn.Module):
         for i, (x, q, on) in enumerate(zip(X, Q, present)):
             key = x * on[..., None]
             C = ((q * grid[..., None]) @ key.mT).tanh() # (b, q, k): the joint's moment, the own moment
+            C = pass_weights(C[:, None], on[:, None, None])[:, 0]
             H = (C @ self.own[i](key)).relu()           # ReLU(W_c X C)
             gain = self.drop(x.new_ones(len(x), 1, x.shape[-1])) # a channel of the update goes for the whole window
             n = on.sum(1).clamp(min=1)[:, None, None]
@@ -226,6 +228,7 @@ class TimeBlock(PaperBlock):
         for i, (x, q, on) in enumerate(zip(X, Q, present)):
             key = x * on[:, None]
             C = ((q * on_grid).mT @ key).tanh()         # (b, q, k)
+            C = pass_weights(C[:, None], on[:, None, None])[:, 0]
             H = (self.own[i](key) @ C.mT).relu()        # (b, d, q): ReLU(X W_c C)
             gain = self.drop(x.new_ones(*x.shape[:2], 1)) * on_grid
             new.append((x + self.back[i](H) * gain).mT) # H W_h + X
@@ -256,6 +259,7 @@ def forward(self:CodeBlock, X:list, present:list, grid:Tensor, # [(b, t, d_m)], 
         over_time = (x * on[..., None]).mT
         k = F.linear(over_time, key.weight * self.root, key.bias * self.root) # (b, d_m, t): along time, / sqrt(D)
         scores = (k @ joint).tanh()                     # (b, d_m, D): the own feature, the joint's feature
+        scores = pass_weights(scores.mT[:, None])[:, 0].mT
         weighted = self.value[i](x) @ self.drop(scores) # (b, t, D)
         update = self.back[i](weighted.tanh().relu()).relu()
         new.append((x + self.drop(update)) * grid[..., None])
