@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEW_GROUPS', 'FEW_NOTE', 'leave_out', 'measure_chance', 'widen', 'add_chances', 'measure_trainings',
            'explain_trainings', 'explain_looks', 'format_p', 'as_trainings', 'describe_groups', 'describe_intervals',
-           'find_interval', 'find_p', 'find_difference', 'adjust_for_looks']
+           'find_interval', 'format_ci', 'find_p', 'find_difference', 'adjust_for_looks']
 
 # %% ../../nbs/60_training/02_intervals.ipynb #tervals4
 import numpy as np
@@ -123,6 +123,16 @@ def find_interval(score, # function of sums (..., ...) to figures (...)
         variance, freedom = add_chances([(people, g - 1), measure_trainings(figures)])
         interval = [float(end) for end in widen(np.clip(value, *bounds), variance, freedom, g, bounds, level)]
     return dict(value=value, ci95=interval, **describe_groups(g, len(each)))
+
+# %% ../../nbs/60_training/02_intervals.ipynb #intciw01
+def format_ci(ci, # [low, high]; None or NaN where none could be computed
+              digits:str='.2f') -> str: # '[0.84, 0.90]'
+    "An interval in brackets, or the words that there is none."
+    is_known = ci is not None and all(v is not None and v == v for v in ci)
+    if not is_known: return '[no interval]'
+    low, high = ci
+    return f'[{low:{digits}}, {high:{digits}}]'
+
 
 # %% ../../nbs/60_training/02_intervals.ipynb #intpval1
 def find_p(value:float, variance:float, freedom:float) -> float:
