@@ -33,6 +33,7 @@ from ..places import check_place, whole_entries
 from ..training.compare import (count_workers, describe_surroundings, format_brief, pick_figures, pick_options,
                                     plan_runs, pool_seeds, read_tables, train_all)
 from ..training.evaluation import evaluate
+from ..training.intervals import FEW_NOTE, describe_intervals, explain_trainings
 from ..training.published import LANDMARKS, find_landmarks
 from ..training.run_config import read_options
 from ..training.step_cost import make_noise_batch, measure_step
@@ -176,7 +177,7 @@ def score_plans(plans:dict, corpus:Corpus) -> dict: # task -> plans of one model
     "Figures over all seeds, and each seed's own."
     tables = join_tasks([read_tables(p) for p in plans.values()])
     pred, every = pool_seeds(tables, corpus)
-    singles = [evaluate(*pool_seeds({s: t}, corpus), draws=2)['all'] for s, t in tables.items()]
+    singles = [evaluate(*pool_seeds({s: t}, corpus))['all'] for s, t in tables.items()]
     figures = pick_figures(evaluate(pred, every, 'subject')['all'])
     each = {k: [s[k]['value'] for s in singles] for k in figures}
     return to_jsonable(dict(seeds=list(tables), scores=figures, each=each))
@@ -210,8 +211,9 @@ def list_notes(result:dict) -> list: # sentences
     figures = [f for r in result['rows'] for f in r.get('scores', {}).values()]
     if figures:
         f, by = figures[0], result['by']
-        few = ' (* fewer than 12: itself uncertain)' if f['few_groups'] else ''
-        notes.append(f"95 % intervals by bootstrap over {f['n_groups']} {by}s, all seeds of a {by} together{few}.")
+        notes.append(f"{describe_intervals(f['n_groups'], by)}.")
+        notes.append(explain_trainings(f.get('trainings', 1)))
+        if f['few_groups']: notes.append(FEW_NOTE)
     notes += result['notes']
     for mark in LANDMARKS[result['paper']]:
         if mark.beside: continue
