@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from mmemo.training.compare import pool_seeds
 from mmemo.core import keep_memory, rng_for, stable_hash, write_json
-from mmemo.training.evaluation import evaluate, paired_bootstrap, predict
+from mmemo.training.evaluation import compare_predictions, evaluate, predict
 from mmemo.features.extract import extract
 from mmemo.features.reading import ExtractSettings
 from mmemo.models.registry import build
@@ -139,7 +139,7 @@ def main(s:Settings):
     pooled = {row: pool_seeds({i: tables[(tables.row == row) & (tables.seed == i)] for i in s.seeds}, corpus) for row in rows}
     found, scores = {row: t for row, (t, _) in pooled.items()}, {row: evaluate(t, every) for row, (t, every) in pooled.items()}
     told = {row: {k: v['accuracy' if k == 'xor' else 'macro_f1'] for k, v in sc.items()} for row, sc in scores.items()}
-    gaps = {f'{rows[0]} minus {other}': {m: paired_bootstrap(found[rows[0]], found[other], m) for m in ('macro_f1', 'accuracy')} for other in rows[1:]}
+    gaps = {f'{rows[0]} minus {other}': {m: compare_predictions(found[rows[0]], found[other], m) for m in ('macro_f1', 'accuracy')} for other in rows[1:]}
     minutes = (time.perf_counter() - start) / 60
     print(f'\nSynthetic, {s.generator}: macro-F1 (XOR: accuracy), {len(s.seeds)} seeds, {minutes:.1f} minutes in all')
     print(pd.DataFrame({row: {k: format_figure(v) for k, v in parts.items()} for row, parts in told.items()}).T.to_string())

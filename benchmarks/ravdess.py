@@ -21,7 +21,7 @@ import torch
 import tyro
 
 from mmemo.core import real_data, seed_everything, stable_hash, to_jsonable, write_json
-from mmemo.training.evaluation import compute_figures, paired_bootstrap, predict, score
+from mmemo.training.evaluation import compare_predictions, compute_figures, predict, score
 from mmemo.features.extract import extract
 from mmemo.features.reading import ExtractSettings
 from mmemo.features.tables import tracks_from_table
@@ -171,17 +171,11 @@ def kept(s:Settings, name:str, fold:int, seed, make):
     return table
 
 
-def all_seeds(table:pd.DataFrame, seeds) -> pd.DataFrame:
-    "One row a clip and seed, a convex model's answers repeated, so that an actor keeps all its seeds when actors are drawn."
-    own = lambda i: table[table.seed == (i if i in set(table.seed) else table.seed.min())]
-    return pd.concat([own(i).assign(clip_id=f'{i}-' + own(i).clip_id) for i in seeds], ignore_index=True)
-
-
 def report(s:Settings, found:dict, corpus:Corpus, seconds:float):
     "Figures a fold (mean over seeds), the mean over folds with its interval over actors, and the paired differences."
     tables, rows, gaps = {n: pd.concat(p, ignore_index=True) for n, p in found.items()}, [], []
     for n, t in tables.items():
-        whole = compute_figures(all_seeds(t, s.seeds))
+        whole = compute_figures(t)
         for m in METRICS:
             folds = [np.mean([score(g, m) for _, g in t[t.fold == k].groupby('seed')]) for k in s.folds]
             rows.append(dict(model=n, metric=m, folds=folds, mean=np.mean(folds), pooled=whole[m]['value'], ci95=whole[m]['ci95']))
@@ -191,8 +185,7 @@ def report(s:Settings, found:dict, corpus:Corpus, seconds:float):
     pairs = [('audio', 'linear audio'), ('visual', 'linear visual'), ('both', 'linear both'), ('both', 'audio'), *((n, o) for n in OTHERS for o in ('linear both', 'both'))]
     for ours, other in pairs:
         if not {ours, other} <= tables.keys(): continue
-        a, b = (all_seeds(tables[n], s.seeds) for n in (ours, other))
-        gaps += [dict(ours=ours, against=other, **paired_bootstrap(a, b, m)) for m in METRICS]
+        gaps += [dict(ours=ours, against=other, **compare_predictions(tables[ours], tables[other], m)) for m in METRICS]
     for g in gaps: print(f"{g['ours']} minus {g['against']}, {g['metric']}: {g['value']:+.3f} [{g['ci95'][0]:+.3f}, {g['ci95'][1]:+.3f}]")
     every, join = s.rows == tuple(INPUTS), lambda v: ' '.join(map(str, v))
     asked = f' --rows all --seeds {join(s.seeds)} --lengths {join(s.lengths)}' if every else '' if s.rows == MAIN else f' --rows {join(s.rows)}'

@@ -24,7 +24,7 @@ quantise randomise rank read record redraw reduce refuse register reject remove 
 say scale score seal search seed select send set settle shade shape share shift shorten show shuffle sign silence simplify slice smooth sort space speak spell split spread stamp standardise start step stop stretch
 strip sum summarise swap sweep tabulate take tell test thin tighten time tint to tokenize trace train transcribe transform translate trim try turn type undo unpack unwrap update upsample use validate wait walk
 warn watch weaken weigh widen work wrap wrinkle write zip""".split())
-TERMS = set("""accuracy bootstrap_ci ccc fold focal grad_cam haar interval_auc log_loss macro_f1 main paired_bootstrap paired_ci patch per_class_f1 precision_at receptive_field rng_for rollout row_log_loss
+TERMS = set("""accuracy ccc fold focal grad_cam haar interval_auc log_loss macro_f1 main patch per_class_f1 precision_at receptive_field rng_for rollout row_log_loss
 shapley tensor_product uar weighted_f1 yunet""".split()) # the field's own words, and two that every program has
 KEPT = set("""atomic_path half_folder data_dir default_cache file_hash real_data stable_hash available quiet without loudness_db tracks_from_table babble click cough hum music white blob bump part ramp spot stroke""".split())
 # places, hashes, sounds and shapes that read as what they give

@@ -44,14 +44,14 @@ def test_ece_equals_torchmetrics(frames, bins):
     known = pred.label.notna().to_numpy()
     p, y = torch.tensor(get_probabilities(pred)[known]), torch.tensor(pred.label.cat.codes.to_numpy()[known].astype(int))
     reference = multiclass_calibration_error(p, y, 8, n_bins=bins, norm='l1').item()
-    found = measure_calibration(pred, bins, draws=50)
+    found = measure_calibration(pred, bins)
     assert found['value'] == pytest.approx(reference, abs=1e-6) and found['n'] == known.sum()
     assert compute_ece(sum_calibration(pred, bins).sum(0)) == pytest.approx(reference, abs=1e-6)
 
 
 def test_reliability_by_hand():
     _, pred = made_up()
-    table = measure_reliability(pred, 4, draws=50)
+    table = measure_reliability(pred, 4)
     own = pred[pred.label.notna()]
     top, right = get_probabilities(own).max(1), (own.predicted.astype(str) == own.label.astype(str)).to_numpy()
     assert table.n.sum() == len(own)
@@ -63,13 +63,13 @@ def test_reliability_by_hand():
 def test_sure_of_everything_falls_into_the_last_bin():
     _, pred = made_up()
     pred[[f'p_{c}' for c in NAMES]] = np.eye(8, dtype='float32')[pred.predicted.cat.codes]
-    found = measure_calibration(pred, draws=20)
-    assert found['value'] == pytest.approx(1 - found['accuracy']) and found['honest'] == 0 and len(measure_reliability(pred, draws=20)) == 1
+    found = measure_calibration(pred)
+    assert found['value'] == pytest.approx(1 - found['accuracy']) and found['honest'] == 0 and len(measure_reliability(pred)) == 1
 
 
 def test_confusion_counts_and_shares():
     _, pred = made_up(frames=3)
-    table = tabulate_confusion(pred, draws=100)
+    table = tabulate_confusion(pred)
     reference = count_confusion(pred.label.cat.codes, pred.predicted.cat.codes, 8)
     assert (table.pivot(index='label', columns='predicted', values='n').loc[list(NAMES), list(NAMES)].to_numpy() == reference).all()
     assert table.groupby('label').share.sum().to_numpy() == pytest.approx(np.ones(8))
@@ -78,7 +78,7 @@ def test_confusion_counts_and_shares():
 
 def test_a_class_without_labels_has_no_shares():
     _, pred = made_up()
-    table = tabulate_confusion(pred[pred.label != 'Fear'], draws=50)
+    table = tabulate_confusion(pred[pred.label != 'Fear'])
     assert table[table.label == 'Fear'][['share', 'low', 'high']].isna().all(axis=None) and not table[table.label == 'Anger'].share.isna().any()
 
 
@@ -92,7 +92,7 @@ def test_clips_behind_a_cell():
 
 def test_slices_say_what_a_query_says():
     corpus, pred = made_up()
-    table = score_slices(pred, corpus, ['place', 'hat'], pairs=True, min_clips=5, draws=50)
+    table = score_slices(pred, corpus, ['place', 'hat'], pairs=True, min_clips=5)
     clips = corpus.clips.set_index('clip_id').loc[pred.clip_id].reset_index()
     for r in table.itertuples():
         here = np.ones(len(pred), bool)
@@ -127,7 +127,7 @@ def test_a_search_among_nothing_finds_nothing_that_holds():
     held, found_low = [], []
     for seed in range(6):
         corpus, pred = made_up(seed=seed, sharp=2.)
-        table = find_worst_slice(pred, corpus, ['place', 'hat', 'age'], min_clips=8, min_subjects=2, draws=200, seed=seed)
+        table = find_worst_slice(pred, corpus, ['place', 'hat', 'age'], min_clips=8, min_subjects=2, seed=seed)
         held += table.holds.tolist(); found_low += (table.score > table.score_where_found).tolist()
         assert (table.looked_at > 5).all()
     assert sum(held) <= 1 and sum(found_low) >= 7       # what was found is worse where it was found than where it was not
@@ -138,10 +138,10 @@ def test_outcomes_of_two_runs():
     b = a.copy()
     p = get_probabilities(b)[:, ::-1]
     b[[f'p_{c}' for c in NAMES]], b['predicted'] = p.astype('float32'), pd.Categorical.from_codes(p.argmax(1), NAMES)
-    found = compare_runs(a, b.sample(frac=1, random_state=0), 'accuracy', draws=100)
+    found = compare_runs(a, b.sample(frac=1, random_state=0), 'accuracy')
     n, labelled = found['outcomes'].set_index('outcome').n, a.label.notna().sum()
     assert n.sum() == labelled and (n.fixed - n.broken)/labelled == pytest.approx(found['gap']['value'])
-    turned = count_outcomes(compare_clips(b, a), draws=20).set_index('outcome').n
+    turned = count_outcomes(compare_clips(b, a)).set_index('outcome').n
     assert (turned.fixed, turned.broken) == (n.broken, n.fixed) and list(turned.index) == list(OUTCOMES)
     with pytest.raises(UserError, match='do not match'): compare_clips(a, b[:-1])
 

@@ -90,7 +90,7 @@ def test_a_cell_leads_to_its_clips_and_back(panel, pred):
 
 
 def test_the_matrix_tells_its_intervals(panel, pred):
-    data, found = panel.view.figures['matrix'].figure['data'][0], tabulate_confusion(pred, draws=1000)
+    data, found = panel.view.figures['matrix'].figure['data'][0], tabulate_confusion(pred)
     about = np.array(data['customdata'], float)
     assert np.array_equal(about[..., 0].ravel(), found.n)
     assert np.allclose(about[..., 1].ravel(), found.low, equal_nan=True) and np.allclose(about[..., 2].ravel(), found.high, equal_nan=True)
@@ -188,7 +188,7 @@ def test_what_the_planted_corpus_knows_is_said(panel, source):
 
 
 def test_the_search_says_on_whom_it_was_judged(panel, source, pred, monkeypatch):
-    monkeypatch.setattr('mmemo.panels.errors.find_worst_slice', lambda pred, corpus, by: find_worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2, draws=50)) # of three subjects there are no halves
+    monkeypatch.setattr('mmemo.panels.errors.find_worst_slice', lambda pred, corpus, by: find_worst_slice(pred, corpus, by='clip_id', min_clips=2, min_subjects=2)) # of three subjects there are no halves
     assert panel.view.show_worst.layout.display == 'none'
     before = drawn(panel); work(panel.view.worst_work)
     found = panel.controller.found

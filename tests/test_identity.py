@@ -300,7 +300,7 @@ def test_a_run_keeps_names(odd_run):
 
 def test_slices_of_odd_names(odd_run):
     from mmemo.explain.errors import compare_clips, count_outcomes, name_slice_values, score_slices, select_slice, sum_groups
-    from mmemo.training.evaluation import paired_bootstrap
+    from mmemo.training.evaluation import compare_predictions
     corpus, run = odd_run
     pred = run.predictions[run.predictions.split == 'test'].reset_index(drop=True)
     table = score_slices(pred, corpus, columns='subject', min_clips=1)
@@ -309,7 +309,7 @@ def test_slices_of_odd_names(odd_run):
     assert name_slice_values(pd.Series(['none', None, 'None'])).tolist() == ['none', '(empty)', 'None']
     assert name_slice_values(pd.Series(['a', None])).tolist() == ['a', 'none']
     assert len(sum_groups(pred, pred.subject == 'nan', 'subject')) == 6
-    assert set(count_outcomes(compare_clips(pred, pred)).n_groups) == {6} and paired_bootstrap(pred, pred)['n_groups'] == 6
+    assert set(count_outcomes(compare_clips(pred, pred)).n_groups) == {6} and compare_predictions(pred, pred)['n_groups'] == 6
 
 
 def test_labels_by_number_are_counted_as_classes(odd_run):

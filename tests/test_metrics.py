@@ -10,7 +10,6 @@ from torchmetrics.functional import concordance_corrcoef
 from torchmetrics.functional.classification import (multiclass_accuracy, multiclass_confusion_matrix, multiclass_f1_score,
                                                     multiclass_recall)
 
-from mmemo.core import rng_for
 from mmemo.training import intervals as I, metrics as M
 
 warnings.filterwarnings('ignore', message='.*variance of predictions.*')
@@ -104,16 +103,14 @@ def test_always_answering_other_on_aff_wild2():
 
 
 @pytest.mark.parametrize('score', ['macro_f1', 'accuracy', 'uar', 'weighted_f1'])
-def test_bootstrap_equals_resampling_the_rows_of_drawn_groups(score):
-    "The same draws, done the slow way: rows of each drawn group repeated and scored by scikit-learn."
+def test_leaving_out_equals_scoring_the_rows_that_are_left(score):
+    "The same the slow way: the rows of all others, scored by scikit-learn."
     rng = np.random.default_rng(1)
     group = rng.integers(0, 9, 400); y, p = rng.integers(-1, 4, 400), rng.integers(0, 4, 400)
     names, sums = M.count_confusions(y, p, group, 4)
-    f, draws = getattr(M, score), 25
-    fast = f(I.resample_groups(sums, draws, seed=3))
-    times = rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=draws)
-    for k in range(draws):
-        rows = np.concatenate([np.flatnonzero((group == g) & (y >= 0)) for g, t in zip(names, times[k]) for _ in range(t)])
+    _, fast = I.leave_out(getattr(M, score), sums)
+    for k, name in enumerate(names):
+        rows = (group != name) & (y >= 0)
         a, b, every = y[rows], p[rows], dict(labels=range(4), zero_division=0)
         slow = dict(macro_f1=lambda: sk.f1_score(a, b, average='macro', **every), accuracy=lambda: sk.accuracy_score(a, b),
                     uar=lambda: sk.recall_score(a, b, labels=np.unique(a), average='macro', zero_division=0),
@@ -162,23 +159,22 @@ def slow_score(task, name, y, p):
 
 
 @pytest.mark.parametrize('task', list(M.SCORES))
-def test_every_score_of_a_task_equals_resampling_the_rows(task):
+def test_every_score_of_a_task_equals_scoring_the_rows_that_are_left(task):
     rng = np.random.default_rng(7)
     y, p = drawn(task, rng); group = rng.integers(0, 8, len(p))
     names, sums = M.sum_for_task(task, y, p, group)
-    times = rng_for('bootstrap', 3, len(names)).multinomial(len(names), np.full(len(names), 1/len(names)), size=12)
-    fast = {k: f(I.resample_groups(sums, 12, seed=3)) for k, f in M.SCORES[task].items()}
-    for draw in range(12):
-        rows = np.concatenate([np.flatnonzero(group == g) for g, t in zip(names, times[draw]) for _ in range(t)])
-        for k in fast: np.testing.assert_allclose(fast[k][draw], slow_score(task, k, y[rows], p[rows]), atol=1e-9, err_msg=k)
     for k, f in M.SCORES[task].items():
+        _, fast = I.leave_out(f, sums)
+        for i, name in enumerate(names):
+            np.testing.assert_allclose(fast[i], slow_score(task, k, y[group != name], p[group != name]), atol=1e-9, err_msg=k)
         assert f(sums.sum(0)) == pytest.approx(slow_score(task, k, y, p))
-        assert I.bootstrap_ci(f, sums)['ci95'][0] < I.bootstrap_ci(f, sums)['ci95'][1]
+        low, high = I.find_interval(f, sums, M.get_bounds(k))['ci95']
+        assert low < high
 
 
 def test_sentiment_without_labels_or_without_movement():
     names, sums = M.sum_for_sentiment([np.nan, np.nan], [1., 2.])
-    assert len(names) == 0 and sums.shape == (0, 17) and np.isnan(I.bootstrap_ci(M.SCORES['sentiment']['mae'], sums)['value'])
+    assert len(names) == 0 and sums.shape == (0, 17) and np.isnan(I.find_interval(M.SCORES['sentiment']['mae'], sums, M.get_bounds('mae'))['value'])
     flat = M.sum_for_sentiment([-1., 0, 2], [.1, .1, .1])[1].sum(0)
     assert M.SCORES['sentiment']['pearson_r'](flat) == 0 == M.SCORES['sentiment']['ccc'](flat)
     assert np.isnan(M.SCORES['sentiment']['pearson_r'](M.sum_for_sentiment([1., 1], [0., 1])[1].sum(0)))
@@ -199,50 +195,108 @@ def test_ccc_sums_add_up_over_groups():
     np.testing.assert_allclose(M.ccc_from_sums(M.sum_for_ccc(x, y, g)[1].sum(0)), M.ccc(x, y), atol=1e-12)
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
-    "Subjects differ; 90 % or more of the 95 % intervals over 40 subjects hold the population's accuracy."
-    rng, hits = np.random.default_rng(3), 0
-    for _ in range(100):
-        skill = rng.beta(8, 4, 40)
-        right = rng.random((40, 30)) < skill[:, None]
-        conf = M.count_confusions(np.zeros(1200, int), (~right).ravel().astype(int), np.repeat(np.arange(40), 30), 2)[1]
-        low, high = I.bootstrap_ci(M.accuracy, conf)['ci95']
-        hits += low <= 8/12 <= high
-    assert hits >= 90
+def draw_counts(rng, skill, clips):
+    "Counts of right and wrong of people with a skill each."
+    right = rng.random((len(skill), clips)) < skill[:, None]
+    groups = np.repeat(np.arange(len(skill)), clips)
+    return M.count_confusions(np.zeros(right.size, int), (~right).ravel().astype(int), groups, 2)[1]
+
+
+@pytest.mark.parametrize('people,a,b', [(8, 8, 4), (8, 30, 1), (12, 60, 1), (40, 8, 4)])
+def test_interval_covers_the_truth_as_often_as_it_says(people, a, b):
+    "Few people, and people who are nearly always right: percentiles of a bootstrap hold the truth in 40 to 90 of 100 cases there."
+    rng = np.random.default_rng(3)
+    held = [I.find_interval(M.accuracy, draw_counts(rng, rng.beta(a, b, people), 12))['ci95'] for _ in range(400)]
+    assert np.mean([low <= a/(a + b) <= high for low, high in held]) >= .93
+
+
+def test_everybody_right_does_not_say_that_nobody_can_fail():
+    for people in (5, 8, 24):
+        f = I.find_interval(M.accuracy, draw_counts(np.random.default_rng(0), np.ones(people), 12))
+        assert f['value'] == 1 and f['ci95'][1] == 1 and f['ci95'][0] < 1 - 1/people
+
+
+def draw_trainings(rng, people, trainings, spread):
+    "Counts of several trainings of one kind of model on the same people; each training is a little better or worse."
+    hard, clip, seeds = rng.normal(1.4, .4, (people, 1)), rng.normal(0, .8, (people, 12)), []
+    for _ in range(trainings):
+        right = hard + clip + spread*rng.normal() + rng.normal(0, .6, (people, 12)) > 0
+        seeds.append(np.stack([right.sum(1), np.full(people, 12.)], -1))
+    return seeds
+
+
+def test_equal_models_are_seldom_called_different():
+    "Three trainings each, seeds a few points apart: over people alone one pair in three would be called different."
+    rng, share = np.random.default_rng(5), lambda s: s[..., 0]/s[..., 1]
+    false, of_people = 0, 0
+    for _ in range(300):
+        six = draw_trainings(rng, 16, 6, .2)
+        gap = I.find_difference(share, six[:3], six[3:], rows=192)
+        false += gap['p'] < .05
+        of_people += I.find_difference(share, sum(six[:3]), sum(six[3:]), rows=192)['p'] < .05
+        assert (gap['p'] < .05) == (gap['ci95'][0] > 0 or gap['ci95'][1] < 0)
+    assert false/300 <= .07 and of_people/300 > .2
+
+
+def test_one_training_is_given_and_several_count_as_trainings():
+    rng, share = np.random.default_rng(6), lambda s: s[..., 0]/s[..., 1]
+    one, two, three = draw_trainings(rng, 20, 3, .3)
+    f, g = I.find_interval(share, one), I.find_interval(share, [one, two, three])
+    assert (f['trainings'], g['trainings']) == (1, 3) and g['value'] == pytest.approx(np.mean([share(s.sum(0)) for s in (one, two, three)]))
+    same = I.find_interval(share, [one, one, one])
+    assert same['ci95'] == pytest.approx(f['ci95']), 'the same training three times tells no more than once'
 
 
 def test_a_million_frames_in_milliseconds():
     rng = np.random.default_rng(4)
     y, p, g = rng.integers(0, 8, 10**6), rng.integers(0, 8, 10**6), rng.integers(0, 70, 10**6)
     sums = M.count_confusions(y, p, g, 8)[1]
-    I.bootstrap_ci(M.macro_f1, sums)
+    I.find_interval(M.macro_f1, sums)
     took = []
     for _ in range(5):
-        t = time.process_time(); I.bootstrap_ci(M.macro_f1, sums, draws=1000); took.append(time.process_time() - t)
-    assert min(took) < .15 # about 10 ms on an idle core
+        t = time.process_time(); I.find_interval(M.macro_f1, sums); took.append(time.process_time() - t)
+    assert min(took) < .15 # below a millisecond on an idle core
 
 
-def test_paired_difference_uses_one_draw_for_both():
+def test_paired_difference_leaves_a_person_out_of_both():
     rng = np.random.default_rng(5)
     group = np.repeat(np.arange(30), 40); hard = np.repeat(rng.uniform(.2, .9, 30), 40)
     y = rng.integers(0, 4, 1200); luck = rng.random(1200)
     a = np.where(luck < hard + .05, y, (y + 1) % 4); b = np.where(luck < hard, y, (y + 1) % 4)
     A, B = (M.count_confusions(y, q, group, 4)[1] for q in (a, b))
-    gap = I.paired_ci(M.accuracy, A, B)
+    gap = I.find_difference(M.accuracy, A, B)
     assert gap['value'] == pytest.approx((a == y).mean() - (b == y).mean())
-    assert gap['ci95'][0] > 0 and gap['p_better'] == 1
-    separate = I.bootstrap_ci(M.accuracy, A)['ci95']
+    assert gap['ci95'][0] > 0 and gap['p'] < 1e-6
+    separate = I.find_interval(M.accuracy, A)['ci95']
     assert gap['ci95'][1] - gap['ci95'][0] < .3*(separate[1] - separate[0])
-    assert I.paired_ci(M.accuracy, B, A)['value'] == -gap['value']
-    with pytest.raises(ValueError, match='same groups'): I.paired_ci(M.accuracy, A, B[:-1])
+    turned = I.find_difference(M.accuracy, B, A)
+    assert turned['value'] == -gap['value'] and turned['p'] == pytest.approx(gap['p'])
+    with pytest.raises(ValueError, match='same groups'): I.find_difference(M.accuracy, A, B[:-1])
+
+
+def test_two_models_that_agree_everywhere_may_differ_on_the_next_clip():
+    counts = draw_counts(np.random.default_rng(0), np.full(12, .98), 8)
+    low, high = I.find_difference(M.accuracy, counts, counts, rows=96)['ci95']
+    assert low < -.02 and high > .02 and low == -high
 
 
 def test_few_groups_are_marked_and_one_group_has_no_interval():
     rng = np.random.default_rng(6)
-    for n in (1, 2, 11, 12, 50):
+    for n in (1, 2, 7, 8, 50):
         conf = M.count_confusions(rng.integers(0, 3, 600), rng.integers(0, 3, 600), np.arange(600) % n, 3)[1]
-        f = I.bootstrap_ci(M.macro_f1, conf)
-        assert f['n_groups'] == n and f['few_groups'] == (n < 12) and (f['ci95'] is None) == (n == 1)
+        f = I.find_interval(M.macro_f1, conf)
+        assert f['n_groups'] == n and f['few_groups'] == (n < 8) and (f['ci95'] is None) == (n == 1)
+
+
+def test_holm_by_statsmodels_rule():
+    "Smallest first, times the number of looks that are left, never below the one before."
+    rng = np.random.default_rng(8)
+    for n in (1, 2, 9):
+        p = rng.random(n)**3
+        slow, last = np.empty(n), 0.
+        for k, i in enumerate(np.argsort(p)):
+            last = slow[i] = max(last, min(1., p[i]*(n - k)))
+        np.testing.assert_allclose(I.adjust_for_looks(p), slow)
 
 
 def test_bad_input_is_one_sentence():

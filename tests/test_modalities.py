@@ -171,12 +171,12 @@ def test_knock_out_of_a_small_run():
     from small_run import small_run
     source = open_source(small_run())
     windows = Windows(source.corpus, source.store, source.settings, 'test')
-    table = knock_out(source.model, windows, 'accuracy', draws=50)
+    table = knock_out(source.model, windows, 'accuracy')
     score = table.set_index(['kept', 'part']).score
     assert set(table.kept) == {'none', 'visual', 'audio', 'visual + audio'} and {'all', 'both', 'audio', 'video'} <= set(table.part)
     alone = predict(source.model, AlteredWindows(windows, lambda b: without(b, 'audio')))
     assert score['visual', 'all'] == pytest.approx((alone.predicted == alone.label).mean())
-    whole = evaluate(predict(source.model, windows), windows.corpus, draws=50)
+    whole = evaluate(predict(source.model, windows), windows.corpus)
     for part in whole: assert score['visual + audio', part] == pytest.approx(whole[part]['accuracy']['value'])
     blind = predict(source.model, AlteredWindows(windows, lambda b: without(without(b, 'audio'), 'visual')))
     assert blind.predicted.nunique() == 1, 'with nothing to go by there is one answer for all'

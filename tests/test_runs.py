@@ -123,14 +123,14 @@ def test_smoothing_is_chosen_where_it_is_told_and_clip_level_has_none():
     corpus, store, w = by_frame(4); pred = E.predict(Reader(), w)
     chosen = E.choose_smoothing(pred)
     assert chosen['width'] > 0 and chosen['scores'][chosen['width']] == max(chosen['scores'].values())
-    for width, value in chosen['scores'].items(): assert value == pytest.approx(E.evaluate(E.smooth(pred, width), corpus, draws=2)['all']['macro_f1']['value'])
+    for width, value in chosen['scores'].items(): assert value == pytest.approx(E.evaluate(E.smooth(pred, width), corpus)['all']['macro_f1']['value'])
     clip = pred.drop(columns=['frame', 'time']).drop_duplicates('clip_id')
     assert E.choose_smoothing(clip)['width'] == 0
 
 
 def test_every_figure_says_what_it_is():
     corpus, store, w = by_frame(5); pred = E.smooth(E.predict(Reader(), w), .4)
-    found = E.evaluate(pred, corpus, draws=50)
+    found = E.evaluate(pred, corpus)
     def walk(x):
         if isinstance(x, dict) and 'value' in x: yield x
         elif isinstance(x, dict):
@@ -141,7 +141,7 @@ def test_every_figure_says_what_it_is():
         assert {'value', 'ci95', 'n_groups', 'few_groups', 'by', 'unit', 'split', 'smoothing', 'convention'} <= set(f)
         assert f['unit'] == 'frame' and f['smoothing'] == .4 and f['convention']
         if f['ci95']: assert f['ci95'][0] - 1e-9 <= f['value'] <= f['ci95'][1] + 1e-9 or f['value'] > .99
-    json.dumps(E.evaluate(pred, corpus, draws=5), default=float)
+    json.dumps(E.evaluate(pred, corpus), default=float)
     assert found['xor']['classes'] == ['Anger', 'Happiness'] and found['xor']['n'] < found['all']['n']
 
 
@@ -151,7 +151,7 @@ def test_restricted_decides_between_two_classes_only():
     pred = pd.DataFrame(p, columns=[f'p_{c}' for c in NAMES]).assign(clip_id=[str(i) for i in range(200)], subject=[f's{i % 20}' for i in range(200)], split='test',
                                                                     label=pd.Categorical.from_codes(y, NAMES))
     corpus = Corpus('x', Path('.'), pred[['clip_id', 'subject', 'split']].assign(path='x', label=[NAMES[i] for i in y]))
-    r = E.evaluate(pred, corpus, subsets=dict(two=dict(clips=pred.clip_id, restrict=('Happiness', 'Anger')), few=pred.clip_id[:30], where="subject == 's1'"), draws=20)
+    r = E.evaluate(pred, corpus, subsets=dict(two=dict(clips=pred.clip_id, restrict=('Happiness', 'Anger')), few=pred.clip_id[:30], where="subject == 's1'"))
     own = np.isin(y, (1, 4))
     assert r['two']['accuracy']['value'] == pytest.approx(((p[own, 4] > p[own, 1]) == (y[own] == 4)).mean())
     assert r['two']['log_loss']['value'] == pytest.approx(-np.log(np.where(y[own] == 4, p[own, 4], p[own, 1])/(p[own, 1] + p[own, 4])).mean(), abs=1e-6)
@@ -171,9 +171,9 @@ def test_prior_log_loss_is_that_of_the_training_shares():
 
 def test_paired_difference_of_predictions():
     corpus, store, w = by_frame(6); pred = E.predict(Reader(), w); soft = E.smooth(pred, .5)
-    gap = E.paired_bootstrap(soft, pred.sample(frac=1, random_state=1))
+    gap = E.compare_predictions(soft, pred.sample(frac=1, random_state=1))
     assert gap['value'] == pytest.approx(E.score(soft) - E.score(pred)) and gap['ci95'][0] > 0
-    with pytest.raises(UserError, match='do not match'): E.paired_bootstrap(soft, pred[:-3])
+    with pytest.raises(UserError, match='do not match'): E.compare_predictions(soft, pred[:-3])
 
 
 # --- config -------------------------------------------------------------------------------------------------------

@@ -22,7 +22,8 @@ from ..corpora.cells import label_groups
 from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
 from ..ranges import SEED, Range, check_fields
-from ..training.intervals import bootstrap_ci
+from ..training.evaluation import name_units
+from ..training.intervals import find_interval
 from ..training.metrics import accuracy, count_confusions, uar
 from ..training.objectives import embed_classes
 
@@ -290,9 +291,9 @@ def compute_cosines(vectors, anchors) -> np.ndarray: # (n, e), (c, e) unit vecto
 
 # %% ../../nbs/70_explain/04_embedding.ipynb #x23c512b
 def _score_share(name:str, n, f, sums, # f: sums of groups -> share
-                 space:LabelSpace, draws:int) -> dict: # a row of `score_zero_shot`
+                 space:LabelSpace) -> dict: # a row of `score_zero_shot`
     "A share with its interval, beside chance."
-    share = bootstrap_ci(f, sums, draws)
+    share = find_interval(f, sums)
     low, high = share['ci95'] or (np.nan, np.nan)
     return {'class': name, 'n': int(n), 'value': share['value'], 'low': low, 'high': high,
             'n_groups': share['n_groups'], 'few_groups': share['few_groups'], 'chance': 1/space.n}
@@ -305,8 +306,8 @@ def _recall(s) -> np.ndarray: # (..., 2) right, all -> (...); NaN of none
 def score_zero_shot(similar, # (n, c) from `compute_cosines`
                     labels, # (n,) names or indices; missing where there is none
                     space:LabelSpace,
-                    who=None, # (n,) whom the intervals resample; each clip alone where absent
-                    draws:int=1000) -> pd.DataFrame: # class, n, value, low, high, n_groups, few_groups, chance
+                    who=None, # (n,) whom the intervals stand on; each clip alone where absent
+                   ) -> pd.DataFrame: # class, n, value, low, high, n_groups, few_groups, chance
     "The share that the prompts alone name rightly: of each class, as their mean, and of all clips."
     y = space.encode([None if pd.isna(v) else v for v in labels])
     known = np.flatnonzero(y >= 0)
@@ -322,9 +323,9 @@ def score_zero_shot(similar, # (n, c) from `compute_cosines`
         right, n = counts[:, i, i], counts[:, i].sum(-1)
         if not n.sum(): continue
         sums = np.stack([right, n], -1)[n > 0]
-        rows.append(_score_share(name, n.sum(), _recall, sums, space, draws))
-    rows.append(_score_share('mean of classes', len(known), uar, counts, space, draws))
-    rows.append(_score_share('all clips', len(known), accuracy, counts, space, draws))
+        rows.append(_score_share(name, n.sum(), _recall, sums, space))
+    rows.append(_score_share('mean of classes', len(known), uar, counts, space))
+    rows.append(_score_share('all clips', len(known), accuracy, counts, space))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/70_explain/04_embedding.ipynb #7407f723
@@ -370,8 +371,8 @@ def edit_prompts(space:LabelSpace,
                  embedded:Embedded,
                  tower, # a PromptBook, so that known sentences cost nothing
                  plane:Plane|None=None, # where the stars are wanted
-                 by:str='subject', # column that intervals resample
-                 draws:int=500) -> Reading:
+                 by:str='subject', # column that intervals stand on
+                ) -> Reading:
     "Prompts changed: new text vectors, similarities, accuracy and stars."
     changed = {space.classes[space.index(c)]: s for c, s in prompts.items()}
     prompts = prompts_for(space, {**embedded.prompts, **changed})
@@ -384,7 +385,7 @@ def edit_prompts(space:LabelSpace,
     named = np.asarray(space.classes, object)[similar.argmax(1)]
     clips, table, stars = embedded.clips, None, {}
     if 'label' in clips and clips.label.notna().any():
-        table = score_zero_shot(similar, clips.label, space, clips.get(by), draws)
+        table = score_zero_shot(similar, clips.label, space, name_units(clips, by) if by in clips else None)
     if plane is not None:
         stars = dict(zip(space.classes, map(tuple, plane.place(anchors).tolist())))
     return Reading(prompts, anchors, similar, named, table, stars)

@@ -6,7 +6,7 @@
 __all__ = ['OUTCOMES', 'check_classes', 'tabulate_confusion', 'list_cell_clips', 'name_slice_values', 'find_slice_columns',
            'tabulate_slice_values', 'list_slices', 'describe_slice', 'score_slices', 'select_slice', 'halve_groups',
            'sum_groups', 'measure_gap', 'find_worst_slice', 'sum_calibration', 'compute_ece', 'measure_reliability',
-           'measure_calibration', 'compare_clips', 'count_outcomes', 'compare_runs']
+           'estimate_luck', 'find_ece', 'measure_calibration', 'compare_clips', 'count_outcomes', 'compare_runs']
 
 # %% ../../nbs/70_explain/07_errors.ipynb #26472164
 from itertools import combinations
@@ -17,10 +17,10 @@ import pandas as pd
 from ..core import UserError, rng_for
 from ..corpora.cells import label_groups
 from ..corpora.manifest import Corpus
-from ..training.evaluation import (ABOUT, encode_labels, find_score, get_probabilities, infer_task, list_classes,
-                                       paired_bootstrap, sum_by_group)
-from ..training.intervals import FEW_GROUPS, bootstrap_ci, resample_groups
-from ..training.metrics import HEADLINES
+from ..training.evaluation import (ABOUT, compare_predictions, encode_labels, find_score, get_probabilities,
+                                       infer_task, list_classes, measure_score, name_units, sum_by_group)
+from ..training.intervals import describe_groups, find_interval, leave_out, measure_chance, widen
+from ..training.metrics import HEADLINES, SHARE, get_bounds
 
 # %% ../../nbs/70_explain/07_errors.ipynb #e6564f12
 def check_classes(pred:pd.DataFrame):
@@ -37,21 +37,19 @@ def _divide_rows(counts) -> np.ndarray: # (..., c, c) -> shares of each row; NaN
 
 # %% ../../nbs/70_explain/07_errors.ipynb #e6564f12b
 def tabulate_confusion(pred:pd.DataFrame, # as from `predict`
-                       by:str='subject', # whom the intervals resample
-                       draws:int=1000) -> pd.DataFrame: # label, predicted, n, share, low, high ...: one row a cell
+                       by:str='subject', # whom the intervals stand on
+                      ) -> pd.DataFrame: # label, predicted, n, share, low, high ...: one row a cell
     "How often each label was taken for each class."
     check_classes(pred)
     names, sums = list_classes(pred), sum_by_group(pred, by)[1] # (g, c, c)
-    total = sums.sum(0).astype(float)
-    drawn = _divide_rows(resample_groups(sums, draws))
-    known = ~np.isnan(drawn).all(0)
-    drawn = np.where(known, drawn, 0)
-    low = np.where(known, np.nanquantile(drawn, .025, 0), np.nan)
-    high = np.where(known, np.nanquantile(drawn, .975, 0), np.nan)
+    g, (share, without) = len(sums), leave_out(_divide_rows, sums)
+    known = ~np.isnan(share) & (g > 1)
+    low, high = widen(np.nan_to_num(share), measure_chance(without), g - 1, g)
     cells = pd.MultiIndex.from_product([names, names], names=['label', 'predicted'])
-    columns = dict(n=total.astype(int), share=_divide_rows(total), low=low, high=high)
+    columns = dict(n=sums.sum(0), share=share, low=np.where(known, low, np.nan), high=np.where(known, high, np.nan))
     table = pd.DataFrame({k: v.ravel() for k, v in columns.items()}, cells).reset_index()
-    return table.assign(n_groups=len(sums), few_groups=len(sums) < FEW_GROUPS)
+    about = describe_groups(g, 1)
+    return table.assign(n_groups=g, few_groups=about['few_groups'])
 
 # %% ../../nbs/70_explain/07_errors.ipynb #xe8d14dd
 def _join_frames(rows:pd.DataFrame) -> pd.DataFrame: # of frames -> of clips and cells, with `n`
@@ -167,17 +165,17 @@ def describe_slice(where:dict) -> str: # 'label: Fear, light: dark'
 def score_slices(pred:pd.DataFrame, corpus:Corpus,
                  columns=None, # None: all that `find_slice_columns` gives
                  pairs:bool=False, metric:str|None=None, by:str='subject',
-                 min_clips:int=20, min_subjects:int=1, draws:int=1000,
+                 min_clips:int=20, min_subjects:int=1,
                 ) -> pd.DataFrame: # slice, where, score, low, high, n_clips, n_subjects, few_groups, overall
     "The score of each part of the clips, the lowest first; `attrs['looked_at']` says how many there were."
     metric = _choose_metric(pred, metric)
     f, out = find_score(pred, metric), []
-    overall = float(f(sum_by_group(pred, by)[1].sum(0)))
+    overall, units = float(f(sum_by_group(pred, by)[1].sum(0))), name_units(pred, by)
     for where, rows in list_slices(tabulate_slice_values(pred, corpus, columns), pairs):
         part = pred[rows]
         n = part.clip_id.nunique()
-        if n < min_clips or part[by].nunique() < min_subjects: continue
-        score = bootstrap_ci(f, sum_by_group(part, by)[1], draws)
+        if n < min_clips or len(set(units[rows])) < min_subjects: continue
+        score = measure_score(part, metric, by)
         low, high = score['ci95'] or (np.nan, np.nan)
         out.append(dict(
             slice=describe_slice(where), where=where, score=score['value'], low=low, high=high, n_clips=n,
@@ -212,7 +210,7 @@ def sum_groups(pred, rows, by) -> np.ndarray: # (g, ...)
     "What a score needs to know of some rows, for every group of the table; 0 where it has none of them."
     names, sums = sum_by_group(pred[rows], by)
     is_labelled = encode_labels(pred) >= 0 if 'label' in pred else slice(None)
-    every = np.unique(label_groups(pred[by])[is_labelled])
+    every = np.unique(name_units(pred, by)[is_labelled])
     out = np.zeros((len(every), *sums.shape[1:]))
     out[np.searchsorted(every, names)] = sums
     return out
@@ -220,55 +218,56 @@ def sum_groups(pred, rows, by) -> np.ndarray: # (g, ...)
 # %% ../../nbs/70_explain/07_errors.ipynb #fc0cfe28b
 def measure_gap(f, # sums -> score
                 part, every, # (g, ...) sums of a slice and of all rows of the same people
-                draws:int=1000) -> dict: # value, ci95
-    "A slice's score minus that of everything, over the same draws of people; by Student's t, for it may have few."
-    from scipy.stats import t
+                bounds:tuple=(0., 1.), rows:int=0, # of the score; answers in the slice, for shares
+               ) -> dict: # value, ci95
+    "A slice's score minus that of everything, each person left out of both; Student's t over those in the slice."
     axis, both = -np.ndim(part[0]) - 1, np.stack([part, every], 1)
     gap = lambda s: f(s.take(0, axis)) - f(s.take(1, axis))
-    value = float(gap(both.sum(0)))
+    value, without = leave_out(gap, both)
     count = np.reshape(part, (len(part), -1)).sum(1)
     n = int((count > 0).sum()) # people who have clips in the slice
-    reach = np.inf
+    width, ends = bounds[1] - bounds[0], (-np.inf, np.inf)
     if n > 1:
-        drawn = gap(resample_groups(both, draws))
-        spread = np.nanstd(drawn)
-        reach = t.ppf(.975, n - 1)*spread*(n/(n - 1))**.5
-    return dict(value=value, ci95=[value - reach, value + reach])
+        variance = measure_chance(without) + (rows > 0)/max(rows, 1)**2
+        ends = widen(value, variance, n - 1, n, (-width, width))
+    return dict(value=float(value), ci95=[float(end) for end in ends])
 
 # %% ../../nbs/70_explain/07_errors.ipynb #x6c9748d
-def _find_lowest(f, slices, pred, side, by, draws) -> tuple: # place in `slices`, its score where it was found
+def _find_lowest(slices, pred, side, metric, by) -> tuple: # place in `slices`, its score where it was found
     "The slice whose upper end is lowest on one side."
-    scores = [bootstrap_ci(f, sum_by_group(pred[rows & side], by)[1], draws) for _, rows in slices]
+    scores = [measure_score(pred[rows & side], metric, by) for _, rows in slices]
     upper = [s['ci95'][1] if s['ci95'] else np.nan for s in scores]
     k = int(np.nanargmin(upper))
     return k, scores[k]['value']
 
 # %% ../../nbs/70_explain/07_errors.ipynb #xe4ff798
-def _judge_slice(f, pred, rows, side, by, draws) -> dict: # score, low, high, gap ..., holds, n_clips, n_subjects
+def _judge_slice(pred, rows, side, metric, by) -> dict: # score, low, high, gap ..., holds, n_clips, n_subjects
     "A slice's figures on one side."
     here = pred[side]
     part = pred[rows & side]
-    score = bootstrap_ci(f, sum_by_group(part, by)[1], draws)
+    score = measure_score(part, metric, by)
     every = sum_groups(here, np.ones(len(here), bool), by)
-    gap = measure_gap(f, sum_groups(here, rows[side], by), every, draws)
+    n_clips, bounds = part.clip_id.nunique(), get_bounds(metric)
+    gap = measure_gap(find_score(pred, metric), sum_groups(here, rows[side], by), every, bounds,
+                      n_clips if bounds == SHARE else 0)
     low, high = score['ci95']
     gap_low, gap_high = gap['ci95']
     return dict(
         score=score['value'], low=low, high=high, gap=gap['value'], gap_low=gap_low, gap_high=gap_high,
-        holds=bool(gap_high < 0), n_clips=int(part.clip_id.nunique()), n_subjects=score['n_groups'])
+        holds=bool(gap_high < 0), n_clips=int(n_clips), n_subjects=score['n_groups'])
 
 # %% ../../nbs/70_explain/07_errors.ipynb #4bab94f5
 def find_worst_slice(pred:pd.DataFrame, corpus:Corpus, columns=None, pairs:bool=True, metric:str|None=None,
                      by:str='subject', # all as in `score_slices`
                      min_clips:int=15, min_subjects:int=3, # in either half
-                     draws:int=1000, seed:int=0) -> pd.DataFrame: # two rows, one a half of the people
+                     seed:int=0) -> pd.DataFrame: # two rows, one a half of the people
     "The worst slice, found on one half of the people, with its figures on the other."
-    f = find_score(pred, _choose_metric(pred, metric))
-    pred = pred.reset_index(drop=True)
-    half = halve_groups(pred[by], seed)
+    metric, pred = _choose_metric(pred, metric), pred.reset_index(drop=True)
+    units = name_units(pred, by)
+    half = halve_groups(units, seed)
     def is_enough(rows):
         part = pred[rows]
-        return part.clip_id.nunique() >= min_clips and part[by].nunique() >= min_subjects
+        return part.clip_id.nunique() >= min_clips and len(set(units[rows])) >= min_subjects
     every = list_slices(tabulate_slice_values(pred, corpus, columns), pairs)
     slices = [(where, rows) for where, rows in every if is_enough(rows & half) and is_enough(rows & ~half)]
     if not slices:
@@ -276,9 +275,9 @@ def find_worst_slice(pred:pd.DataFrame, corpus:Corpus, columns=None, pairs:bool=
                         'ask for smaller ones.')
     out = []
     for side in (half, ~half):
-        k, score = _find_lowest(f, slices, pred, side, by, draws)
+        k, score = _find_lowest(slices, pred, side, metric, by)
         where, rows = slices[k]
-        judged = _judge_slice(f, pred, rows, ~side, by, draws)
+        judged = _judge_slice(pred, rows, ~side, metric, by)
         out.append(dict(
             slice=describe_slice(where), where=where, looked_at=len(slices), score_where_found=score, **judged))
     return pd.DataFrame(out)
@@ -297,7 +296,7 @@ def sum_calibration(pred, bins:int=15, by:str='subject',
                    ) -> np.ndarray: # (g, bins, 3): rows, their confidence, how many of them right
     "What calibration needs to know of each group."
     place, top, right, known = _sort_into_bins(pred, bins)
-    who = label_groups(pred[by])[known]
+    who = name_units(pred, by)[known]
     names, g = np.unique(who, return_inverse=True)
     cell, n = g*bins + place[known], len(names)
     weights = np.ones(known.sum()), top[known], right[known]
@@ -313,7 +312,7 @@ def compute_ece(sums) -> np.ndarray: # (..., bins, 3) -> (...)
     return gap/np.maximum(rows, 1)
 
 # %% ../../nbs/70_explain/07_errors.ipynb #2311cf86
-def measure_reliability(pred:pd.DataFrame, bins:int=15, by:str='subject', draws:int=1000,
+def measure_reliability(pred:pd.DataFrame, bins:int=15, by:str='subject',
                        ) -> pd.DataFrame: # start, end, n, n_groups, confidence, accuracy, low, high
     "How often predictions of each confidence are right; one row a bin that is not empty."
     sums, edges, out = sum_calibration(pred, bins, by), np.linspace(0, 1, bins + 1), []
@@ -322,32 +321,41 @@ def measure_reliability(pred:pd.DataFrame, bins:int=15, by:str='subject', draws:
         n, confidence, right = sums[:, k].sum(0)
         if not n: continue
         groups = sums[sums[:, k, 0] > 0, k]
-        low, high = bootstrap_ci(share, groups, draws)['ci95'] or (np.nan, np.nan)
+        low, high = find_interval(share, groups)['ci95'] or (np.nan, np.nan)
         out.append(dict(
             start=edges[k], end=edges[k + 1], n=int(n), n_groups=len(groups),
             confidence=confidence/n, accuracy=right/n, low=low, high=high))
     return pd.DataFrame(out)
 
 # %% ../../nbs/70_explain/07_errors.ipynb #x5abc429
-def _draw_honest_ece(place, top, bins:int, seed:int) -> float: # (n,) bins, (n,) confidences
-    "The error of a model that is as sure as it is right: outcomes as often as they were promised, 200 times."
-    n = len(top)
-    rng, errors = rng_for('calibration', seed, n), []
-    for right in rng.random((200, n)) < top:
-        gap = np.bincount(place, top - right, bins)
-        errors.append(np.abs(gap).sum()/max(n, 1))
-    return float(np.mean(errors))
+def estimate_luck(n, p) -> np.ndarray: # (...) answers, and how probably right -> (...) mean distance from n p
+    "How far a count lies from what was promised, by luck alone (De Moivre's mean deviation of a binomial)."
+    from scipy.stats import binom
+    n, p = np.asarray(n, float), np.clip(np.asarray(p, float), 0, 1)
+    k = np.floor(n*p) + 1
+    return 2*k*(1 - p)*binom.pmf(k, n, p)
 
 # %% ../../nbs/70_explain/07_errors.ipynb #2311cf86b
-def measure_calibration(pred:pd.DataFrame, bins:int=15, by:str='subject', draws:int=1000,
-                        seed:int=0) -> dict: # value (ECE), ci95, honest, confidence, accuracy, n_groups ...
-    "The expected calibration error with its interval, and what luck alone would make it."
-    sums, (place, top, _, known) = sum_calibration(pred, bins, by), _sort_into_bins(pred, bins)
-    honest = _draw_honest_ece(place[known], top[known], bins, seed)
+def find_ece(sums) -> dict: # (g, bins, 3) as from `sum_calibration` -> value, ci95, honest, n_groups ...
+    "The expected calibration error, what luck alone would make it, and an interval that reaches down by that luck."
+    total, g = sums.sum(0), len(sums)
+    rows = np.maximum(total[:, 0], 1)
+    honest = float(estimate_luck(total[:, 0], total[:, 1]/rows).sum()/max(total[:, 0].sum(), 1))
+    value, without = leave_out(compute_ece, sums)
+    ends = None
+    if g > 1:
+        low, high = widen(value, measure_chance(without), g - 1, g, (-1., 1.))
+        ends = [max(0., float(low) - honest), float(high)]
+    return dict(value=float(value), ci95=ends, honest=honest, **describe_groups(g, 1))
+
+# %% ../../nbs/70_explain/07_errors.ipynb #ecemeas1
+def measure_calibration(pred:pd.DataFrame, bins:int=15, by:str='subject',
+                       ) -> dict: # value (ECE), ci95, honest, confidence, accuracy, n_groups ...
+    "The calibration error of predictions with its interval, and what luck alone would make it."
+    sums = sum_calibration(pred, bins, by)
     n, confidence, right = sums.sum((0, 1))
-    return dict(
-        bootstrap_ci(compute_ece, sums, draws), honest=honest, confidence=float(confidence/max(n, 1)),
-        accuracy=float(right/max(n, 1)), n=int(n), bins=bins, by=by)
+    return dict(find_ece(sums), n=int(n), bins=bins, by=by, confidence=float(confidence/max(n, 1)),
+                accuracy=float(right/max(n, 1)))
 
 # %% ../../nbs/70_explain/07_errors.ipynb #x9e061bd
 OUTCOMES = ('fixed', 'broken', 'both wrong', 'both right')
@@ -379,14 +387,13 @@ def compare_clips(pred_a:pd.DataFrame, pred_b:pd.DataFrame, # of two runs, on th
 
 # %% ../../nbs/70_explain/07_errors.ipynb #1038783db
 def count_outcomes(clips:pd.DataFrame, # from `compare_clips`
-                   by:str='subject',
-                   draws:int=1000) -> pd.DataFrame: # outcome, n, share, low, high, n_groups, few_groups
+                   by:str='subject') -> pd.DataFrame: # outcome, n, share, low, high, n_groups, few_groups
     "How many of each outcome, with intervals over subjects."
-    counts = pd.crosstab(label_groups(clips[by]), clips.outcome.to_numpy()).reindex(columns=OUTCOMES, fill_value=0)
+    counts = pd.crosstab(name_units(clips, by), clips.outcome.to_numpy()).reindex(columns=OUTCOMES, fill_value=0)
     counts, rows = counts.to_numpy(float), []
     for k, outcome in enumerate(OUTCOMES):
         share = lambda s: s[..., k]/np.maximum(s.sum(-1), 1)
-        f = bootstrap_ci(share, counts, draws)
+        f = find_interval(share, counts)
         low, high = f['ci95'] or (np.nan, np.nan)
         rows.append(dict(
             outcome=outcome, n=int(counts[:, k].sum()), share=f['value'], low=low, high=high,
@@ -395,9 +402,9 @@ def count_outcomes(clips:pd.DataFrame, # from `compare_clips`
 
 # %% ../../nbs/70_explain/07_errors.ipynb #c22512d1
 def compare_runs(pred_a:pd.DataFrame, pred_b:pd.DataFrame, metric:str|None=None, by:str='subject',
-                 draws:int=1000) -> dict: # clips, outcomes, gap
+                ) -> dict: # clips, outcomes, gap
     "Two runs: every clip's outcome, their shares, and the difference b minus a with its interval."
     clips = compare_clips(pred_a, pred_b)
-    outcomes = count_outcomes(clips, by, draws)
-    gap = paired_bootstrap(pred_b, pred_a, metric, by, draws=draws)
+    outcomes = count_outcomes(clips, by)
+    gap = compare_predictions(pred_b, pred_a, metric, by)
     return dict(clips=clips, outcomes=outcomes, gap=gap)

@@ -19,7 +19,8 @@ from .attribution import Attribution, Question, widen_mask
 from ..features.batch import Batch
 from ..labels import task_space
 from ..models.parts import Scale
-from ..training.intervals import bootstrap_ci
+from ..training.intervals import find_interval
+from ..training.metrics import SHARE
 
 # %% ../../nbs/70_explain/10_map_scores.ipynb #af5c09fb
 def interval_auc(values, time, mask, # (b, t) scores of the steps, their seconds, which exist
@@ -41,6 +42,7 @@ def interval_auc(values, time, mask, # (b, t) scores of the steps, their seconds
 # %% ../../nbs/70_explain/10_map_scores.ipynb #af5c09fbb
 def average_over_subjects(figures, # (n,) one a clip, NaN where there is none
                           subjects, # (n,)
+                          bounds:tuple=SHARE, # between which a figure lies
                          ) -> dict: # value, ci95, n_groups, few_groups, n
     "The mean over clips, with an interval over subjects."
     figures = np.asarray(figures, float)
@@ -52,7 +54,7 @@ def average_over_subjects(figures, # (n,) one a clip, NaN where there is none
         total, n = s[..., 0], s[..., 1]
         return total / np.where(n > 0, n, np.nan)
     sums = np.stack([total, count], 1)
-    return dict(bootstrap_ci(mean, sums), n=int(known.sum()))
+    return dict(find_interval(mean, sums, bounds), n=int(known.sum()))
 
 # %% ../../nbs/70_explain/10_map_scores.ipynb #d93b39f8
 def smooth_steps(values:Tensor, time:Tensor, mask:Tensor, # (b, t)

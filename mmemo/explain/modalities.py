@@ -19,8 +19,8 @@ from torch import Tensor
 from ..core import UserError, rng_for
 from ..features.batch import Batch, pick_rows, without
 from ..features.windows import Windows
-from ..training.evaluation import complete, evaluate, find_score, paired_bootstrap, predict, sum_by_group
-from ..training.intervals import bootstrap_ci
+from ..training.evaluation import compare_predictions, complete, evaluate, measure_score, name_units, predict
+from ..training.intervals import find_interval
 from ..training.metrics import HEADLINES
 
 # %% ../../nbs/70_explain/05_modalities.ipynb #9554adb4
@@ -160,10 +160,10 @@ class AlteredWindows:
 
 # %% ../../nbs/70_explain/05_modalities.ipynb #x29a3a38
 def _compare_predictions(pred, plain, # of changed clips, of the same clips as they are
-                         metric, by:str, draws:int) -> dict: # score, low, high, gap, gap_low, gap_high, n_groups ...
+                         metric, by:str) -> dict: # score, low, high, gap, gap_low, gap_high, n_groups ...
     "A score, and what the change took from it."
-    score = bootstrap_ci(find_score(pred, metric), sum_by_group(pred, by)[1], draws)
-    gap = paired_bootstrap(pred, plain, metric, by, draws=draws)
+    score = measure_score(pred, metric, by)
+    gap = compare_predictions(pred, plain, metric, by)
     low, high = score['ci95'] or (np.nan, np.nan)
     gap_low, gap_high = gap['ci95'] or (np.nan, np.nan)
     return dict(score=score['value'], low=low, high=high, gap=gap['value'], gap_low=gap_low, gap_high=gap_high,
@@ -178,8 +178,8 @@ def measure_degradation(model, windows:Windows, # of the clips to test on
                         modality:str, kind:str, # one of CHANGES
                         levels, # of the change
                         metric:str|None=None, # one of the task's scores; None: the one that decides
-                        by:str='subject', # whom the intervals resample
-                        seed:int=0, draws:int=1000,
+                        by:str='subject', # whom the intervals stand on
+                        seed:int=0,
                        ) -> pd.DataFrame: # level, score, low, high, gap, gap_low, gap_high, n_groups, few_groups
     "A task's score against how much one stream is changed, one row a level."
     if kind not in CHANGES:
@@ -194,7 +194,7 @@ def measure_degradation(model, windows:Windows, # of the clips to test on
     for level in levels:
         change = lambda b: change_stream(b, modality, **{kind: level}, seed=seed, spread=spread)
         pred = complete(predict(model, AlteredWindows(windows, change)), windows)
-        out.append(dict(level=level, **_compare_predictions(pred, plain, metric, by, draws)))
+        out.append(dict(level=level, **_compare_predictions(pred, plain, metric, by)))
     return pd.DataFrame(out)
 
 # %% ../../nbs/70_explain/05_modalities.ipynb #acb656c0
@@ -217,16 +217,16 @@ def keep_only(batch:Batch, kept, among) -> Batch: # among: the streams that may 
 # %% ../../nbs/70_explain/05_modalities.ipynb #f54601b1
 def knock_out(model, windows:Windows,
               metric:str|None=None, # one of the task's scores; None: the one that decides
-              by:str='subject', # whom the intervals resample
+              by:str='subject', # whom the intervals stand on
               subsets=None, # as `evaluate` takes them
-              draws:int=1000) -> pd.DataFrame: # kept, part, score, low, high, n_clips, n_groups
+             ) -> pd.DataFrame: # kept, part, score, low, high, n_clips, n_groups
     "What a model scores with each subset of its streams, on all clips and on each part of them."
     metric = metric or HEADLINES[windows.settings.task]
     streams, out = list_streams(model, windows.gather([0])), []
     for kept in list_coalitions(streams):
         altered = AlteredWindows(windows, lambda b: keep_only(b, kept, streams))
         pred = complete(predict(model, altered), windows)
-        for part, scores in evaluate(pred, windows.corpus, by, subsets, draws).items():
+        for part, scores in evaluate(pred, windows.corpus, by, subsets).items():
             score = scores[metric]
             low, high = score['ci95'] or (np.nan, np.nan)
             out.append(dict(
@@ -361,19 +361,19 @@ def judge_swaps(model, windows:Windows,
 # %% ../../nbs/70_explain/05_modalities.ipynb #fb2c9cde
 def tabulate_swaps(swaps:pd.DataFrame, # from `judge_swaps`
                    per=('face', 'voice'), # the columns that make a row; none of them: one row for all
-                   by:str='subject', draws:int=1000,
+                   by:str='subject',
                   ) -> pd.DataFrame: # per..., n, n_groups, and for face, voice and neither: share, low, high
     "Shares of pairs that the face wins, the voice wins, and neither; pairs of one class say nothing and are left out."
     swaps = swaps[swaps.face != swaps.voice]
     winners, out = ['face', 'voice', 'neither'], []
     parts = swaps.groupby(list(per), observed=True) if len(per) else [((), swaps)]
     for key, part in parts:
-        counts = pd.crosstab(part[by], part.wins).reindex(columns=winners, fill_value=0)
+        counts = pd.crosstab(name_units(part, by), part.wins.to_numpy()).reindex(columns=winners, fill_value=0)
         counts = counts.to_numpy(float) # (g, 3)
         row = dict(zip(per, key), n=len(part), n_groups=len(counts))
         for k, who in enumerate(winners):
             share = lambda s: s[..., k]/np.maximum(s.sum(-1), 1)
-            f = bootstrap_ci(share, counts, draws)
+            f = find_interval(share, counts)
             low, high = f['ci95'] or (np.nan, np.nan)
             name = who if who == 'neither' else f'{who}_wins'
             row |= {name: f['value'], f'{who}_low': low, f'{who}_high': high}

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROPERTIES', 'fold_within_subjects', 'probe_subject', 'probe_subjects', 'read_file_properties', 'measure_background',
-           'read_clip_properties', 'describe_columns', 'predict_held_out', 'tabulate_shortcuts', 'find_clip_labels',
-           'check_shortcuts']
+           'read_clip_properties', 'describe_columns', 'predict_held_out', 'deal_labels', 'tabulate_shortcuts',
+           'find_clip_labels', 'check_shortcuts']
 
 # %% ../../nbs/70_explain/09_probe.ipynb #5794f36c
 import numpy as np
@@ -20,8 +20,9 @@ from ..media.files import MediaError, open_media, probe
 from ..media.frames import VideoReader
 from ..media.sound import loudness_db, read_audio
 from ..media.threads import map_in_threads
+from ..training.evaluation import name_units
 from ..training.floors import pool_clips
-from ..training.intervals import FEW_GROUPS, bootstrap_ci
+from ..training.intervals import FEW_GROUPS, find_interval
 from ..training.metrics import count_confusions, uar
 
 # %% ../../nbs/70_explain/09_probe.ipynb #aba6bc72
@@ -74,7 +75,7 @@ def probe_subject(x, # (n, d) one row a clip: pooled features, or a model's embe
     right = _predict_names(x, y, fold, C) == y
     share = np.bincount(y, right)/np.bincount(y) # of each person's clips
     sums = np.stack([share, np.ones(n)], 1)
-    score = bootstrap_ci(lambda s: s[..., 0]/s[..., 1], sums)
+    score = find_interval(lambda s: s[..., 0]/s[..., 1], sums)
     raised = bool(score['ci95'][0] > 1/n)
     return dict(score, chance=1/n, raised=raised, n=len(y))
 
@@ -200,12 +201,29 @@ def predict_held_out(x, # (n, d)
         predicted[..., held] = score.argmax(-1)
     return predicted
 
+# %% ../../nbs/70_explain/09_probe.ipynb #prodeal2
+def deal_labels(y, who, # (n,) labels, and whose clips they are
+                draws:int, rng) -> np.ndarray: # (draws, n)
+    "Labels dealt anew, whole people at a time; where one has more clips than the other, in the same shares."
+    y, people = np.asarray(y), np.unique(who, return_inverse=True)[1]
+    order = np.lexsort((y, people))
+    size = np.bincount(people)
+    start = np.cumsum(size) - size
+    givers = rng.permuted(np.tile(np.arange(len(size)), (draws, 1)), axis=1)
+    lots = np.empty((draws, len(y)), y.dtype)
+    for i, n in enumerate(size):
+        giver = givers[:, i, None]
+        place = (np.arange(n) + rng.random((draws, 1)))/n*size[giver]
+        dealt = y[order][start[giver] + place.astype(int)]
+        lots[:, people == i] = rng.permuted(dealt, axis=1)
+    return lots
+
 # %% ../../nbs/70_explain/09_probe.ipynb #4fdfd886b
 def _compare_to_luck(table, y, who, folds, c, lots, level) -> dict: # value, low, high, luck, p, verdict
     "Balanced accuracy from some columns, and what labels dealt anew give."
     x = describe_columns(table)
     counts = count_confusions(y, predict_held_out(x, y, folds, c), who, c)[1]
-    score = bootstrap_ci(uar, counts)
+    score = find_interval(uar, counts)
     draw = np.repeat(np.arange(len(lots)), len(y))
     luck = uar(count_confusions(lots, predict_held_out(x, lots, folds, c), draw, c)[1])
     as_good = (luck >= score['value']).sum()
@@ -232,8 +250,8 @@ def tabulate_shortcuts(properties:pd.DataFrame, # one row a clip
     columns['all of these'] = [c for v in columns.values() for c in v]
     varies = {k: (properties[v].nunique(dropna=False) > 1).any() for k, v in columns.items()}
     level = max(.05/max(sum(varies.values()), 1), 1/(1 + draws)) # 5 % shared among all properties
-    lots = rng_for('shortcut', seed).permuted(np.tile(y, (draws, 1)), axis=1)
     who, rows = label_groups(subjects), []
+    lots = deal_labels(y, who, draws, rng_for('shortcut', seed))
     for k, v in columns.items():
         found = dict(verdict='the same in all clips')
         if varies[k]:
@@ -278,8 +296,8 @@ def check_shortcuts(corpus:Corpus, # with subjects and labels
     if not read.any():
         raise UserError(f'{corpus.name}: expected media files, found no media files that can be read.')
     labels, part = labels[part.clips.clip_id[read]], part.subset(read)
-    subjects = part.clips.subject
-    people = subjects.nunique()
+    subjects = name_units(part.clips) # people of one film are one
+    people = len(set(subjects))
     held = list(folds_by_subject(part.clips, min(folds, people), seed))
     table = tabulate_shortcuts(properties[read], labels, subjects, held, draws, seed)
     return table.assign(n=len(part), n_subjects=people, unreadable=int((~read).sum()), few_groups=people < FEW_GROUPS)

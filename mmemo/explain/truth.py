@@ -143,10 +143,11 @@ RANDOM = ', random weights'
 
 # %% ../../nbs/70_explain/11_truth.ipynb #tru00015
 def summarise_figure(values, # (n,) one a clip
-                     who, # (n,) whom the interval resamples
+                     who, # (n,) whom the interval stands on
+                     bounds:tuple=(0., 1.), # between which a figure lies
                     ) -> dict: # value, low, high, n, n_groups
     "A mean over clips with its interval over subjects, flat."
-    f = average_over_subjects(values, who)
+    f = average_over_subjects(values, who, bounds)
     low, high = f['ci95'] or (np.nan, np.nan)
     value, n, n_groups = f['value'], f['n'], f['n_groups']
     return dict(value=value, low=low, high=high, n=n, n_groups=n_groups)
@@ -181,7 +182,7 @@ def agree(self:Verdict, m:str) -> pd.DataFrame: # a, b, modality, value, low, hi
     rows = []
     for a, b, one, other in pairs:
         alike = measure_agreement(one, other, m)
-        rows.append(dict(a=a, b=b, modality=m, **summarise_figure(alike, self.judged.who)))
+        rows.append(dict(a=a, b=b, modality=m, **summarise_figure(alike, self.judged.who, (-1., 1.))))
     return pd.DataFrame(rows)
 
 # %% ../../nbs/70_explain/11_truth.ipynb #tru00016

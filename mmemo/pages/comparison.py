@@ -35,7 +35,8 @@ def list_scores(result:dict, score:str='') -> list: # rows for `plot_scores`
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #c7d591bc
 def is_clear(gap:dict) -> bool: # of zero
-    "Does the interval of a difference leave out zero?"
+    "Is a difference more than chance, after all looks of its table; by its interval where no p is known."
+    if gap.get('p_holm') is not None: return gap['p_holm'] <= .05
     return bool(gap.get('ci95')) and (gap['ci95'][0] > 0 or gap['ci95'][1] < 0)
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #c7d591bcb
@@ -79,7 +80,7 @@ def finish_differences(fig, low:float, high:float, models, below:str, title:str)
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #be2d77a7
 def add_difference(fig, model:str, gap:dict, subset:str, col:int, reference:str) -> tuple: # (low, high)
-    "A difference with its whisker: a full mark where the interval is clear of zero."
+    "A difference with its whisker: a full mark where it is clear of zero."
     value = gap['value']
     low, high = gap['ci95'] or (value, value)
     colour, span = pick_model_colour(model), format_ci(gap['ci95'], '+.3f')
@@ -106,7 +107,8 @@ def plot_differences(result:dict, score:str='') -> go.Figure: # what `compare` g
     for r in rows:
         for col, s in enumerate(subsets, 1):
             ends += add_difference(fig, r['model'], r['against'][s][score], s, col, reference)
-    below = f'{prettify(score)}, minus that of {reference}'
+    is_holm = any(g[score].get('looks', 1) > 1 for r in rows for g in r['against'].values())
+    below = f'{prettify(score)}, minus that of {reference}' + ('; full marks: clear after Holm' if is_holm else '')
     title = describe_differences({r['model']: r['against']['all'][score] for r in rows}, reference)
     return finish_differences(fig, min(ends), max(ends), [r['model'] for r in rows], below, title)
 

@@ -18,6 +18,7 @@ from .html import render_figure, render_markdown, render_page, render_table, ren
 from .score_plots import plot_confusion, plot_history, plot_scores, plot_value_scatter, prettify
 from ..training.attention_worth import explain_worth, tabulate_worth
 from ..training.card import explain_judging
+from ..training.intervals import FEW_NOTE, describe_intervals, explain_trainings
 from ..training.metrics import EACH_EMOTION, HEADLINES, SHOWN
 from ..training.published import find_published
 
@@ -69,8 +70,9 @@ def describe_protocol(scores:dict, # score -> figure, of all clips
     figures = [f for f in scores.values() if isinstance(f, dict) and 'value' in f]
     width = f"Smoothing {smoothing.get('width', 0):g} s"
     chosen = f", chosen on {smoothing['chosen_on']}." if smoothing.get('chosen_on') else '.'
-    return (f"Split {figures[0].get('split')}; 95 % intervals by bootstrap over {by}s, never over frames. "
-            f"Convention: {join_conventions(scores)}. {width}{chosen}")
+    groups = figures[0].get('n_groups', 0)
+    return (f"Split {figures[0].get('split')}; {describe_intervals(groups, by)}, never over frames. "
+            f"{explain_trainings(1)} Convention: {join_conventions(scores)}. {width}{chosen}")
 
 # %% ../../nbs/80_pages/08_report.ipynb #38fe67aab
 def render_small_print(scores:dict, smoothing:dict, by:str, paper:dict|None=None) -> list: # pieces of HTML
@@ -83,7 +85,7 @@ def render_small_print(scores:dict, smoothing:dict, by:str, paper:dict|None=None
     if pairs: out.append('; '.join(pairs) + '.')
     figures = [f for values in scores.values() for f in values.values() if isinstance(f, dict)]
     if any(f.get('few_groups') for f in figures):
-        out.append('* fewer than 12 groups: the interval is itself uncertain.')
+        out.append(FEW_NOTE)
     if paper:
         out.append('Published: ' + '; '.join(dict.fromkeys(where for _, where in paper.values())) + '.')
     return [render_text(t, cls='soft') for t in out]

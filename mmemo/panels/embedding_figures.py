@@ -61,7 +61,7 @@ def _describe_score(now:Reading, clips:pd.DataFrame) -> list: # of one sentence 
     has_interval = r.low == r.low
     sure = f', 95 % interval {r.low:.2f} to {r.high:.2f} over {r.n_groups} {over}' if has_interval else ''
     text = f'The prompts alone name {r.value:.3f} of {r.n:,} clips rightly{sure}; by chance {r.chance:.3f}.'
-    return [text] + ['They are fewer than 12, so the interval is uncertain too.']*bool(r.few_groups)
+    return [text] + ['They are few, so the interval is uncertain too.']*bool(r.few_groups)
 
 # %% ../../nbs/90_panels/07_embedding_figures.ipynb #embdr001
 def _describe_edit(now:Reading, original:Reading, edited:list) -> str:

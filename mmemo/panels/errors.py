@@ -30,8 +30,8 @@ from ..pages.theme import INK, add_subtitle, draw_placeholder, mark_label
 from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, PanelState, Work, make_dropdown, make_row,
                                 make_step_buttons, panel_or_reason, redraw_each, write_prose)
 from .source import ClipSource, open_run, open_source
-from ..training.evaluation import find_score, list_classes, sum_by_group
-from ..training.intervals import bootstrap_ci, format_ci
+from ..training.evaluation import list_classes, measure_score
+from ..training.intervals import format_ci
 
 # %% ../../nbs/90_panels/10_errors.ipynb #errlab01
 def _keep_labelled(source:ClipSource) -> pd.DataFrame: # predictions of the clips on offer that have a label
@@ -74,7 +74,7 @@ class ErrorSource:
 
     @cached_property
     def accuracy(self) -> dict: # value, ci95
-        return bootstrap_ci(find_score(self.pred, 'accuracy'), sum_by_group(self.pred, self.by)[1])
+        return measure_score(self.pred, 'accuracy', self.by)
 
     @cached_property
     def calibrated(self) -> tuple: # tables: a row a bin, and their sum

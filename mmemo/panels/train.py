@@ -27,6 +27,7 @@ from .parts import (Canvas, PageWatch, Panel, PanelState, make_row, panel_or_rea
                                 write_notice, write_prose)
 from .session import Session, Training, describe_look, tabulate_history
 from .source import open_run, open_source
+from ..training.intervals import FEW_NOTE, describe_intervals, explain_trainings
 from ..training.metrics import HEADLINES
 
 # %% ../../nbs/90_panels/13_train.ipynb #train017
@@ -162,11 +163,10 @@ def describe_results(trainings) -> str:
     done = [x for x in trainings if x.run]
     if not done: return ''
     f = done[0].judged
-    few = any(x.judged['few_groups'] for x in done)
-    doubt = ', few enough (*) to be uncertain themselves' if few else ''
-    small = f"95 % intervals by bootstrap over {f['n_groups']} validation {f['by']}s{doubt}."
+    small = [f"{describe_intervals(f['n_groups'], 'validation ' + f['by'])}. {explain_trainings(1)}"]
+    if any(x.judged['few_groups'] for x in done): small.append(FEW_NOTE)
     warnings = dict.fromkeys(s for x in done for s in x.run.metrics['warnings'])
-    return ' '.join([small, *warnings])
+    return ' '.join([*small, *warnings])
 
 # %% ../../nbs/90_panels/13_train.ipynb #train027c
 def format_results(trainings) -> str: # HTML

@@ -18,14 +18,13 @@ import torch
 from scipy.special import betaincinv
 
 from ..core import rng_for
-from ..corpora.cells import label_groups
 from ..features.windows import Windows
 from ..labels import task_space
 from ..models.intervene import CHANGES, intervene
-from .evaluation import (get_probabilities, infer_task, list_label_columns, paired_bootstrap, predict,
-                                       score)
-from .intervals import bootstrap_ci
-from .metrics import HEADLINES, LOWER
+from .evaluation import (compare_predictions, get_probabilities, infer_task, list_label_columns,
+                                       name_units, predict, score)
+from .intervals import FEW_NOTE, find_interval
+from .metrics import HEADLINES, LOWER, SHARE
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00009
 def measure_moves(before:pd.DataFrame, after:pd.DataFrame, # answers of one model to the same windows
@@ -41,15 +40,17 @@ def measure_moves(before:pd.DataFrame, after:pd.DataFrame, # answers of one mode
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00011
 def compare_answers(before:pd.DataFrame, after:pd.DataFrame, # answers of one model to the same windows
-                    by:str='subject', # whom the intervals resample
+                    by:str='subject', # whom the intervals stand on
                    ) -> dict: # changed; score, after minus before, None without labels: {value, ci95, few_groups ...}
     "What a change did to the answers and to the score that decides."
     moves = measure_moves(before, after)
-    g = pd.factorize(label_groups(before[by]))[0]
+    g = pd.factorize(name_units(before, by))[0]
     sums = np.stack([np.bincount(g, moves), np.bincount(g)], -1)
-    changed = bootstrap_ci(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), sums)
+    has_values = 'predicted' not in before and task_space(infer_task(before)).kind == 'continuous'
+    bounds = (0, np.inf) if has_values else SHARE
+    changed = find_interval(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), sums, bounds)
     unlabelled = before[list_label_columns(before)].isna().any(axis=1)
-    gap = None if unlabelled.all() else paired_bootstrap(after, before, by=by)
+    gap = None if unlabelled.all() else compare_predictions(after, before, by=by)
     return dict(changed=changed, score=gap)
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00014
@@ -110,7 +111,7 @@ def list_maps(model, windows:Windows) -> list: # AttentionMaps of a window; none
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00021
 def measure_attention(model, windows:Windows, # on validation clips
-                      by:str='subject', # whom the intervals resample
+                      by:str='subject', # whom the intervals stand on
                       most:int=256, # windows; 0 measures nothing
                      ) -> dict|None: # None: not measured; without parts: there is no attention
     "What the attention of a model is worth, all of it and its parts."
@@ -250,7 +251,7 @@ def describe_worth(worth:dict) -> list: # of sentences
     what, f = name_part(whole, worth['signed']), whole['uniform']
     lines = [f"{describe_change(f, worth, what=what)}: {describe_finding(f, worth, several=True)}."]
     lines += [describe_change(whole[how], worth, how, what) + '.' for how in CHANGES[1:]]
-    few = ' * fewer than 12 groups: the interval is itself uncertain.' if f['changed']['few_groups'] else ''
+    few = f' {FEW_NOTE}' if f['changed']['few_groups'] else ''
     stands = f"Measured on {worth['answers']} {worth['unit']}s of {worth['clips']} clips"
     return lines + [f"{stands}, split {worth['split']}, unsmoothed; 95 % intervals over {by}s.{few}"]
 

@@ -7,9 +7,9 @@ __all__ = ['RECIPE_FOR', 'HERE', 'TABLES', 'Plan', 'pick_options', 'make_model_c
            'list_deciding_facts', 'read_facts', 'Planned', 'count_numbers', 'choose_folder', 'plan_runs', 'train_one',
            'pack_store', 'unpack_store', 'start_worker', 'train_in_worker', 'count_workers', 'train_in_turn',
            'train_at_once', 'train_all', 'pool_seeds', 'pick_figures', 'find_main_score', 'read_tables', 'make_row',
-           'compare_pairs', 'make_rows', 'check_models', 'describe_surroundings', 'describe_comparison',
+           'compare_pairs', 'mark_looks', 'make_rows', 'check_models', 'describe_surroundings', 'describe_comparison',
            'make_csv_lines', 'write_csv', 'compare', 'format_brief', 'list_main_rows', 'list_part_rows',
-           'list_loss_rows', 'write_small_print', 'format_comparison']
+           'list_loss_rows', 'explain_tuning', 'write_small_print', 'format_comparison']
 
 # %% ../../nbs/60_training/14_compare.ipynb #42922a63
 import copy, csv, io, multiprocessing, os, time, traceback, warnings
@@ -33,11 +33,12 @@ from ..models.registry import MODELS, make_config
 from ..places import check_place, whole_entries
 from .card import list_warnings
 from .checks import MISSING_SIDES, check_data, check_table
-from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
-from .intervals import format_ci
+from .evaluation import compare_predictions, evaluate, find_subsets, list_classes
+from .intervals import (FEW_NOTE, adjust_for_looks, describe_intervals, explain_looks, explain_trainings,
+                                      format_ci, format_p)
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
-from .run_config import RunConfig, read_options, use_given
+from .run_config import RunConfig, count_origins, describe_origins, read_options, use_given
 from .runs import build_for, check_run_folder, describe, list_changed, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
@@ -132,6 +133,8 @@ class Planned:
     todo: list = field(default_factory=list)
     why_not: dict = field(default_factory=dict) # model -> reason
     parameters: dict = field(default_factory=dict) # model -> how many
+    fitted: list = field(default_factory=list) # models that are fitted in one step, without a seed
+    origins: dict = field(default_factory=dict) # model -> who decided on how many of its settings
 
 def count_numbers(model) -> int:
     "How many parameters a model has, or numbers of any kind where it has none."
@@ -173,7 +176,9 @@ def plan_runs(models, seeds, # a list or range
             planned.why_not[m] = why
             continue
         is_fitted = hasattr(model, 'fit') # in one step: one seed is enough
+        if is_fitted: planned.fitted.append(m)
         planned.plans[m], planned.parameters[m] = [], count_numbers(model)
+        planned.origins[m] = count_origins(getattr(model, 'config', None))
         for s in [seeds[0]] if is_fitted else seeds:
             config = make_model_config(base, m, s, options, recipes)
             now = list_deciding_facts(to_jsonable(describe(config, model, windows, store, None)))
@@ -289,20 +294,14 @@ def train_all(plans:list, corpora:dict, store, workers:int=0, progress:bool=True
     return failed
 
 # %% ../../nbs/60_training/14_compare.ipynb #ef8abcaa
-def _mark_seed(table, seed) -> pd.DataFrame: # with columns subject and clip_id
-    "Rows whose clip carries the seed in its name, and whose subject does not."
-    subject = table.subject.astype(object) if 'subject' in table else table.clip_id
-    return table.assign(subject=subject, clip_id=f'{seed}~' + table.clip_id.astype(str))
-
 def pool_seeds(tables:dict, # seed -> predictions of the same clips
-               corpus) -> tuple: # predictions, and the corpus with as many copies of the clips
-    "All seeds as one table; a subject keeps its seeds together."
-    pred = pd.concat([_mark_seed(t, s) for s, t in tables.items()], ignore_index=True)
-    first = next(iter(tables.values()))
-    is_judged = corpus.clips.clip_id.isin(first.clip_id)
-    copies = [_mark_seed(corpus.clips[is_judged], s) for s in tables]
-    clips = pd.concat([corpus.clips[~is_judged], *copies], ignore_index=True)
-    return pred, replace(corpus, clips=clips)
+               corpus) -> tuple: # predictions with a column `seed`, and the corpus
+    "All seeds as one table."
+    parts = []
+    for seed, table in tables.items():
+        subject = table.subject.astype(object) if 'subject' in table else table.clip_id
+        parts.append(table.assign(subject=subject, seed=seed))
+    return pd.concat(parts, ignore_index=True), corpus
 
 # %% ../../nbs/60_training/14_compare.ipynb #fe34337b
 def pick_figures(scores:dict) -> dict: # score -> figure
@@ -328,7 +327,8 @@ def read_tables(plans:list) -> dict: # seed -> predictions on test, or on valida
     return tables
 
 # %% ../../nbs/60_training/14_compare.ipynb #46c25901
-def make_row(model:str, plans:list, corpus, tables:dict, parameters:int|None=None) -> dict:
+def make_row(model:str, plans:list, corpus, tables:dict, parameters:int|None=None, fitted:bool=False,
+             origins:dict|None=None) -> dict:
     "Everything the table says of one model."
     metrics = [read_json(p.folder/'metrics.json', dict) for p in plans]
     costs = [read_json(p.folder/COST, dict) for p in plans]
@@ -338,8 +338,8 @@ def make_row(model:str, plans:list, corpus, tables:dict, parameters:int|None=Non
     pred.attrs['smoothing_s'] = widths[0] if is_one else None # else each seed's own stands in `smoothing`
     scores = to_jsonable(evaluate(pred, every, 'subject'))
     first = plans[0].config
-    return dict(model=model, seeds=list(tables), parameters=parameters, step_ms=_median(costs, 'step_ms'),
-                peak_mb=_median(costs, 'peak_mb'), batch=first.train.batch,
+    return dict(model=model, seeds=list(tables), fitted=fitted, origins=origins or {}, parameters=parameters,
+                step_ms=_median(costs, 'step_ms'), peak_mb=_median(costs, 'peak_mb'), batch=first.train.batch,
                 epochs=[m['training']['epochs'] for m in metrics],
                 seconds=round(sum(m['seconds'] for m in metrics), 1), smoothing=widths,
                 options=dict(first.options), scores=scores, each=_list_each(metrics, scores))
@@ -356,20 +356,28 @@ def _list_each(metrics, scores) -> dict: # subset -> score -> the figure of each
 def compare_pairs(tables:dict, reference:dict, corpus,
                   scores=('macro_f1', 'accuracy')) -> dict: # subset -> score -> difference, with interval
     "A model minus the reference, on every subset."
-    seeds = sorted(set(tables) | set(reference))
-    a, every = pool_seeds(_spread(tables, seeds), corpus)
-    b, _ = pool_seeds(_spread(reference, seeds), corpus)
-    parts, known, out = find_subsets(every), set(list_classes(a)), {}
+    (a, _), (b, _) = pool_seeds(tables, corpus), pool_seeds(reference, corpus)
+    parts, known, out = find_subsets(corpus), set(list_classes(a)), {}
     for name, part in {'all': dict(clips=set(a.clip_id), restrict=None), **parts}.items():
         x, y = (t[t.clip_id.isin(part['clips'])] for t in (a, b))
         if not len(x): continue
         pair = part['restrict'] if set(part['restrict'] or ()) <= known else None # values have no classes
-        out[name] = {m: to_jsonable(paired_bootstrap(x, y, m, 'subject', restrict=pair)) for m in scores}
+        out[name] = {m: to_jsonable(compare_predictions(x, y, m, 'subject', pair)) for m in scores}
     return out
 
-def _spread(tables, seeds) -> dict: # one run stands beside each seed
-    only = next(iter(tables.values()))
-    return {s: tables.get(s, only) for s in seeds}
+# %% ../../nbs/60_training/14_compare.ipynb #cmplooks
+def mark_looks(rows:list) -> list: # the same rows: `p_holm` and `looks` beside each p
+    "Correct the comparisons of each table together: those on all clips, and those on the parts."
+    tables = {}
+    for r in rows:
+        for subset, gaps in (r.get('against') or {}).items():
+            for score, gap in gaps.items():
+                if gap['p'] is None: continue
+                tables.setdefault((score, subset == 'all'), []).append(gap)
+    for gaps in tables.values():
+        for gap, p in zip(gaps, adjust_for_looks([g['p'] for g in gaps])):
+            gap |= dict(p_holm=float(p), looks=len(gaps))
+    return rows
 
 # %% ../../nbs/60_training/14_compare.ipynb #2108656f
 def make_rows(planned:Planned, corpus, against:str='', failed:dict|None=None) -> list: # in the order of `planned`
@@ -384,13 +392,14 @@ def make_rows(planned:Planned, corpus, against:str='', failed:dict|None=None) ->
         if m in why:
             rows.append(dict(model=m, skipped=why[m], failed=m in planned.plans))
             continue
-        row = make_row(m, planned.plans[m], corpus, tables[m], planned.parameters[m])
+        row = make_row(m, planned.plans[m], corpus, tables[m], planned.parameters[m], m in planned.fitted,
+                       planned.origins.get(m))
         is_compared = m != reference and reference in tables
         row['against'] = None
         if is_compared:
             row['against'] = compare_pairs(tables[m], tables[reference], corpus, _list_compared(row))
         rows.append(row)
-    return rows
+    return mark_looks(rows)
 
 def _list_compared(row) -> list: # the scores whose difference is asked for
     scores = row['scores']['all']
@@ -457,9 +466,10 @@ def _csv_line(r, subset, score) -> dict: # one figure of a model, with its diffe
     gap_low, gap_high = gap.get('ci95') or (None, None)
     cost = {k: r.get(k) for k in ('parameters', 'step_ms', 'peak_mb')}
     return dict(model=r['model'], subset=subset, score=score, value=f['value'], low=low, high=high,
-                clips=scores.get('n_clips', 0)//len(r['seeds']), groups=f['n_groups'], seeds=len(r['seeds']),
+                clips=scores.get('n_clips', 0), groups=f['n_groups'], seeds=len(r['seeds']),
                 seed_low=min(each), seed_high=max(each), difference=gap.get('value'),
-                difference_low=gap_low, difference_high=gap_high, **cost)
+                difference_low=gap_low, difference_high=gap_high, p=gap.get('p'), p_holm=gap.get('p_holm'),
+                looks=gap.get('looks'), **cost)
 
 # %% ../../nbs/60_training/14_compare.ipynb #bd282edab
 def write_csv(path, lines:list):
@@ -528,7 +538,9 @@ def list_main_rows(result:dict) -> list: # of dictionaries
         if 'accuracy' in every and main != 'accuracy':
             row['accuracy'] = format_brief(every['accuracy'])
         row[f'{main} minus {reference}'] = format_brief(gap, '+') if gap else ''
-        row['seeds'] = f'{min(each):.3f} to {max(each):.3f}' if len(each) > 1 else 'one run'
+        row['p'] = format_p(gap)
+        alone = 'fitted, no seed' if r.get('fitted') else 'given this training'
+        row['seeds'] = f'{min(each):.3f} to {max(each):.3f}' if len(each) > 1 else alone
         row['parameters'] = f"{r['parameters']:,}"
         row['ms a step'] = _format_ms(r['step_ms'])
         row['peak MB'] = '' if r['peak_mb'] is None else f"{r['peak_mb']:.0f}"
@@ -561,25 +573,45 @@ def list_loss_rows(result:dict, subset:str='xor') -> list: # of dictionaries
                      'better by': format_brief(v['log_loss_gain'], '+'), 'accuracy': format_brief(v['accuracy'])})
     return rows
 
+# %% ../../nbs/60_training/14_compare.ipynb #cmptunin
+def explain_tuning(rows:list, recipes:dict) -> list: # rows that have scores; model -> training settings of its own
+    "How much each model was tuned, and where its sizes come from."
+    given = [f"{r['model']} ({', '.join(f'{k} {v}' for k, v in r['options'].items())})"
+             for r in rows if r.get('options')]
+    lines = ['Tuning: no setting was searched here, so each model had the same number of trials, none; validation '
+             'chose the epoch that is kept and the smoothing of each training; on test subjects nothing was chosen.']
+    sizes = [describe_origins(r['model'], r['origins']) for r in rows if r.get('origins')]
+    heads = {'Settings given by hand, after trials that this table cannot count': given,
+             "Where the models' settings come from": sizes}
+    lines += [f"{head}: {'; '.join(items)}." for head, items in heads.items() if items]
+    for m, settings in recipes.items():
+        words = [f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k, v in settings.items()]
+        lines.append(f"{m} is trained with settings of its own: {', '.join(words)}.")
+    return lines
+
 # %% ../../nbs/60_training/14_compare.ipynb #0e3118d3
 def write_small_print(result:dict) -> list: # sentences
     "What the figures stand on."
-    first = next(r for r in result['rows'] if 'scores' in r)
-    f, by = first['scores']['all'][find_main_score(first['scores']['all'])], result['by']
+    rows = [r for r in result['rows'] if 'scores' in r]
+    main = find_main_score(rows[0]['scores']['all'])
+    f, by = rows[0]['scores']['all'][main], result['by']
     rule = f['convention'][:1].upper() + f['convention'][1:]
-    lines = [f"Split {f['split']}, {f['n_groups']} {by}s; intervals are 95 %, by bootstrap over {by}s, "
-             f'all seeds of a {by} together. {rule}.']
-    if f['few_groups']:
-        lines.append('* fewer than 12 groups: the interval is itself uncertain.')
+    lines = [f"Split {f['split']}; {describe_intervals(f['n_groups'], by)}. {rule}."]
+    lines += [explain_trainings(max(len(r['seeds']) for r in rows)), *_explain_gaps(rows, main)]
+    if f['few_groups']: lines.append(FEW_NOTE)
     for r in [r for r in result['rows'] if 'skipped' in r]:
         what = 'failed' if r['failed'] else 'is not in the table'
         lines.append(f"{r['model']} {what}: {r['skipped']}")
-    for m, settings in result['recipes'].items():
-        words = [f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k, v in settings.items()]
-        lines.append(f"{m} is trained with settings of its own: {', '.join(words)}.")
-    lines.append(f"A step: forward, backward and optimiser on {first['batch']} windows, one thread each, as it went "
+    lines += explain_tuning(rows, result['recipes'])
+    lines.append(f"A step: forward, backward and optimiser on {rows[0]['batch']} windows, one thread each, as it went "
                  'in training; memory: what training adds to the process.')
     return lines
+
+def _explain_gaps(rows:list, score:str) -> list: # of sentences: how often was looked, on all clips and on their parts
+    gaps = [(subset, of[score]) for r in rows for subset, of in (r.get('against') or {}).items() if score in of]
+    looks = {name: [g['looks'] for subset, g in gaps if (subset == 'all') == whole and g.get('looks')]
+             for name, whole in (('all clips', True), ('parts of the clips', False))}
+    return [f'On {name} {explain_looks(n[0])}' for name, n in looks.items() if n]
 
 # %% ../../nbs/60_training/14_compare.ipynb #0e3118d3b
 def format_comparison(result:dict) -> str: # what `compare` gave

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['ABOUT', 'predict_windows', 'average_by_key', 'list_classes', 'get_probabilities', 'infer_task', 'add_labels',
            'predict', 'find_neighbours', 'fill_missing', 'complete', 'smooth', 'encode_labels', 'list_label_columns',
-           'sum_by_group', 'restrict_classes', 'find_score', 'score', 'choose_smoothing', 'describe_convention',
-           'sum_log_loss', 'compute_figures', 'find_subsets', 'count_class_shares', 'evaluate', 'paired_bootstrap']
+           'name_units', 'sum_by_group', 'split_trainings', 'restrict_classes', 'find_score', 'score',
+           'choose_smoothing', 'describe_convention', 'sum_log_loss', 'compute_figures', 'find_subsets',
+           'count_class_shares', 'evaluate', 'measure_score', 'match_tables', 'compare_predictions']
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #f8312a7a
 import numpy as np
@@ -15,10 +16,11 @@ import torch
 
 from ..core import UserError
 from ..corpora.cells import label_groups
+from ..corpora.splits import find_units
 from ..labels import TASKS, task_space
-from .intervals import bootstrap_ci, paired_ci
-from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, describe_rule, per_class_f1, row_log_loss,
-                                    sum_for_task)
+from .intervals import find_difference, find_interval
+from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, SHARE, describe_rule, get_bounds,
+                                    per_class_f1, row_log_loss, sum_for_task)
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #f49ca864
 def _where(model): # the device of a model, which may have buffers only
@@ -210,14 +212,35 @@ def list_label_columns(pred) -> list: # of names
     "Where the labels of these predictions stand."
     return ['label'] if 'label' in pred else list_classes(pred)
 
+# %% ../../nbs/60_training/07_evaluation.ipynb #evaluni2
+def name_units(pred:pd.DataFrame, by:str='subject') -> np.ndarray: # (n,) text: whom each row counts for
+    "The subject of each row, and one name for subjects that share a `group`; other columns as they are."
+    if by not in pred:
+        raise UserError(f"an interval over '{by}' was asked for, but the predictions have no such column.")
+    names = label_groups(pred[by])
+    is_tied = by == 'subject' and 'group' in pred
+    if not is_tied or pred.group.isna().all(): return names
+    group = label_groups(pred.group)
+    names = np.where(names == '', group, names) # who has no name is known by the film
+    pairs = pd.DataFrame(dict(subject=names, group=pd.Series(group).where(group != '').to_numpy()))
+    row = pairs.groupby(['subject', 'group'], sort=False, dropna=False).ngroup().to_numpy()
+    each = pairs.drop_duplicates(ignore_index=True)
+    units = find_units(each)
+    first = each.subject[~pd.Series(units).duplicated()].to_numpy() # units are numbered as they come
+    return first[pd.factorize(units)[0]][row].astype(str)
+
 # %% ../../nbs/60_training/07_evaluation.ipynb #evalsums
 def sum_by_group(pred, by:str='subject') -> tuple: # names (g,), sums (g, ...)
     "What every score needs to know of each group."
-    if by not in pred:
-        raise UserError(f"an interval over '{by}' was asked for, but the predictions have no such column.")
     if 'label' in pred: y = encode_labels(pred)
     else: y = pred[list_classes(pred)].to_numpy(np.float64)
-    return sum_for_task(infer_task(pred), y, get_probabilities(pred), label_groups(pred[by]))
+    return sum_for_task(infer_task(pred), y, get_probabilities(pred), name_units(pred, by))
+
+# %% ../../nbs/60_training/07_evaluation.ipynb #evaltra2
+def split_trainings(pred:pd.DataFrame) -> list: # of tables
+    "One table a training."
+    if 'seed' not in pred: return [pred]
+    return [rows for _, rows in pred.groupby('seed', sort=False)]
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #7290fe3f
 def restrict_classes(pred:pd.DataFrame, classes) -> pd.DataFrame: # names of the classes to decide between
@@ -245,9 +268,9 @@ def find_score(pred, metric=None): # function of sums
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #cf2ed6b7
 def score(pred:pd.DataFrame, metric:str|None=None) -> float: # one of the task's scores; None: the one that decides
-    "One pooled figure, without interval."
-    sums = sum_by_group(pred, by='clip_id')[1]
-    return float(find_score(pred, metric)(sums.sum(0)))
+    "One figure without interval; the mean where there are several trainings."
+    f = find_score(pred, metric)
+    return float(np.mean([f(sum_by_group(p, by='clip_id')[1].sum(0)) for p in split_trainings(pred)]))
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #cf2ed6b7c
 def choose_smoothing(val_pred:pd.DataFrame, # predictions on validation, never on test
@@ -276,7 +299,7 @@ def sum_log_loss(pred, by, prior=None) -> dict: # score -> (g, 2): log-loss of e
     "Log-loss of the model, and of whoever always answers the prior."
     y = encode_labels(pred)
     is_labelled = y >= 0
-    g = pd.factorize(label_groups(pred[by]))[0][is_labelled]
+    g = pd.factorize(name_units(pred, by)[is_labelled])[0]
     add = lambda v: np.stack([np.bincount(g, v[is_labelled]), np.bincount(g)], -1)
     each = row_log_loss(y, get_probabilities(pred))
     if prior is None: return dict(log_loss=add(each))
@@ -284,26 +307,28 @@ def sum_log_loss(pred, by, prior=None) -> dict: # score -> (g, 2): log-loss of e
     return dict(log_loss=add(each), prior_log_loss=add(guess), log_loss_gain=add(guess - each))
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #31a4ac87
-def compute_figures(pred, by:str='subject', draws:int=1000, prior=None, # (c,) training shares, for `log_loss_gain`
+def compute_figures(pred, by:str='subject', prior=None, # (c,) training shares, for `log_loss_gain`
                     restrict=None, # classes that were decided between
                     unit:str='clip', **about) -> dict: # unit, split, smoothing: repeated in every figure
-    "All scores of one set of predictions, with intervals."
-    task, names, sums = infer_task(pred), list_classes(pred), sum_by_group(pred, by)[1]
+    "All scores of one set of predictions, with intervals; where there are several trainings each is scored by itself."
+    task, names, tables = infer_task(pred), list_classes(pred), split_trainings(pred)
+    sums = [sum_by_group(t, by)[1] for t in tables]
     def dress(k, f, s=sums):
         rule = describe_convention(pred, unit, restrict, k)
-        return {**bootstrap_ci(f, s, draws), 'by': by, 'unit': unit, **about, 'convention': rule}
-    out, total = {k: dress(k, f) for k, f in SCORES[task].items()}, sums.sum(0)
+        return {**find_interval(f, s, get_bounds(k)), 'by': by, 'unit': unit, **about, 'convention': rule}
+    out, total = {k: dress(k, f) for k, f in SCORES[task].items()}, sum(sums).sum(0)
     if task == 'emotions':
         each = {c: _emotion_figures(i, dress) for i, c in enumerate(names)}
-        return dict(out, per_emotion=each, counts=total.tolist(), classes=names, n=int(total[0].sum()))
+        return dict(out, per_emotion=each, counts=total.tolist(), classes=names, n=int(total[0].sum())//len(tables))
     if task != 'expression':
-        return dict(out, n=int(total.flat[0])) # the first of the sums is the number
-    for k, v in sum_log_loss(pred, by, prior).items():
-        out[k] = dress(k, lambda s: s[..., 0]/np.maximum(s[..., 1], 1), v)
+        return dict(out, n=int(total.flat[0])//len(tables)) # the first of the sums is the number
+    losses = [sum_log_loss(t, by, prior) for t in tables]
+    for k in losses[0]:
+        out[k] = dress(k, lambda s: s[..., 0]/np.maximum(s[..., 1], 1), [of[k] for of in losses])
     each = {c: dress('f1', lambda s, i=i: per_class_f1(s)[..., i]) for i, c in enumerate(names)}
     seen = total.sum(0) + total.sum(1)
-    absent = [c for c, k in zip(names, seen) if k == 0]
-    return dict(out, per_class_f1=each, confusion=total.tolist(), classes=names, absent=absent, n=int(total.sum()))
+    absent, n = [c for c, k in zip(names, seen) if k == 0], int(total.sum())//len(tables)
+    return dict(out, per_class_f1=each, confusion=total.tolist(), classes=names, absent=absent, n=n)
 
 def _emotion_figures(i, dress) -> dict: # score -> figure of the i-th emotion
     return {k: dress(k, lambda s, f=f: f(s[..., i, :, :])) for k, f in EACH_EMOTION.items()}
@@ -347,9 +372,8 @@ def count_class_shares(corpus, split='train', level:str='clip') -> np.ndarray|No
 # %% ../../nbs/60_training/07_evaluation.ipynb #07442c2e
 def evaluate(pred:pd.DataFrame, # from `predict`, `complete` and `smooth`
              corpus, # for subsets and the training shares
-             by:str='subject', # whom the intervals resample: 'subject', 'group', 'clip_id'
+             by:str='subject', # whom the intervals stand on: 'subject', 'group', 'clip_id'
              subsets=None, # name -> clip ids, boolean mask, query, or dict(clips=..., restrict=(class, class))
-             draws:int=1000,
             ) -> dict: # 'all' and every subset -> scores, each {value, ci95, n_groups, by, unit, split, smoothing, ...}
     "Every figure with its interval, for all rows and for each subset."
     unit = 'frame' if 'frame' in pred else 'clip'
@@ -365,7 +389,7 @@ def evaluate(pred:pd.DataFrame, # from `predict`, `complete` and `smooth`
             continue # nothing to score against
         prior = _restrict_shares(shares, list_classes(pred), pair)
         if pair: rows = restrict_classes(rows, pair)
-        figures = compute_figures(rows, by, draws, prior, pair, unit, **about)
+        figures = compute_figures(rows, by, prior, pair, unit, **about)
         out[name] = dict(figures, n_clips=int(rows.clip_id.nunique()))
     return out
 
@@ -375,22 +399,35 @@ def _restrict_shares(shares, classes, pair): # (c,) training shares, of two clas
     return prior/max(prior.sum(), 1e-12)
 
 # %% ../../nbs/60_training/07_evaluation.ipynb #645b1b0f
-def paired_bootstrap(pred_a:pd.DataFrame, pred_b:pd.DataFrame, # predictions of two models on the same clips
-                     metric:str|None=None, # one of the task's scores; None: the one that decides
-                     by:str='subject', restrict=None, # classes to decide between
-                     draws:int=2000,
-                    ) -> dict: # value (a minus b), ci95, p_better, n_groups, few_groups, metric
+def measure_score(pred:pd.DataFrame, metric:str|None=None, # one of the task's scores; None: the one that decides
+                  by:str='subject') -> dict: # value, ci95, n_groups, few_groups, trainings
+    "One score with its interval."
+    f, metric = find_score(pred, metric), metric or HEADLINES[infer_task(pred)]
+    sums = [sum_by_group(t, by)[1] for t in split_trainings(pred)]
+    return find_interval(f, sums, get_bounds(metric))
+
+# %% ../../nbs/60_training/07_evaluation.ipynb #evalcmp1
+def match_tables(tables:list) -> list: # predictions of several trainings or models -> each sorted alike
+    "Predictions row beside row, or a sentence that says that they are not of the same clips."
+    on = ['clip_id', 'frame'] if 'frame' in tables[0] else ['clip_id']
+    first, *rest = out = [t.sort_values(on, ignore_index=True) for t in tables]
+    for other in rest:
+        if len(first) != len(other) or not first[on].equals(other[on]):
+            what = on[-1].removesuffix('_id')
+            raise UserError(f'expected predictions for the same {what}s, '
+                            f'got {len(first)} and {len(other)} rows that do not match.')
+    return out
+
+# %% ../../nbs/60_training/07_evaluation.ipynb #evalcmp2
+def compare_predictions(pred_a:pd.DataFrame, pred_b:pd.DataFrame, # predictions of two models on the same clips
+                        metric:str|None=None, # one of the task's scores; None: the one that decides
+                        by:str='subject', restrict=None, # classes to decide between
+                       ) -> dict: # value (a minus b), ci95, p, n_groups, few_groups, trainings, metric
     "The difference of two models with its interval."
-    on = ['clip_id', 'frame'] if 'frame' in pred_a else ['clip_id']
-    a, b = (p.sort_values(on, ignore_index=True) for p in (pred_a, pred_b))
-    if len(a) != len(b) or not a[on].equals(b[on]):
-        what = on[-1].removesuffix('_id')
-        raise UserError(f'expected predictions for the same {what}s, got {len(a)} and {len(b)} rows that do not match.')
-    if restrict:
-        a, b = (restrict_classes(p, restrict) for p in (a, b))
-    f, metric = find_score(a, metric), metric or HEADLINES[infer_task(a)]
-    sums = [sum_by_group(p, by)[1] for p in (a, b)]
-    gap = paired_ci(f, *sums, draws)
-    if metric in LOWER: # less is better
-        gap['p_better'] = paired_ci(lambda s: -f(s), *sums, draws)['p_better']
-    return dict(gap, metric=metric, by=by)
+    a, b = split_trainings(pred_a), split_trainings(pred_b)
+    tables = match_tables(a + b)
+    if restrict: tables = [restrict_classes(t, restrict) for t in tables]
+    f, metric = find_score(pred_a, metric), metric or HEADLINES[infer_task(pred_a)]
+    sums, bounds = [sum_by_group(t, by)[1] for t in tables], get_bounds(metric)
+    clips = tables[0].clip_id.nunique() if bounds == SHARE else 0
+    return dict(find_difference(f, sums[:len(a)], sums[len(a):], bounds, clips), metric=metric, by=by)

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, rng_for
+from ..core import UserError
 from ..corpora.manifest import Corpus
 from ..media.frames import VideoReader
 from ..media.sound import read_audio
 from ..planted.corpus import PlantedConfig, make_planted
+from .intervals import find_interval
 
 # %% ../../nbs/60_training/15_floors.ipynb #ca96b82e
 def pool_clips(packed, # features of a corpus: `values (n, d)`, `valid`, `offsets`, `clip_ids`
@@ -42,15 +43,12 @@ def _sum_segments(x, starts) -> np.ndarray: # (n, d), (k + 1,) -> (k, d)
 # %% ../../nbs/60_training/15_floors.ipynb #4d6a3e83b
 def score_over_subjects(right, # (n,) bool
                         subject, # (n,)
-                        draws:int=2000,
                        ) -> dict: # {value, ci95, n, n_groups}
-    "The share that is right, with a percentile interval from drawing subjects."
-    groups, codes = np.unique(subject, return_inverse=True)
-    hits, n = np.bincount(codes, right), np.bincount(codes)
-    pick = rng_for('subjects', draws).integers(len(groups), size=(draws, len(groups)))
-    share = hits[pick].sum(1) / n[pick].sum(1)
-    ci95 = np.percentile(share, [2.5, 97.5]).tolist()
-    return dict(value=float(np.mean(right)), ci95=ci95, n=len(codes), n_groups=len(groups))
+    "The share that is right, with its interval over subjects."
+    _, codes = np.unique(subject, return_inverse=True)
+    sums = np.stack([np.bincount(codes, right), np.bincount(codes)], -1)
+    figure = find_interval(lambda s: s[..., 0]/s[..., 1], sums)
+    return dict({k: figure[k] for k in ('value', 'ci95', 'n_groups')}, n=len(codes))
 
 # %% ../../nbs/60_training/15_floors.ipynb #4d6a3e83
 def run_linear_probe(x, # (n, d) one row a clip
