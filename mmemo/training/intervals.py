@@ -50,7 +50,7 @@ def widen(value, variance, freedom, # (...) each: a figure, its variance, degree
     c = reach**2/answers
     middle = (value + c/2)/(1 + c)
     half = reach/(1 + c)*np.sqrt(apart/answers + c/4/answers)
-    return np.maximum(middle - half, 0), np.minimum(middle + half, 1)
+    return np.clip(middle - half, 0, value), np.clip(middle + half, value, 1) # rounding never leaves the figure out
 
 # %% ../../nbs/60_training/02_intervals.ipynb #intcore3
 def add_chances(parts) -> tuple: # [(variance, degrees of freedom)] -> both of the sum
