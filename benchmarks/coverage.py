@@ -127,11 +127,11 @@ class Kind:
         return draw_answers(rng, people, trials, self.population)
 
     def find_truth(self) -> float:
-        "The score itself, from some hundred thousand people; of several trainings the mean over some hundred of them."
+        "The score itself, from some hundred thousand people; of several trainings the mean over a thousand and more of them."
         rng, f = rng_for('coverage truth', self.name), SCORES.get(self.of.split(' of ')[0] if self.what == 'difference' else self.of)
         if self.what in ('score', 'difference'):
             if self.population.spread == 'none': parts = np.sum([self.draw(rng, 2000, 10).sum((0, 3)) for _ in range(10)], 0)[None]
-            else: parts = np.concatenate([self.draw(rng, 2000, 10).sum(3) for _ in range(20)])
+            else: parts = np.concatenate([self.draw(rng, 300, 100).sum(3) for _ in range(12)])
             values = f(parts.astype(float)).mean((0, 2))
             return float(values[0] - values[1]) if self.what == 'difference' else float(values[0])
         total = np.sum([self.draw(rng, 2000, 10).sum(0 if self.what == 'slice' else (0, 1)) for _ in range(10)], 0)

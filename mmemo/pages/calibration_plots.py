@@ -103,7 +103,8 @@ def describe_calibration(result:dict) -> str: # from `calibration`
     elif gap > 0: side = 'Surer than it is right'
     else: side = 'Less sure than it is right'
     between = format_span(*(result.get('ci95') or (np.nan, np.nan)))
-    off = f"calibration error {result['value']:.2f}{between}"
+    luck = f", {result['honest']:.2f} by luck alone" if 'honest' in result else ''
+    off = f"calibration error {result['value']:.2f}{between}{luck}"
     return f'{side}: confidence {confidence:.2f}, accuracy {accuracy:.2f}; {off}'
 
 # %% ../../nbs/80_pages/06_calibration_plots.ipynb #2d848c29
