@@ -89,7 +89,7 @@ def evaluate(run, # a Run or its folder; or a table of predictions, to be scored
              split:str='test', # which clips; 'all' for all of them
              cache=None, # folder of the feature cache
              faces:str='as trained', # or another way to find them, where this corpus needs it
-             **options, # store: features of the corpus; by, subsets, draws: as `training.evaluation` has them
+             **options, # store: features of the corpus; by, subsets: as `training.evaluation` has them
             ) -> dict: # subset -> score -> figure
     "Score a run as `mmemo evaluate` does: on its own test clips, or on another corpus."
     from mmemo.training import evaluation

@@ -11,7 +11,7 @@ __all__ = ['LONGEST', 'TWIN', 'WRITTEN', 'spell_duration', 'Cost', 'count_window
            'choose_paper']
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #35deb3d2
-import io, math, shutil, tempfile, time, warnings
+import io, math, shutil, tempfile, time, tyro, warnings
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +20,9 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import torch
-import tyro
 
 from .recipes import (PAPERS, Request, check_request, deal_protocols, find_variant, group_all_twins,
-                                    make_base_config, make_request, read_data, takes_words, spell_protocol)
+                                    make_base_config, make_request, read_data, spell_protocol, takes_words)
 from ..core import (OK, SET_ASIDE, UserError, atomic_path, default_cache, name_damage, pick_device, to_jsonable,
                         write_json)
 from ..corpora.leaks import guard
@@ -40,8 +39,8 @@ from ..places import check_place, whole_entries
 from ..training.compare import (count_workers, describe_surroundings, format_brief, pick_options, plan_runs,
                                     train_all)
 from ..training.evaluation import choose_smoothing, infer_task, smooth, sum_by_group
-from ..training.intervals import bootstrap_ci
-from ..training.metrics import SCORES
+from ..training.intervals import FEW_NOTE, describe_intervals, explain_trainings, find_interval
+from ..training.metrics import SCORES, get_bounds
 from ..training.published import LANDMARKS, find_landmarks
 from ..training.run_config import read_options
 from ..training.step_cost import make_noise_batch, measure_step
@@ -255,14 +254,14 @@ def smooth_sides(sides:dict) -> tuple: # predictions on test, seconds
 # %% ../../nbs/85_commands/04_reproduce.ipynb #6ba38a38b
 def average_seeds(tables:dict, # seed -> predictions
                   ) -> tuple: # score -> figure, and score -> what each training has
-    "Each training scored by itself, then the mean of the scores, with an interval over people."
+    "Each training scored by itself, then the mean of the scores, with an interval over people and trainings."
     first = next(iter(tables.values()))
     by = 'subject' if 'subject' in first and first.subject.notna().any() else 'clip_id'
-    sums = np.stack([sum_by_group(t, by)[1] for t in tables.values()], 1) # (g, seeds, ...)
+    sums = [sum_by_group(t, by)[1] for t in tables.values()]
     figures, each = {}, {}
     for name, f in SCORES[infer_task(first)].items():
-        each[name] = f(sums.sum(0)).tolist()
-        figures[name] = {**bootstrap_ci(lambda s, f=f: f(s).mean(-1), sums), 'by': by}
+        each[name] = [float(f(s.sum(0))) for s in sums]
+        figures[name] = {**find_interval(f, sums, get_bounds(name)), 'by': by}
     return figures, each
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #repscorp
@@ -313,10 +312,11 @@ def list_notes(result:dict) -> list: # sentences
     figures = [f for r in result['rows'] for f in r.get('scores', {}).values()]
     if figures:
         f, by = figures[0], result['by']
-        few = ' (* few of them: itself uncertain)' if f['few_groups'] else ''
         notes.append('Each training is scored by itself, as it answers; the table has the mean of the scores, their '
-                     'spread, and in rows of their own the same once smoothed by the width that the clips to stop by '
-                     f"chose. 95 % intervals over {f['n_groups']} {by}s{few}.")
+                     'spread, and in rows of their own the same once smoothed by the width that the clips to stop by chose.')
+        notes.append(f"{describe_intervals(f['n_groups'], by)}.")
+        notes.append(explain_trainings(f.get('trainings', 1)))
+        if f['few_groups']: notes.append(FEW_NOTE)
     notes += result['notes']
     for mark in LANDMARKS[result['paper']]:
         if mark.beside: continue

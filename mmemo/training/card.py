@@ -11,7 +11,7 @@ __all__ = ['WARNINGS', 'format_figure', 'format_row', 'format_markdown_table', '
 from dataclasses import is_dataclass
 
 from ..models.stated import list_words
-from .intervals import format_ci
+from .intervals import FEW_NOTE, describe_intervals, explain_trainings, format_ci
 from .metrics import HEADLINES, SHOWN
 from .published import find_published
 from .run_config import list_settings, write_command
@@ -100,10 +100,10 @@ def explain_judging(run) -> str:
         return 'Nothing was validated or tested: all clips were for training.'
     scores, smoothing = run.scores['all'], run.metrics['smoothing']
     f = scores[get_headline(run)]
-    parts = [f"Split {f['split']}; 95 % intervals by bootstrap over {f['n_groups']} groups ({f['by']}).",
-             f"Convention: {explain_conventions(scores, run.config.task)}."]
+    parts = [f"Split {f['split']}; {describe_intervals(f['n_groups'], f['by'])}.",
+             explain_trainings(1), f"Convention: {explain_conventions(scores, run.config.task)}."]
     if f['few_groups']:
-        parts.append('Figures marked * stand on fewer than 12 groups: their intervals are uncertain too.')
+        parts.append(FEW_NOTE)
     if run.config.level == 'clip':
         parts.append('No smoothing, since there is one answer a clip.')
     else:
