@@ -35,9 +35,8 @@ class BiCrossConfig(ModelConfig):
     voice_tcn: bool = True # chosen: the voice can tell time by itself as well; stated is a TCN over the face only
     causal: bool = False # chosen: windows are complete when they are judged
     sequential: bool = False # stated: symmetric; True lets the voice read the updated face
-    # chosen: seconds that each head reaches to start with; learned; () leaves time to the clock alone
-    reach: tuple[float, ...] = (.1, .3, 1., 10.)
-    meet: bool = True # chosen: the head also sees, step by step, the product of the face with what it read of the voice
+    reach: tuple[float, ...] = (.1, .3, 1., 10.) # chosen: seconds each head reaches, to start with; () for no bound
+    meet: bool = True # chosen: the head also sees the product, step by step, of the face and what it read of the voice
     norm: str = 'pre' # chosen: before each attention, so that a stream passes until attention helps; 'post' after sums
     ffn: int = 2 # chosen: width of the feed-forward part, in multiples of dim
     pool: str = 'mean' # chosen, clip level: each step of a stream counts the same; 'attention' learns weights over them
