@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['WINDOWS', 'SCALES', 'ClipState', 'ClipChoice', 'ClipView', 'choose_map', 'plot_map', 'plot_clip_lag', 'plot_sound',
-           'plot_curve', 'write_facts', 'ClipController', 'ClipPanel', 'clip_panel', 'attention_panel']
+           'plot_curve', 'write_facts', 'ClipController', 'mark_map_options', 'ClipPanel', 'clip_panel',
+           'attention_panel']
 
 # %% ../../nbs/90_panels/05_clip.ipynb #92d34643
 import html
@@ -18,6 +19,7 @@ from ..core import UserError, patch
 from ..explain.evidence import Evidence
 from ..labels import MODALITY_COLOURS
 from ..models.attention import AttentionMap, choose_pair, join_maps, trace_lag_curve
+from ..training.attention_worth import format_part
 from ..pages.clip_plots import (plot_attention, plot_film_strip, plot_loudness, plot_probabilities,
                                     plot_spectrogram, plot_waveform)
 from ..pages.explain_plots import plot_lag
@@ -72,8 +74,8 @@ class ClipView(ClipChoice):
         super().__init__()
         self.window = make_dropdown('window', WINDOWS, '190px')
         self.sound = make_dropdown('sound', ['waveform', 'loudness', 'spectrogram'], '180px')
-        self.layer = make_dropdown('layer', [('1', 0)], '150px')
-        self.head = make_dropdown('head', [('mean', -1)], '140px')
+        self.layer = make_dropdown('layer', [('1', 0)], '210px')
+        self.head = make_dropdown('head', [('mean', -1)], '260px')
         self.scale = make_dropdown('colour', SCALES, '250px')
         self.figures = {name: Canvas() for name in ('strip', 'wave', 'curve', 'to_face', 'to_voice', 'lag')}
         for name, canvas in self.figures.items(): setattr(self, name, canvas)
@@ -110,7 +112,9 @@ def plot_map(seen:Evidence, of:str, # 'visual' or 'audio'
     is_even = state.scale == 'even' and not m.signed
     top = 4/max(weights.shape[1], 1) if is_even else None
     timed = (m.query_time is not None, m.key_time is not None)
-    return plot_attention(weights, at, keys, who, whom, m.signed, top, seen.end, height=330, timed=timed)
+    fig = plot_attention(weights, at, keys, who, whom, m.signed, top, seen.end, height=330, timed=timed)
+    worth = seen.describe_map(m.query, m.key, state.layer, state.head)
+    return add_subtitle(fig, worth) if worth else fig
 
 # %% ../../nbs/90_panels/05_clip.ipynb #clpnm001
 def _plot_no_map(seen:Evidence, of:str) -> go.Figure: # a sentence in the map's place
@@ -179,7 +183,7 @@ class ClipController:
         clip_id=('facts', 'strip', 'wave', 'curve', 'to_face', 'to_voice', 'lag'),
         window=('curve',),
         sound=('wave',),
-        layer=('to_face', 'to_voice', 'lag'),
+        layer=('to_face', 'to_voice', 'lag', 'choices'),
         head=('to_face', 'to_voice'),
         scale=('to_face', 'to_voice'))
     leads = ('clip_id',) # fields that the player follows
@@ -239,25 +243,47 @@ def figures(self:ClipController, names) -> dict: # name -> figure
         lag=lambda: plot_clip_lag(seen, s.layer))
     return {n: make[n]() for n in names if n in make}
 
+# %% ../../nbs/90_panels/05_clip.ipynb #clpmark1
+def mark_map_options(seen:Evidence, layer:int) -> tuple: # of the layer, of the head: lists of (text, number)
+    "As `list_map_options`; beside each choice the answers that hang on it, in either direction."
+    pairs = {of: choose_pair(seen.maps, of) for of in ('visual', 'audio')}
+    def mark(text, value, *choice):
+        known = {of: format_part(seen.worth, *pair, *choice) for of, pair in pairs.items() if pair and value != -2}
+        shares = [f'{SPOKEN[of]} {share}' for of, share in known.items() if share]
+        return f"{text} ({', '.join(shares)})" if shares else text, value
+    of_layer, of_head = list_map_options(seen.maps)
+    return [mark(text, v, v) for text, v in of_layer], [mark(text, v, layer, v) for text, v in of_head]
+
+# %% ../../nbs/90_panels/05_clip.ipynb #clpmark3
+@patch
+def offer_maps(self:ClipController, seen:Evidence):
+    "The layers and heads that there are; a choice that is still possible stays."
+    for widget, options in zip((self.view.layer, self.view.head), mark_map_options(seen, self.state.layer)):
+        if list(widget.options) == options: continue
+        kept, known = widget.value, [v for _, v in options]
+        self.offering = True # new options make a dropdown jump to the first of them
+        widget.options = options
+        widget.value = kept if kept in known else known[0]
+        self.offering = False
+
 # %% ../../nbs/90_panels/05_clip.ipynb #a57f564e
 @patch
 def draw(self:ClipController, names):
     "Draw some of the view's parts anew."
     s = self.state
-    if 'facts' in names: self.show_facts()
+    if 'facts' in names:
+        self.show_facts()
+    elif 'choices' in names:
+        self.offer_maps(self.source.evidence(s.clip_id, 0.))
     redraw_each(self.view.figures, self.figures, names, s.theme)
 
 # %% ../../nbs/90_panels/05_clip.ipynb #clpsf001
 @patch
 def show_facts(self:ClipController):
-    "The line of facts, and the layers and heads that there are; a choice that is still possible stays."
+    "The line of facts, and the layers and heads that there are."
     seen = self.source.evidence(self.state.clip_id, 0.)
     self.view.facts.value = write_facts(find_row(self.table, self.state.clip_id), seen)
-    for widget, options in zip((self.view.layer, self.view.head), list_map_options(seen.maps)):
-        if list(widget.options) == options: continue
-        kept, known = widget.value, [v for _, v in options]
-        widget.options = options
-        widget.value = kept if kept in known else known[0]
+    self.offer_maps(seen)
 
 # %% ../../nbs/90_panels/05_clip.ipynb #02a52f1fb
 @patch
@@ -282,6 +308,8 @@ def step(self:ClipController, by:int):
 def changed(self:ClipController, change):
     "A field of the state was set, by hand or by code."
     name, new = change['name'], change['new']
+    if self.offering and name in ('layer', 'head'):
+        return # whoever offers draws afterwards
     if name == 'clip_id' and not self.is_known(new):
         self.state.set_trait('clip_id', change['old'])
         raise UserError(f"there is no clip '{new}' among the {len(self.table)} on offer; "

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PAGE_FILM', 'to_bytes', 'make_sound_rows', 'make_curve_row', 'make_label_row', 'make_word_row', 'pack_values',
            'thin_axis', 'make_map_row', 'name_directions', 'make_attention_row', 'make_band_row', 'work_out_bands',
-           'Player', 'list_map_options', 'list_options', 'list_facts', 'explain_missing', 'make_player']
+           'list_map_options', 'list_options', 'mark_choices', 'make_judged_row', 'Player', 'list_facts',
+           'explain_missing', 'make_player']
 
 # %% ../../nbs/90_panels/02_player.ipynb #587ee700
 import base64
@@ -21,6 +22,7 @@ from ..features.words import read_clip_words
 from ..labels import COLOURS
 from ..media.sound import read_audio
 from ..models.attention import join_maps
+from ..training.attention_worth import format_part
 from ..pages.clip_plots import describe_map, describe_signed, find_spans, measure_spectrum, trace_envelope
 from ..pages.html import embed_json, render_page, render_text
 from ..pages.theme import DASHES, SPOKEN, pick_colour
@@ -191,6 +193,50 @@ def work_out_bands(given): # bands, or a function that works them out -> bands
     "Attributions may take a while, so they may come as a function."
     return given() if callable(given) else given
 
+# %% ../../nbs/90_panels/02_player.ipynb #e266148c
+def list_map_options(maps:list) -> tuple: # of the layer, of the head: lists of (text, number)
+    "What may be chosen of a clip's maps: one or all; a rollout where weights are shares."
+    layers = sorted({m.layer for m in maps}) or [0]
+    n_heads = max((m.weights.shape[1] for m in maps), default=1)
+    of_layer = [(str(i + 1), i) for i in layers]
+    if len(layers) > 1: of_layer.append(('mean of all', -1))
+    if maps and not any(m.signed for m in maps):
+        of_layer.append(('rollout', -2))
+    of_head = [('mean', -1)]
+    if n_heads > 1: of_head.append(('largest', -2))
+    return of_layer, of_head + [(str(i + 1), i) for i in range(n_heads)]
+
+# %% ../../nbs/90_panels/02_player.ipynb #e266148cb
+def list_options(seen:Evidence, attributions:dict) -> dict: # as `Player.options` holds them
+    "What may be chosen of one clip's maps."
+    name = lambda m: SPOKEN.get(m, m)
+    show = list(attributions)
+    if seen.maps or not attributions: show = ['attention', *show]
+    query = [[f'{name(k)} → {name(q)}', text] for text, (q, k) in name_directions(seen.maps).items()]
+    layers, heads = ([list(o) for o in options] for options in list_map_options(seen.maps))
+    if len(heads) <= 2: heads = [['the one there is', -1]]
+    if not seen.maps: layers = heads = []
+    return dict(show=[[n, n] for n in show], query=query, layer=layers, head=heads)
+
+# %% ../../nbs/90_panels/02_player.ipynb #plywort1
+def mark_choices(seen:Evidence, query:str, layer:int) -> dict: # direction, layer, head -> lists of [text, value]
+    "What may be chosen of the map that is shown, each with how many answers hang on it where that was measured."
+    directions, options = name_directions(seen.maps), list_options(seen, {})
+    if query not in directions or not seen.worth: return {}
+    pair = directions[query]
+    choice = dict(query=lambda v: directions[v], layer=lambda v: (*pair, v), head=lambda v: (*pair, layer, v))
+    def mark(name, text, value):
+        share = format_part(seen.worth, *choice[name](value)) if value != -2 else '' # rollout, largest: unknown
+        return [f'{text} ({share})' if share else text, value]
+    return {name: [mark(name, *option) for option in options[name]] for name in choice}
+
+# %% ../../nbs/90_panels/02_player.ipynb #plywort3
+def make_judged_row(seen:Evidence, query:str, layer:int=0, head:int=-1) -> dict: # as `make_attention_row`
+    "The map that is asked for, with what it is worth and what else may be chosen."
+    row, pair = make_attention_row(seen.maps, query, layer, head), name_directions(seen.maps).get(query)
+    if 'says' in row: return row
+    return dict(row, worth=seen.describe_map(*pair, layer, head), choices=mark_choices(seen, query, layer))
+
 # %% ../../nbs/90_panels/02_player.ipynb #x9604221
 def _read_script(name:str) -> str: # a file of the package
     return files('mmemo').joinpath('static', name).read_text(encoding='utf8')
@@ -252,34 +298,9 @@ def redraw_map(self:Player):
     if self.evidence is None: return
     bands = work_out_bands(self.attributions.get(self.show))
     if bands is None:
-        self.map = make_attention_row(self.evidence.maps, self.query, self.layer, self.head)
+        self.map = make_judged_row(self.evidence, self.query, self.layer, self.head)
     else:
         self.map = make_band_row(bands, self.evidence.end, note=f'{self.show}: what each moment contributed')
-
-# %% ../../nbs/90_panels/02_player.ipynb #e266148c
-def list_map_options(maps:list) -> tuple: # of the layer, of the head: lists of (text, number)
-    "What may be chosen of a clip's maps: one or all; a rollout where weights are shares."
-    layers = sorted({m.layer for m in maps}) or [0]
-    n_heads = max((m.weights.shape[1] for m in maps), default=1)
-    of_layer = [(str(i + 1), i) for i in layers]
-    if len(layers) > 1: of_layer.append(('mean of all', -1))
-    if maps and not any(m.signed for m in maps):
-        of_layer.append(('rollout', -2))
-    of_head = [('mean', -1)]
-    if n_heads > 1: of_head.append(('largest', -2))
-    return of_layer, of_head + [(str(i + 1), i) for i in range(n_heads)]
-
-# %% ../../nbs/90_panels/02_player.ipynb #e266148cb
-def list_options(seen:Evidence, attributions:dict) -> dict: # as `Player.options` holds them
-    "What may be chosen of one clip's maps."
-    name = lambda m: SPOKEN.get(m, m)
-    show = list(attributions)
-    if seen.maps or not attributions: show = ['attention', *show]
-    query = [[f'{name(k)} → {name(q)}', text] for text, (q, k) in name_directions(seen.maps).items()]
-    layers, heads = ([list(o) for o in options] for options in list_map_options(seen.maps))
-    if len(heads) <= 2: heads = [['the one there is', -1]]
-    if not seen.maps: layers = heads = []
-    return dict(show=[[n, n] for n in show], query=query, layer=layers, head=heads)
 
 # %% ../../nbs/90_panels/02_player.ipynb #x60216ed
 def _name_answer(seen:Evidence) -> str:
@@ -380,7 +401,7 @@ def _all_maps(self:Player, most:int=1_500_000) -> dict: # 'show|query|layer|head
     every = [(q, l, h) for h in choices('head') for q in choices('query') for l in choices('layer')]
     maps, size = {}, 0
     for query, layer, head in every:
-        m = make_attention_row(self.evidence.maps, query, layer, head)
+        m = make_judged_row(self.evidence, query, layer, head)
         size += len(m.get('values', b''))
         if size > most: return maps
         maps[f'attention|{query}|{layer}|{head}'] = m

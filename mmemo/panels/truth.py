@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INKS', 'PLAIN', 'LEFT_MARGIN', 'REFERENCE_NAMES', 'ANEW', 'format_map_name', 'break_map_name', 'describe_auc',
            'plot_auc', 'average_areas', 'describe_orders', 'plot_orders', 'plot_agreement', 'score_clips', 'plot_clips',
-           'plot_steps', 'TruthState', 'TruthView', 'TruthController', 'TruthPanel', 'truth_panel']
+           'plot_steps', 'TruthState', 'TruthView', 'render_worth', 'TruthController', 'TruthPanel', 'truth_panel']
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00004
 import ipywidgets as w
@@ -21,11 +21,13 @@ from ..explain.map_scores import compute_area
 from ..explain.truth import RANDOM, Verdict, gather_judged_clips, judge_maps, name_kind, tabulate_verdict
 from ..labels import MODALITY_COLOURS
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
+from ..training.attention_worth import explain_worth
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder, pick_colour, pick_letter, set_title
 from .jobs import JobRunner
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, panel_or_reason,
                                 redraw_each)
 from .source import open_source
+from ..training.intervals import format_ci
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00008
 INKS = dict(
@@ -70,6 +72,7 @@ def describe_auc(rows:pd.DataFrame) -> str: # of `tabulate_verdict`
 def _add_auc(fig:go.Figure, r, name:str, row:float, column:int): # r: row of `tabulate_verdict`; name: without RANDOM
     is_redrawn, is_map = name != r.map, name_kind(name) == 'map'
     ink = MODALITY_COLOURS[r.modality] if is_map else '#808080'
+    span = format_ci((r.low, r.high), '.3f')
     symbol = ('circle-open' if is_redrawn else 'circle') if is_map else 'square'
     fig.add_scatter(
         x=[r.auc], y=[row + .24*is_redrawn], row=1, col=column,
@@ -80,7 +83,7 @@ def _add_auc(fig:go.Figure, r, name:str, row:float, column:int): # r: row of `ta
                      thickness=1 if is_redrawn else 1.6, width=3, color=ink),
         customdata=[[name, r.modality]],
         cliponaxis=False,
-        hovertemplate=f'{format_map_name(r.map)}, {SPOKEN[r.modality]}<br>{r.auc:.3f} [{r.low:.3f}, {r.high:.3f}]'
+        hovertemplate=f'{format_map_name(r.map)}, {SPOKEN[r.modality]}<br>{r.auc:.3f} {span}'
                       f'<br>{r.clips} clips, {r.subjects} subjects<extra></extra>')
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00009
@@ -171,7 +174,7 @@ def _fill_agreement(pairs:pd.DataFrame, names:list) -> tuple: # three (methods, 
         mirrored = [(r.b, r.a)] if r.b in names else []
         for a, c in ((r.a, column), *mirrored):
             cell = names.index(a), columns.index(c)
-            z[cell], text[cell], span[cell] = r.value, f'{r.value:.2f}', f'[{r.low:.2f}, {r.high:.2f}]'
+            z[cell], text[cell], span[cell] = r.value, f'{r.value:.2f}', format_ci((r.low, r.high))
     return z.astype(float), text, span
 
 
@@ -304,11 +307,18 @@ class TruthView:
         self.modality = make_dropdown('modality', [('face', 'visual'), ('voice', 'audio')], '160px')
         bar = w.Layout(width='98%', height='6px', visibility='hidden')
         self.progress = w.FloatProgress(min=0, max=1, layout=bar)
-        self.line, self.watch = w.HTML(), PageWatch()
+        self.line, self.worth, self.watch = w.HTML(), w.HTML(), PageWatch()
         self.auc, self.orders, self.agree, self.each, self.steps = (Canvas() for _ in range(5))
         self.figures = dict(auc=self.auc, orders=self.orders, agree=self.agree, each=self.each, steps=self.steps)
         choice = make_row(self.clips, self.subset, self.method, self.modality)
-        self.box = w.VBox([choice, self.progress, self.line, *self.figures.values(), self.watch])
+        self.box = w.VBox([choice, self.worth, self.progress, self.line, *self.figures.values(), self.watch])
+
+# %% ../../nbs/90_panels/11_truth.ipynb #truwort1
+def render_worth(run) -> str: # a Run or None -> HTML; '' for a model without attention
+    "What the attention of a run is worth, above what its maps show."
+    lines = explain_worth(run, run.folder) if run else []
+    if not lines: return ''
+    return render_text(lines[0], 'div') + (render_text(' '.join(lines[1:]), 'div', 'soft') if lines[1:] else '')
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00022
 class TruthController:
@@ -342,6 +352,7 @@ class TruthController:
 
     def begin(self): # once the controller is whole
         self.offer(METHODS)
+        self.view.worth.value = render_worth(getattr(self.source, 'run', None))
         self.listen()
         self.measure()
 
@@ -481,7 +492,7 @@ class TruthPanel(Panel):
             shown = [{k: ('' if v != v else v) for k, v in r.items()} for r in named.to_dict('records')]
         blocks = [render_figure(f, n) for n, f in self.controller.figures(self.view.figures).items()]
         measured = render_table(shown, 'Each map; low and high: 95 % over subjects')
-        head = [render_text(title, 'h1'), *self.list_notes(), self.view.line.value]
+        head = [render_text(title, 'h1'), *self.list_notes(), self.view.worth.value, self.view.line.value]
         return render_page(title, [*head, *blocks, measured])
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00034

@@ -24,7 +24,7 @@ const STYLE = `
 .mm-facts>span:not(:last-child)::after{content:"·";padding-left:10px;color:var(--jp-ui-font-color2,var(--mm-soft))}
 .mm-facts b{font-weight:600}.mm-wrong{outline:1px solid currentColor;padding:0 5px}
 .mm-chip{display:inline-block;width:9px;height:9px;margin-right:5px;border-radius:1px}
-.mm-choose{margin-bottom:4px}.mm-choose b{font-weight:600}.mm-soft{color:var(--jp-ui-font-color2,var(--mm-soft));font-size:12px}
+.mm-choose{margin-bottom:4px}.mm-worth{flex-basis:100%;font-size:13px}.mm-choose b{font-weight:600}.mm-soft{color:var(--jp-ui-font-color2,var(--mm-soft));font-size:12px}
 .mm-body{display:grid;grid-template-columns:var(--mm-left,220px) minmax(0,1fr);column-gap:6px}
 .mm-side{position:relative}.mm-name{position:absolute;right:0;text-align:right;font-size:12px;line-height:16px;color:var(--jp-ui-font-color2,var(--mm-soft));transform:translateY(-50%)}
 .mm-screen{position:absolute;left:0;top:0;z-index:2;display:flex;align-items:flex-start;justify-content:center;overflow:hidden}
@@ -598,9 +598,11 @@ function render({ model, el }) {
     choose.replaceChildren();
     const o = get("options") ?? {};
     pick(choose, "map", o.show, "show");
-    if (get("show") === "attention") { pick(choose, "direction", o.query, "query"); pick(choose, "layer", o.layer, "layer"); pick(choose, "head", o.head, "head"); }
+    const known = get("map")?.choices ?? {}, worth = get("map")?.worth;
+    if (get("show") === "attention") for (const [label, key] of [["direction", "query"], ["layer", "layer"], ["head", "head"]]) pick(choose, label, known[key] ?? o[key], key);
     pick(choose, "sound", data.wave && data.spectrum ? [["waveform", "waveform"], ["spectrogram", "spectrogram"]] : [], "sound");
     make("span", "mm-soft", choose, get("map")?.note ?? "");
+    if (worth) make("div", "mm-worth", choose, worth);
   }
 
   const all = () => { read(); header(); labels(); layout(); };
