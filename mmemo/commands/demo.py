@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DEMO_SEED', 'SCORES', 'CLIPS', 'WARNING', 'DemoConfig', 'choose_small', 'collect_rows', 'format_figure',
-           'format_table', 'measure_xor_controls', 'time_stage', 'train_models', 'count_subjects', 'describe_demo',
+           'format_table', 'measure_controls', 'time_stage', 'train_models', 'count_subjects', 'describe_demo',
            'summarise_demo', 'draw_sample_strip', 'write_pages', 'name_state', 'run_demo', 'Demo']
 
 # %% ../../nbs/85_commands/02_demo.ipynb #259124ce
@@ -21,7 +21,7 @@ from ..corpora.manifest import Corpus
 from ..corpora.splits import check_disjoint
 from ..features.extract import extract
 from ..places import check_place, whole_entries
-from ..planted.corpus import PlantedConfig, make_planted
+from ..planted.corpus import PlantedConfig, SUBSETS, make_planted
 from ..ranges import SEED, Range, Text, check_fields
 from ..training.card import WARNINGS
 from ..training.floors import probe_states
@@ -66,7 +66,7 @@ def collect_rows(runs:dict) -> list: # model -> run; rows for demo.json
     "One row a model and subset, each score as {value, ci95}."
     rows = []
     for model, run in runs.items():
-        for subset in ('all', 'both', 'audio', 'video', 'xor'):
+        for subset in ('all', *SUBSETS):
             scores = run.scores[subset]
             figures = {s: {k: scores[s][k] for k in ('value', 'ci95')} for s in SCORES}
             rows.append(dict(
@@ -90,20 +90,21 @@ def format_table(rows:list, # of `collect_rows`
     return wide.rename_axis(index=None, columns=None).to_string()
 
 # %% ../../nbs/85_commands/02_demo.ipynb #35678931
-def measure_xor_controls(corpus:Corpus, store, runs:dict) -> dict: # control -> figures
+def measure_controls(corpus:Corpus, store, runs:dict) -> dict: # part -> control -> figures
     "Can each state be read, is each modality alone at chance, and is the linear model no better than the prior?"
-    controls = {}
+    parts = {s: {} for s in ('xor', 'coincidence')}
     for r in probe_states(corpus, store, floors=False):
         if r['kind'] == 'cue':
-            controls[f"{r['modality']}_state"] = {k: r[k] for k in ('value', 'ci95', 'n')}
-    for model in ('visual', 'audio'):
-        if model not in runs: continue
-        accuracy = runs[model].scores['xor']['accuracy']
-        controls[f'{model}_alone'] = {k: accuracy[k] for k in ('value', 'ci95')}
-    if 'linear' in runs:
-        scores = runs['linear'].scores['xor']
-        controls['linear_log_loss'] = {k: scores[k]['value'] for k in ('log_loss', 'prior_log_loss')}
-    return controls
+            parts['xor'][f"{r['modality']}_state"] = {k: r[k] for k in ('value', 'ci95', 'n')}
+    for part, controls in parts.items():
+        for model in ('visual', 'audio'):
+            if model not in runs: continue
+            accuracy = runs[model].scores[part]['accuracy']
+            controls[f'{model}_alone'] = {k: accuracy[k] for k in ('value', 'ci95')}
+        if 'linear' in runs:
+            scores = runs['linear'].scores[part]
+            controls['linear_log_loss'] = {k: scores[k]['value'] for k in ('log_loss', 'prior_log_loss')}
+    return parts
 
 # %% ../../nbs/85_commands/02_demo.ipynb #ba5ae00a
 @contextmanager
@@ -139,20 +140,25 @@ def describe_demo(runs:dict, corpus:Corpus, store) -> dict: # model -> run; what
     "Scores, controls, and what they were made on."
     facts = corpus.facts
     small = dict(small=True) if facts.get('small') else {}
-    return dict(synthetic=True, rows=collect_rows(runs), xor_controls=measure_xor_controls(corpus, store, runs),
+    return dict(synthetic=True, rows=collect_rows(runs), controls=measure_controls(corpus, store, runs),
                 encoders=store.facts['encoders'], knows=WARNING, generator=facts['version'],
                 generator_hash=facts['generator'], subjects=count_subjects(corpus), **small)
 
 # %% ../../nbs/85_commands/02_demo.ipynb #x31a0d65
-def _describe_controls(controls:dict) -> list: # of lines
-    "The XOR controls as text."
+def _describe_controls(controls:dict) -> list: # part -> control -> figures; lines
+    "The controls of the two parts that need both streams, as text."
     lines = []
-    for who, m in (('face', 'visual'), ('voice', 'audio')):
-        state = format_figure(controls[f'{m}_state'])
-        lines.append(f"  the {who}'s state is read from its own stream at {state}")
-    if 'linear_log_loss' in controls:
-        text = '  linear log-loss on XOR clips {log_loss:.2f}, the prior {prior_log_loss:.2f}'
-        lines.append(text.format(**controls['linear_log_loss']))
+    for part, figures in controls.items():
+        for who, m in (('face', 'visual'), ('voice', 'audio')):
+            if f'{m}_state' in figures:
+                state = format_figure(figures[f'{m}_state'])
+                lines.append(f"  {part}: the {who}'s state is read from its own stream at {state}")
+            if f'{m}_alone' in figures:
+                alone = format_figure(figures[f'{m}_alone'])
+                lines.append(f'  {part}: the {who} alone answers {alone} of these clips rightly; chance is 0.50')
+        if 'linear_log_loss' in figures:
+            text = '  {part}: linear log-loss {log_loss:.2f}, the prior {prior_log_loss:.2f}'
+            lines.append(text.format(part=part, **figures['linear_log_loss']))
     return lines
 
 # %% ../../nbs/85_commands/02_demo.ipynb #c8e6af94b
@@ -166,9 +172,9 @@ def summarise_demo(result:dict, # what stands in demo.json
     return '\n'.join([
         WARNING, *([WARNINGS['small']] if result.get('small') else []), '',
         f'Test clips of {n} unseen subjects; [95 % interval over subjects]', '',
-        'Macro-F1, eight classes (XOR: two)', format_table(result['rows'], 'macro_f1'), '',
+        'Macro-F1, eight classes (XOR and coincidence: two each)', format_table(result['rows'], 'macro_f1'), '',
         'Accuracy', format_table(result['rows'], 'accuracy'), '',
-        'XOR controls', *_describe_controls(result['xor_controls']), '',
+        'Controls: what no single stream can tell', *_describe_controls(result['controls']), '',
         f'Took {took}.',
         f'Look at {page}, or open nbs/workbench/start.ipynb (`make lab`).'])
 

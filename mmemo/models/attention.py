@@ -30,9 +30,11 @@ def open_empty(key_mask:Tensor, # (b, k) bool, which keys are there
 def attend(q:Tensor, k:Tensor, v:Tensor, # (b, h, q, d), (b, h, k, d) twice
            seen:Tensor|None=None, # (b, 1, 1, k) bool, from `open_empty`
            dropout:float=0., # share of the weights that are lost
+           bias:Tensor|None=None, # (b, h, q, k) added to the scores
           ) -> tuple: # (b, h, q, d), and (b, h, q, k) weights before dropout
     "Softmax attention (Vaswani et al. 2017, equation 1), its softmax in fp32."
     score = (q @ k.mT).float() / math.sqrt(q.shape[-1])
+    if bias is not None: score = score + bias
     if seen is not None: score = score.masked_fill(~seen, -torch.inf)
     weights = pass_weights(score.softmax(-1), seen)
     return F.dropout(weights, dropout).to(v.dtype) @ v, weights
@@ -40,16 +42,27 @@ def attend(q:Tensor, k:Tensor, v:Tensor, # (b, h, q, d), (b, h, k, d) twice
 # %% ../../nbs/50_models/01_attention.ipynb #e4816a28
 class CrossAttention(nn.Module):
     "Multi-head attention from one stream to another (or to itself), with masks; returns its map when asked."
-    def __init__(self, dim:int, heads:int=8, dropout:float=0.):
+    def __init__(self, dim:int, heads:int=8, dropout:float=0.,
+                 reach:tuple=(), # seconds at which heads hardly look any more, to start with; dealt to them in turn
+                ):
         super().__init__()
         assert dim % heads == 0, f'{heads} heads do not divide a width of {dim}'
         self.heads, self.dropout = heads, dropout
         self.to_q, self.to_k, self.to_v, self.out = (nn.Linear(dim, dim) for _ in range(4))
         for layer in (self.to_q, self.to_k, self.to_v):
             nn.init.xavier_uniform_(layer.weight)
+        seconds = [reach[i % len(reach)] for i in range(heads)] if reach else None
+        self.log_reach = nn.Parameter(torch.tensor(seconds).log()) if reach else None
 
     def split(self, h:Tensor) -> Tensor: # (b, t, d) -> (b, h, t, d / h)
         return rearrange(h, 'b t (h d) -> b h t d', h=self.heads)
+
+# %% ../../nbs/50_models/01_attention.ipynb #reach001
+@patch
+def fade(self:CrossAttention, apart:Tensor|None) -> Tensor|None: # (b, q, k) seconds -> (b, h, q, k), 0 or less
+    "What distance in time takes from each head's scores; None for attention without a reach."
+    if self.log_reach is None or apart is None: return None
+    return -apart[:, None] / self.log_reach.exp()[:, None, None]
 
 # %% ../../nbs/50_models/01_attention.ipynb #a1836d8e
 @patch
@@ -58,19 +71,23 @@ def forward(self:CrossAttention,
             keys:Tensor, # (b, k, d) the stream that is attended to
             key_mask:Tensor|None=None, # (b, k) bool
             maps:bool=False,
+            apart:Tensor|None=None, # (b, q, k) seconds between query and key, for heads with a reach
            ) -> tuple: # (b, q, d), and (b, h, q, k) weights or None
     "Each step of the query asks all keys that are there."
     some = query.new_ones(len(query), dtype=torch.bool) if key_mask is None else key_mask.any(1)
     seen = None if key_mask is None else open_empty(key_mask)
+    bias = self.fade(apart)
     q = self.split(self.to_q(query))
     k = self.split(self.to_k(keys))
     v = self.split(self.to_v(keys))
     dropout = self.dropout if self.training else 0.
     if maps or is_watched():
-        out, weights = attend(q, k, v, seen, dropout)
+        out, weights = attend(q, k, v, seen, dropout, bias)
         weights = weights * some[:, None, None, None]
     else:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout)
+        mask = seen if bias is None else bias if seen is None else bias.masked_fill(~seen, -torch.inf)
+        mask = mask.to(q.dtype) if bias is not None else mask
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         weights = None
     out = self.out(rearrange(out, 'b h t d -> b t (h d)'))
     return out * some[:, None, None], weights

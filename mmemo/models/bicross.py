@@ -15,7 +15,7 @@ from ..core import patch
 from ..features.batch import Batch
 from ..labels import task_space
 from .attention import AttentionMap, encode_time
-from .parts import Direction, EmotionModel, ModelConfig, Output, Readout, Stream, embed, to_frames
+from .parts import Direction, EmotionModel, Meeting, ModelConfig, Output, Readout, Stream, embed, to_frames
 from .tcn import TCN
 
 # %% ../../nbs/50_models/05_bicross.ipynb #693dd7e1
@@ -35,13 +35,15 @@ class BiCrossConfig(ModelConfig):
     voice_tcn: bool = True # chosen: the voice can tell time by itself as well; stated is a TCN over the face only
     causal: bool = False # chosen: windows are complete when they are judged
     sequential: bool = False # stated: symmetric; True lets the voice read the updated face
+    reach: tuple[float, ...] = (.1, .3, 1., 10.) # chosen: seconds each head reaches, to start with; () for no bound
+    meet: bool = True # chosen: the head also sees the product, step by step, of the face and what it read of the voice
     norm: str = 'pre' # chosen: before each attention, so that a stream passes until attention helps; 'post' after sums
     ffn: int = 2 # chosen: width of the feed-forward part, in multiples of dim
     pool: str = 'mean' # chosen, clip level: each step of a stream counts the same; 'attention' learns weights over them
     deviation: bool = True # chosen, clip level: the deviation over time goes with the mean
-    product: bool = True # chosen: the head also sees the product of face and voice
-    own_heads: bool = True # chosen: each stream also answers by itself, so the easier one cannot starve the other
-    gates: bool = True # chosen: with own heads, face and voice together decide how much each answer counts
+    product: bool = False # chosen: whether the head sees the product of the pooled face and voice, without time
+    own_heads: bool = False # chosen: whether each stream also answers by itself
+    gates: bool = False # chosen: with own heads, whether face and voice together decide how much each answer counts
     dropout: float = .1 # chosen: in TCN and attention
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for all its length
     head_dropout: float = .3 # chosen: before and within the head
@@ -51,6 +53,7 @@ class BiCrossConfig(ModelConfig):
     text_dim: int = 0 # stated: text guides training; width of the text space, 0 leaves the projection out
 
     def __post_init__(self):
+        self.reach = tuple(self.reach) # a list, as JSON has it
         self.check()
         self.check_heads()
 
@@ -59,16 +62,19 @@ class BiLayer(nn.Module):
     "Both directions; each reads the other stream as it was, unless `sequential`."
     def __init__(self, c:BiCrossConfig):
         super().__init__()
-        self.face, self.voice = (Direction(c.dim, c.heads, c.ffn, c.dropout, c.norm) for _ in range(2))
+        self.face, self.voice = (Direction(c.dim, c.heads, c.ffn, c.dropout, c.norm, c.reach) for _ in range(2))
         self.sequential = c.sequential
 
     def forward(self, V:Tensor, A:Tensor, # (b, t, d), (b, s, d)
                 seen:Tensor, heard:Tensor, # (b, t), (b, s) bool
-                maps:bool) -> tuple: # V2, A2, weights voice -> face (b, h, t, s) and face -> voice, or None
-        V2, to_face = self.face(V, A, heard, maps)
+                maps:bool,
+                apart:Tensor|None=None, # (b, t, s) seconds between them
+               ) -> tuple: # V2, A2; weights voice -> face (b, h, t, s) and face -> voice, or None; what the face read
+        back = None if apart is None else apart.mT
+        V2, to_face, answer = self.face(V, A, heard, maps, apart)
         read = V2 if self.sequential else V
-        A2, to_voice = self.voice(A, read, seen, maps)
-        return V2, A2, to_face, to_voice
+        A2, to_voice, _ = self.voice(A, read, seen, maps, back)
+        return V2, A2, to_face, to_voice, answer
 
 # %% ../../nbs/50_models/05_bicross.ipynb #a62c7e07
 def answer_alone(heads, # one `Readout` for the face, one for the voice, or None
@@ -125,7 +131,8 @@ class BiCross(EmotionModel):
         self.clock = nn.Parameter(torch.tensor(.1)) if c.positions else None # quiet to start with
         self.layers = nn.ModuleList(BiLayer(c) for _ in range(c.layers))
         self.to_text = nn.Linear(c.dim, c.text_dim) if c.text_dim else None
-        self.head = Readout(c, streams=2)
+        self.meeting = Meeting(c.dim) if c.meet else None
+        self.head = Readout(c, streams=3 if c.meet else 2)
         wide = self.head.norms[0].normalized_shape[0]
         self.own = nn.ModuleList(Readout(c, streams=1) for _ in self.modalities) if c.own_heads else None
         self.gates = Gates(wide, 2) if c.own_heads and c.gates else None
@@ -152,17 +159,25 @@ def _maps(layer, to_face, to_voice, frames, steps, grid, seen, heard) -> list: #
 @patch
 def exchange(self:BiCross, V:Tensor, A:Tensor, frames:Tensor, steps:Tensor, # (b, t, d), (b, s, d), seconds of both
              grid:Tensor, seen:Tensor, heard:Tensor, # (b, t), (b, t), (b, s) bool
-             maps:bool) -> tuple: # (b, t, d), (b, s, d), AttentionMaps
+             maps:bool) -> tuple: # (b, t, d), (b, s, d), AttentionMaps, and (b, t, d) where they met, or None
     "Each stream gets the time, and what the other tells it."
+<<<<<<< /tmp/tmpzgyk4v1n
     since, drawn = frames[:, :1], []
     if self.clock is not None:
         V = V + self.clock * encode_time(frames - since, V.shape[-1])
         A = A + self.clock * encode_time(steps - since, A.shape[-1])
+=======
+    since, drawn, met = frames[:, :1], [], None
+    apart = (frames[:, :, None] - steps[:, None]).abs()
+    V = V + self.clock * encode_time(frames - since, V.shape[-1])
+    A = A + self.clock * encode_time(steps - since, A.shape[-1])
+>>>>>>> /tmp/tmp6t___qf1
     for i, layer in enumerate(self.layers):
-        V, A, to_face, to_voice = layer(V, A, seen, heard, maps)
+        face, (V, A, to_face, to_voice, answer) = V, layer(V, A, seen, heard, maps, apart)
         if maps:
             drawn += _maps(i, to_face, to_voice, frames, steps, grid, seen, heard)
-    return V, A, drawn
+    if self.meeting: met = self.meeting(face, answer, grid)
+    return V, A, drawn, met
 
 # %% ../../nbs/50_models/05_bicross.ipynb #b989511f
 @patch
@@ -187,11 +202,12 @@ def forward(self:BiCross, batch:Batch, maps:bool=False) -> Output:
     seen = seen & grid
     embedding = None if self.to_text is None else embed(self.to_text, V, seen, c.level)
     alone, reasons = answer_alone(self.own, V, A, grid, heard, steps, frames, c.level)
-    V, A, drawn = self.exchange(V, A, frames, steps, grid, seen, heard, maps)
+    V, A, drawn, met = self.exchange(V, A, frames, steps, grid, seen, heard, maps)
     if c.level == 'frame':
         A = to_frames(A, heard, steps, frames, grid) # R(A2)
         heard = grid & heard.any(1)[:, None]
     A, heard = self.or_missing('audio', A, heard)
-    joint = self.head([(V, grid), (A, heard)])
+    parts = [(V, grid), (A, heard)] if met is None else [(V, grid), (A, heard), (met, grid)]
+    joint = self.head(parts)
     logits = self.combine(alone, reasons, joint)
     return Output(c.task, logits, frames, grid, embedding, drawn, alone)

@@ -91,7 +91,7 @@ def ask(self:Trunk, h:Tensor, # (b, t, d)
     "Positions in seconds, then attention of the stream to itself."
     h, drawn = h + self.clock * encode_time(time - since, h.shape[-1]), []
     for i, layer in enumerate(self.layers):
-        h, weights = layer(h, h, present, maps)
+        h, weights, _ = layer(h, h, present, maps)
         if maps:
             drawn.append(AttentionMap(name, weights, m, m, time, time, False, steps, present, i))
     return h, drawn
