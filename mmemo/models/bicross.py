@@ -131,8 +131,8 @@ class BiCross(EmotionModel):
         self.clock = nn.Parameter(torch.tensor(.1)) if c.positions else None # quiet to start with
         self.layers = nn.ModuleList(BiLayer(c) for _ in range(c.layers))
         self.to_text = nn.Linear(c.dim, c.text_dim) if c.text_dim else None
-        self.meeting = Meeting(c.dim) if c.meet else None
-        self.head = Readout(c, streams=3 if c.meet else 2)
+        self.meeting = Meeting(c.dim) if c.meet and c.layers else None
+        self.head = Readout(c, streams=3 if self.meeting else 2)
         wide = self.head.norms[0].normalized_shape[0]
         self.own = nn.ModuleList(Readout(c, streams=1) for _ in self.modalities) if c.own_heads else None
         self.gates = Gates(wide, 2) if c.own_heads and c.gates else None
@@ -161,17 +161,11 @@ def exchange(self:BiCross, V:Tensor, A:Tensor, frames:Tensor, steps:Tensor, # (b
              grid:Tensor, seen:Tensor, heard:Tensor, # (b, t), (b, t), (b, s) bool
              maps:bool) -> tuple: # (b, t, d), (b, s, d), AttentionMaps, and (b, t, d) where they met, or None
     "Each stream gets the time, and what the other tells it."
-<<<<<<< /tmp/tmpzgyk4v1n
-    since, drawn = frames[:, :1], []
+    since, drawn, met = frames[:, :1], [], None
+    apart = (frames[:, :, None] - steps[:, None]).abs()
     if self.clock is not None:
         V = V + self.clock * encode_time(frames - since, V.shape[-1])
         A = A + self.clock * encode_time(steps - since, A.shape[-1])
-=======
-    since, drawn, met = frames[:, :1], [], None
-    apart = (frames[:, :, None] - steps[:, None]).abs()
-    V = V + self.clock * encode_time(frames - since, V.shape[-1])
-    A = A + self.clock * encode_time(steps - since, A.shape[-1])
->>>>>>> /tmp/tmp6t___qf1
     for i, layer in enumerate(self.layers):
         face, (V, A, to_face, to_voice, answer) = V, layer(V, A, seen, heard, maps, apart)
         if maps:
