@@ -266,6 +266,7 @@ def seal(obj:dict, name:str='') -> dict: # name: of the file, where one must not
     facts = to_jsonable({k: v for k, v in obj.items() if k != 'checksum'})
     return facts | dict(checksum=stable_hash([name, facts]))
 
+# %% ../nbs/00_core.ipynb #sealed2b
 def read_sealed(path, name:str='',
                 needed:bool=False, # False: what was written before there were checksums is believed
                ) -> dict: # without the checksum

@@ -313,7 +313,8 @@ def list_notes(result:dict) -> list: # sentences
     if figures:
         f, by = figures[0], result['by']
         notes.append('Each training is scored by itself, as it answers; the table has the mean of the scores, their '
-                     'spread, and in rows of their own the same once smoothed by the width that the clips to stop by chose.')
+                     'spread, and in rows of their own the same once smoothed by the width that the clips '
+                     'to stop by chose.')
         notes.append(f"{describe_intervals(f['n_groups'], by)}.")
         notes.append(explain_trainings(f.get('trainings', 1)))
         if f['few_groups']: notes.append(FEW_NOTE)
