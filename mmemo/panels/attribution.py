@@ -115,7 +115,7 @@ def find_window(source:ClipSource, clip_id:str, seconds:float,
     "The window that holds a moment nearest its middle."
     window = source.settings or WindowSettings()
     windows = cut_clip_windows(source.corpus, source.store, clip_id,
-                               window.length, window.eval_stride, window.task)
+                               window.length, window.eval_stride, window.task, tuple(source.model.modalities))
     batch = windows.whole()
     away = torch.where(batch.frame >= 0, (batch.time['visual'] - seconds).abs(), torch.inf)
     nearest = away.min(1).values

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ..core import UserError, pick_device
 from ..corpora.splits import deal_clips
-from ..features.windows import make_targets, place_clips
+from ..features.windows import describe_overhang, make_targets, place_clips
 from ..labels import task_space
 from ..media.pictures import list_pictures
 
@@ -246,7 +246,7 @@ def check_store(corpus, store, reads) -> list: # notes; reads: the modalities of
     gone = (~has & clips.split.notna()).to_numpy()
     if packs and gone.any():
         notes.append(f"{gone.sum()} of {len(clips)} clips have no features, such as '{clips.clip_id[gone].iloc[0]}'.")
-    return notes
+    return notes + list(filter(None, [describe_overhang(packs, clips.clip_id)]))
 
 # %% ../../nbs/60_training/00_checks.ipynb #chkexp14
 def check_data(config, corpus, store, reads=('visual', 'audio', 'text')) -> list: # notes; corpus: with its split
