@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METHODS', 'FIRST_STEPS', 'MOST_STEPS', 'COMPLETE', 'choose_baseline', 'choose_targets', 'widen_mask', 'Question',
-           'measure_gap', 'Attribution', 'attribute_by_gradient', 'integrate_until_complete', 'count_steps',
+           'measure_gap', 'Attribution', 'attribute_by_gradient', 'attribute_until_complete', 'count_steps',
            'attribute_by_occlusion', 'deal_effects', 'attribute_by_ablation', 'attribute', 'join_windows',
            'compute_density']
 
@@ -168,7 +168,7 @@ def attribute_by_gradient(ask:Question, i:Tensor, # (n,) row numbers
 # %% ../../nbs/70_explain/02_attribution.ipynb #attint01
 FIRST_STEPS, MOST_STEPS, COMPLETE = 16, 256, .05 # the last: a share of what there is to explain
 
-def integrate_until_complete(along, # (k,) rows, steps -> tuple of (k, ...): the values of these rows
+def attribute_until_complete(along, # (k,) rows, steps -> tuple of (k, ...): the values of these rows
                              total:Tensor, # (n,) what there is to explain
                              steps:int|None=None, # so many for all; None: as many as each row needs
                             ) -> tuple: # values, (n,) steps that were taken
@@ -263,12 +263,16 @@ def attribute_by_ablation(ask:Question, i:Tensor, # (n,) row numbers
 def _ask_method(ask:Question, i:Tensor, total:Tensor, # (n,) row numbers, (n,) what there is to explain
                 s:dict) -> tuple: # settings -> (n, t) of each modality, (n,) steps, 0 for methods that take none
     "One of METHODS on some of the clips."
-    if s['method'] == 'integrated_gradients':
-        along = lambda rows, n: attribute_by_gradient(ask, i[rows], s['method'], n, s['internal_batch'])
-        return integrate_until_complete(along, total, s['steps'])
-    if s['method'] == 'occlusion': values = attribute_by_occlusion(ask, i, s['width'], s['internal_batch'])
-    elif s['method'] == 'ablation': values = attribute_by_ablation(ask, i, s['width'], s['group'], s['internal_batch'])
-    else: values = attribute_by_gradient(ask, i, s['method'], 1, s['internal_batch'])
+    method, size = s['method'], s['internal_batch']
+    if method == 'integrated_gradients':
+        along = lambda rows, n: attribute_by_gradient(ask, i[rows], method, n, size)
+        return attribute_until_complete(along, total, s['steps'])
+    if method == 'occlusion':
+        values = attribute_by_occlusion(ask, i, s['width'], size)
+    elif method == 'ablation':
+        values = attribute_by_ablation(ask, i, s['width'], s['group'], size)
+    else:
+        values = attribute_by_gradient(ask, i, method, 1, size)
     return values, torch.zeros_like(i)
 
 # %% ../../nbs/70_explain/02_attribution.ipynb #7e678781

@@ -66,14 +66,16 @@ class Evidence:
         return self.probs.mean(0) if self.clip_probs is None else self.clip_probs
 
     @property
-    def predicted(self) -> str: return self.classes[int(np.argmax(self.overall))]
+    def predicted(self) -> str:
+        return self.classes[int(np.argmax(self.overall))]
 
     @property
     def answer(self) -> str: # 'Fear (0.42)', 'mean valence 0.30', 'Fear (0.71), Sadness (0.60)'
         named = list(zip(self.classes, self.overall))
-        if self.space.kind == 'continuous': return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
-        likely = [f'{c} ({p:.2f})' for c, p in named if p > .5]
-        if self.space.kind == 'multilabel': return ', '.join(likely) or 'no emotion'
+        if self.space.kind == 'continuous':
+            return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
+        if self.space.kind == 'multilabel':
+            return ', '.join(f'{c} ({p:.2f})' for c, p in named if p > .5) or 'no emotion'
         return f'{self.predicted} ({self.overall.max():.2f})'
 
     @property
@@ -152,8 +154,9 @@ def choose_sliding(settings:WindowSettings, # the window the model was trained o
                   ) -> tuple: # length and stride, in frames
     "As asked; else the model's own window, or a third of it where the clip is hardly longer and would get one answer."
     length = settings.length
+    is_short = settings.level == 'clip' and n < 1.5*length
     if seconds is not None: length = max(4, round(seconds/period))
-    elif settings.level == 'clip' and n < 1.5*length: length = min(length, max(4, round(length/3)))
+    elif is_short: length = min(length, max(4, round(length/3)))
     stride = settings.eval_stride//2 if length == settings.length else length//6
     return length, max(1, min(stride, length)) # no gaps between them, which would leave frames out
 

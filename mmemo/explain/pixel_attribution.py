@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import UserError
-from .attribution import METHODS, Question, integrate_until_complete
+from .attribution import METHODS, Question, attribute_until_complete
 from ..features.batch import Batch
 from ..features.encoders import VisualEncoder
 from ..features.plain import fit_frames
@@ -93,7 +93,7 @@ def _follow_to_pixels(score:FrameQuestion, method:str, total:float, steps:int|No
         return InputXGradient(score).attribute(score.away.requires_grad_()), 0
     go = IntegratedGradients(score).attribute
     along = lambda rows, n: (go(score.away, n_steps=n, internal_batch_size=internal_batch).detach(),)
-    (parts,), taken = integrate_until_complete(along, torch.tensor([total]), steps)
+    (parts,), taken = attribute_until_complete(along, torch.tensor([total]), steps)
     return parts, int(taken)
 
 # %% ../../nbs/70_explain/03_pixel_attribution.ipynb #48f68b5b

@@ -295,7 +295,8 @@ def describe_gaps(v:Verdict) -> str: # '' where integrated gradients were not as
     n, whole = len(a.gap), int((a.gap <= COMPLETE).sum())
     line = f'Integrated gradients add up to the answer within {COMPLETE:.0%} in {whole} of {n} clips'
     if whole == n: return f'{line}.'
-    return f'{line}; elsewhere {int(a.steps.max())} steps, the most that are taken, leave up to {float(a.gap.max()):.0%} open.'
+    most, gap = int(a.steps.max()), float(a.gap.max())
+    return f'{line}; elsewhere {most} steps, the most that are taken, leave up to {gap:.0%} open.'
 
 # %% ../../nbs/70_explain/11_truth.ipynb #x45929fa
 def tabulate_verdict(v:Verdict) -> pd.DataFrame: # map, modality, kind, auc, low, high, clips, subjects ...

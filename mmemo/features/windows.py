@@ -111,7 +111,7 @@ def find_steps(time:np.ndarray, # (N,) seconds, ascending within a clip
 
 # %% ../../nbs/40_features/15_windows.ipynb #wdrestp1
 def measure_steps(pack, first, count) -> np.ndarray: # (n,) first row, (n,) count -> (n,) seconds
-    "The mean distance of each clip's steps; infinite where there are fewer than two, for one stands for its whole clip."
+    "The mean distance of each clip's steps; infinite where there are fewer than two: one stands for its clip."
     time = np.r_[np.asarray(pack.time, np.float64), 0]
     length = time[np.maximum(first + count - 1, 0)] - time[first]
     return np.where(count > 1, length / np.maximum(count - 1, 1), np.inf)
@@ -302,7 +302,8 @@ def describe_overhang(packs:dict, clip_ids) -> str: # '' where the streams agree
     if lost.empty: return ''
     most, n = lost.iloc[0], lost.clip_id.nunique()
     what = ' and '.join(dict(audio='sound').get(m, m) for m in lost.modality.unique())
-    if len(clip_ids) == 1: return f'{most.seconds:.2f} s of {what} have no picture and are left out.'
+    if len(clip_ids) == 1:
+        return f'{most.seconds:.2f} s of {what} have no picture and are left out.'
     where = f"{n} of {len(clip_ids)} clips, most in '{most.clip_id}' ({most.seconds:.2f} s)"
     return f'{what} without a picture is left out in {where}.'
 

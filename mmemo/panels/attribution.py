@@ -103,8 +103,9 @@ def describe_sum(added:Attribution) -> str:
         return f'{asked} {name} promises no sum; what it gives is the loss when a moment is taken away.'
     delta = float(added.delta)
     gap = float(added.gap)
-    steps = '' if added.steps is None else f' in {int(added.steps.max())} steps'
-    if added.steps is not None and added.steps.max() >= MOST_STEPS: steps += ', the most that are taken'
+    taken = 0 if added.steps is None else int(added.steps.max())
+    steps = f' in {taken} steps' if taken else ''
+    if taken >= MOST_STEPS: steps += ', the most that are taken'
     parts = f'{asked} The parts add up to {total + delta:+.3g}{steps}, a gap of {gap:.0%}'
     if gap <= COMPLETE: return f'{parts}: next to nothing is missing.'
     if added.method == 'gradient_x_input':

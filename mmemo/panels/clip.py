@@ -168,7 +168,8 @@ def write_facts(row, # of the clip list
         f'part {safe(row.subset)}',
         f'labelled <b>{safe(row.label)}</b>' if has_label else 'no label of the whole clip',
         f'predicted <b>{safe(seen.answer)}</b>']
-    if has_label and by_class: parts.append(answers[seen.predicted == row.label])
+    if has_label and by_class:
+        parts.append(answers[seen.predicted == row.label])
     if facts.get('transcript'): parts.append(f"“{safe(facts['transcript'])}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 
