@@ -3,12 +3,17 @@
 What a notebook needs is here by name and imported when it is first used: `from mmemo import load_corpus, extract, train, predict`."""
 __version__ = "0.2.0"
 
+import os
+
+# Threads that wait sleep: spinning, two threads beside another program take ten times as long as one.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE') # read once, when torch is loaded
+
 _PLACES = { # room -> the names that it offers here; `name=other` where it is called otherwise there
     'core': 'UserError',
     'corpora.manifest': 'Corpus load_corpus',
     'corpora.splits': 'deal_clips split_by_subject',
     'corpora.readers': 'open_corpus read_corpus',
-    'corpora.leaks': 'check_leaks',
+    'corpora.leaks': 'check_leaks group_twins',
     'planted.corpus': 'PlantedConfig make_planted',
     'features.extract': 'extract',
     'features.reading': 'ExtractSettings',
@@ -16,13 +21,13 @@ _PLACES = { # room -> the names that it offers here; `name=other` where it is ca
     'features.windows': 'WindowSettings Windows',
     'models.registry': 'available build',
     'training.loop': 'TrainConfig',
-    'training.evaluation': 'evaluate',
     'training.runs': 'RunConfig load_run',
     'training.compare': 'compare',
     'explain.attribution': 'attribute',
     'pages.report': 'write_report',
     'commands.demo': 'run_demo',
     'commands.train': 'train',
+    'commands.evaluate': 'evaluate',
     'commands.predict_files': 'predict',
     'panels.clip': 'attention_panel clip_panel',
     'panels.attribution': 'attribution_panel',

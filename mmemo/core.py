@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['OK', 'MISTAKE', 'SET_ASIDE', 'HALF_FILE', 'SWEPT', 'NO_ROOM', 'JSON_BYTES', 'UserError', 'guess_meant', 'Registry',
            'seed_everything', 'rng_for', 'patch', 'to_jsonable', 'stable_hash', 'file_hash', 'hash_arrays', 'is_alive',
-           'name_own', 'sweep_dead', 'atomic_path', 'explain_error', 'is_machine_fault', 'DamagedFile', 'DamageWarning',
-           'name_damage', 'format_json', 'write_json', 'parse_json', 'read_json', 'seal', 'read_sealed', 'read_kept',
-           'data_dir', 'default_cache', 'real_data', 'pick_device', 'end_with_parent', 'keep_memory']
+           'name_own', 'remove_entry', 'sweep_dead', 'atomic_path', 'explain_error', 'is_machine_fault', 'DamagedFile',
+           'DamageWarning', 'name_damage', 'format_json', 'write_json', 'parse_json', 'read_json', 'seal',
+           'read_sealed', 'read_kept', 'data_dir', 'default_cache', 'real_data', 'pick_device', 'end_with_parent',
+           'start_deaf', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #70bc0f71
 import difflib, errno, hashlib, json, math, os, random, shutil, socket, stat, sys, uuid, warnings
@@ -126,6 +127,13 @@ def is_alive(name:str) -> bool: # of a file under `tmp/`: host-pid-...
 def name_own() -> str: # host-pid-...
     "A name for a temporary file that tells which process it belongs to."
     return f'{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}'
+
+# %% ../nbs/00_core.ipynb #rmentry1
+def remove_entry(path): # a file, a link, or a folder with all that is in it
+    "Remove what stands there, if something does."
+    path = Path(path)
+    if path.is_dir() and not path.is_symlink(): shutil.rmtree(path)
+    else: path.unlink(missing_ok=True)
 
 # %% ../nbs/00_core.ipynb #swpdead1
 HALF_FILE, SWEPT = '.half-', set() # before the owner's name; folders that this process has swept already
@@ -273,7 +281,7 @@ def read_kept(path) -> dict|None: # None: not there, or damaged
     try: return read_sealed(path, path.stem) if path.exists() else None
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; it is made again.', DamageWarning, stacklevel=2)
-        if path.is_file(): path.unlink(missing_ok=True)
+        remove_entry(path)
 
 # %% ../nbs/00_core.ipynb #d5a981b2
 def data_dir() -> Path: # `MMEMO_DATA`, else `data/` beside the package, else the installed share folder
@@ -317,10 +325,24 @@ def end_with_parent(): # called by a worker process when it starts
     parent = multiprocessing.parent_process()
     if parent is None: return
     signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    if hasattr(signal, 'pthread_sigmask'): # see `start_deaf`
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     def wait():
         parent.join()
         os._exit(1)
     threading.Thread(target=wait, daemon=True).start()
+
+# %% ../nbs/00_core.ipynb #workers4
+@contextmanager
+def start_deaf():
+    "Processes that are started inside hear no Ctrl-C until `end_with_parent`; this one hears it afterwards."
+    import signal
+    if not hasattr(signal, 'pthread_sigmask'): # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try: yield
+    finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 # %% ../nbs/00_core.ipynb #4fe3112b
 def keep_memory() -> bool: # False where the C library is another one, and nothing changed

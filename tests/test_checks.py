@@ -62,6 +62,7 @@ REFUSED = [
     ('an unknown class', dict(label=['Ennui']*36), {}, "'Ennui' is no class of"),
     ('no valence', {}, VA, "task 'va' needs a column 'valence'"), ('valence without a value', dict(valence=np.nan, arousal=.5), VA, 'none of 36 clips has a label; fill in valence, arousal'),
     ('valence in words', dict(valence=['high']*36, arousal=.5), VA, "clip 'c0': valence is 'high'; expected a number"),
+    ('a decimal comma', dict(valence=['0,5']*36, arousal=.5), VA, r"valence is '0,5'; expected a number .write 0.5, with a point"),
     ('valence from 2 to 9', dict(valence=list(range(2, 8))*6, arousal=.5), VA, 'valence is outside -1 to 1 in 36 of 36 rows, such as 2 of'),
     ('no sentiment', {}, dict(window=dict(task='sentiment')), "needs a column 'sentiment'"), ('no emotions', {}, dict(window=dict(task='emotions')), 'needs a column'),
     ('frames asked for', {}, dict(window=dict(level='frame')), "level 'frame' needs a table of frames"),
@@ -86,7 +87,7 @@ def test_features_that_are_no_numbers(how, change, tmp_path, no_epoch):
     corpus = make_corpus()
     with pytest.raises(UserError, match='NaN or infinity in 1 of 6 columns: f2'): begin(corpus, make_store(corpus, change), tmp_path/'run')
     with pytest.raises(UserError, match='nothing to learn from: no step of the visual'): begin(corpus, make_store(corpus, change, source='table'), tmp_path/'run')
-    with pytest.raises(UserError, match='NaN or infinity'): compare('visual', corpus, make_store(corpus, change), tmp_path/'out', RunConfig(train=loop.TrainConfig(**QUICK)), 1, progress=False)
+    with pytest.raises(UserError, match='NaN or infinity'): compare(corpus, make_store(corpus, change), 'visual', tmp_path/'out', RunConfig(train=loop.TrainConfig(**QUICK)), 1, progress=False)
 
 
 def test_features_that_never_change(tmp_path, no_epoch, capsys):
@@ -149,13 +150,13 @@ def test_nobody_is_dealt_by_subject(subject, said, tmp_path):
 
 def test_nothing_to_compare_by(tmp_path, no_epoch):
     corpus = make_corpus(split=['train']*36)
-    with pytest.raises(UserError, match="all clips are in split 'train'"): compare('visual', corpus, make_store(corpus), tmp_path/'out', seeds=1, progress=False)
+    with pytest.raises(UserError, match="all clips are in split 'train'"): compare(corpus, make_store(corpus), 'visual', tmp_path/'out', seeds=1, progress=False)
 
 
 def test_comparison_says_it_once(tmp_path, capsys):
     corpus = make_corpus(split=['train']*18 + ['val']*18)
     base = RunConfig(window=replace(RunConfig().window, length=8), train=loop.TrainConfig(**QUICK))
-    result = compare(['visual', 'linear'], corpus, make_store(corpus), tmp_path/'out', base, 2, options={'visual.dim': 8, 'visual.heads': 2}, workers=1, progress=False)
+    result = compare(corpus, make_store(corpus), ['visual', 'linear'], tmp_path/'out', base, 2, options={'visual.dim': 8, 'visual.heads': 2}, workers=1, progress=False)
     assert capsys.readouterr().out.count("no clip is in split 'test'") == 1
     assert [r['model'] for r in result['rows']] == ['visual', 'linear']
 
@@ -178,3 +179,43 @@ def test_a_place_does_where_a_corpus_is_asked_for(tmp_path):
     assert mmemo.check_leaks(str(tmp_path), progress=False).n == 36
     tracks = {c: Track(np.ones((2, 3), np.float32), np.array([.1, .2]), np.ones(2, bool)) for c in corpus.clips.clip_id}
     assert len(mmemo.extract(tmp_path, tracks, None, cache=tmp_path/'cache', progress=False)['visual']) == 36
+
+
+def test_a_stretch_outside_its_film_is_told_with_its_reason_before_anything_is_encoded(tmp_path, monkeypatch, capsys):
+    import mmemo.features.extract as extract
+    from mmemo.media.files import write_clip
+    for k in range(12):
+        write_clip(tmp_path/f'c{k}.mp4', np.full((6, 32, 32, 3), 20*k, np.uint8), 25, .3*np.sin(np.arange(3840)*(.05 + .01*k)))
+    clips = make_corpus(12, split=['train']*6 + ['val']*3 + ['test']*3, subject=[f's{i}' for i in range(12)]).clips
+    def train_on(start, end, n=12):
+        table = clips.assign(start=[start]*n + [np.nan]*(12 - n), end=[end]*n + [np.nan]*(12 - n))
+        save_corpus(Corpus('odd', tmp_path, table), tmp_path)
+        return train(tmp_path, model='linear', out=tmp_path/'run', cache=tmp_path/'cache', overwrite=True, train=dict(progress=False))
+    def refuse(*_): raise AssertionError('something was read')
+    for start, end, why in ((-1, 99, 'expected 0 <= start < end'), (5, 9, 'nothing lies between 5 s and 9 s; it ends at 0.24 s')):
+        with monkeypatch.context() as m:
+            m.setattr(extract, 'run_jobs', refuse)
+            with pytest.raises(UserError, match=f"Clip 'c0' could not be read: c0.mp4: .*{why}.* All 12 of them stand in {tmp_path}/cache/quarantine.csv"): train_on(start, end)
+    capsys.readouterr()
+    notes = train_on(5, 9, 1).metrics['warnings']
+    assert any("1 of 12 clips have no features, such as 'c0'. Clip 'c0' could not be read: c0.mp4: nothing lies" in n for n in notes), notes
+    assert '11 clips to encode (0 in the cache)' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('change, expected', [
+    (dict(split=None), 'Clips without a split are dealt by subject when training begins.'),
+    (dict(split=None, subject=[None] + [f's{i//3}' for i in range(1, 36)]), 'Training refuses this table as it stands: `subject` is empty in 1 of 36 clips'),
+    (dict(split=None, subject=None), 'Training refuses this table as it stands: `subject` is missing'),
+    (dict(split=None, subject=['one']*36), 'Training refuses this table as it stands: '),
+    (dict(split=['train']*18 + ['val']*9 + ['test']*8 + [None]), 'Clips without a split take no part in training.')])
+def test_what_the_page_of_a_corpus_foretells_is_what_training_does(change, expected, tmp_path):
+    from mmemo.pages.corpus import find_gaps
+    corpus = make_corpus(**change)
+    foretold = find_gaps(corpus)[-1]
+    assert foretold.startswith(expected)
+    begin = lambda: train(corpus, make_store(corpus), 'linear', tmp_path/'run', train=QUICK)
+    if 'refuses' not in foretold: begin()
+    else:
+        with pytest.raises(UserError): begin()
+        with pytest.raises(UserError) as caught: train(corpus, model='linear', out=tmp_path/'run')
+        assert str(caught.value).removeprefix('mine: ') == foretold.removeprefix('Training refuses this table as it stands: ')

@@ -44,7 +44,7 @@ def planted():
 def done(planted, tmp_path_factory):
     "A comparison, and where it stands; tests that change it take a copy."
     out = tmp_path_factory.mktemp('compare')
-    return out, compare(['bicross', 'visual', 'linear', 'text'], *planted, out, BASE, 2, options=tiny('bicross', 'visual'), workers=1, progress=False)
+    return out, compare(*planted, ['bicross', 'visual', 'linear', 'text'], out, BASE, 2, options=tiny('bicross', 'visual'), workers=1, progress=False)
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def copy(done, tmp_path):
 
 
 def again(planted, out, models=('bicross', 'visual', 'linear'), base=BASE, seeds=2, options=None, **more):
-    return compare(list(models), *planted, out, base, seeds, options=tiny(*models) if options is None else options, workers=1, progress=False, **more)
+    return compare(*planted, list(models), out, base, seeds, options=tiny(*models) if options is None else options, workers=1, progress=False, **more)
 
 
 # the table
@@ -186,7 +186,7 @@ def test_stopped_by_hand_and_taken_up(tmp_path, planted, monkeypatch):
 
 def test_two_processes_and_another_order_give_the_same(done, planted, tmp_path):
     out, _ = done
-    told = compare(['linear', 'visual'], *planted, tmp_path, BASE, 2, options=tiny('visual'), workers=2, progress=False)
+    told = compare(*planted, ['linear', 'visual'], tmp_path, BASE, 2, options=tiny('visual'), workers=2, progress=False)
     assert told['trained'] == 3
     for run in ('visual-0', 'visual-1', 'linear-0'):
         assert (tmp_path/run/'model.safetensors').read_bytes() == (out/run/'model.safetensors').read_bytes(), run
@@ -362,3 +362,27 @@ def test_a_wrong_question_is_answered_in_a_sentence(argv, found, capsys):
     assert main(['reproduce', *argv]) == 2
     err = capsys.readouterr().err
     assert found in err and err.count('\n') == 1
+
+
+CTRL_C = '''
+import multiprocessing, os, signal, time
+from concurrent.futures import ProcessPoolExecutor
+from mmemo.core import end_with_parent, start_deaf
+pool = ProcessPoolExecutor(2, multiprocessing.get_context('spawn'), end_with_parent)
+try:
+    with start_deaf(): jobs = [pool.submit(time.sleep, 60) for _ in range(2)]
+    time.sleep(WAIT)
+    os.killpg(0, signal.SIGINT) # as a terminal does: to all of them
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(.3)
+    for child in multiprocessing.active_children(): child.terminate()
+    print('stopped', flush=True)
+finally: pool.shutdown(cancel_futures=True)
+'''
+
+@pytest.mark.parametrize('wait', [0., .05, 3.]) # while workers start, while they import, while they work
+def test_workers_say_nothing_of_ctrl_c(wait):
+    import subprocess, sys
+    r = subprocess.run([sys.executable, '-c', CTRL_C.replace('WAIT', str(wait))], capture_output=True, text=True, timeout=50, start_new_session=True)
+    assert (r.stdout, r.stderr) == ('stopped\n', '')

@@ -127,6 +127,47 @@ def test_json_that_is_no_file(tmp_path):
     assert read_json(tmp_path/'marked.json') == {'a': 1}
 
 
+# --- a folder, or a file, in the place of another thing
+
+def test_a_folder_in_the_place_of_a_file_of_the_cache_is_mended(tmp_path):
+    "Of a track, of a pack and of its files, of the list of clips that were left out; and a file in the place of a pack."
+    from mmemo.features.extract import extract
+    corpus, cache = corpus_of_two(tmp_path/'c'), tmp_path/'cache'
+    store = extract(corpus, cache=cache, progress=False)
+    whole = {m: np.array(store[m].values) for m in ('visual', 'audio')}
+    track, packs = next((cache/'tracks').glob('*/*')), sorted((cache/'packs').iterdir())
+    def replace(path, by_file=False):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if by_file: path.write_text('x')
+        else: (path/'within').mkdir(parents=True)
+    def spoil_track():
+        replace(track)
+        for pack in packs: (pack/'values.npy').write_bytes(b'x')
+    cases = [spoil_track, lambda: [replace(f) for pack in packs for f in list(pack.iterdir())],
+             lambda: [replace(pack, by_file=True) for pack in packs], lambda: (cache/'quarantine.csv').mkdir()]
+    for spoil in cases:
+        spoil()
+        with pytest.warns(DamageWarning) as seen: again = extract(corpus, cache=cache, progress=False)
+        assert all(np.array_equal(again[m].values, whole[m]) for m in whole), spoil
+        assert not any('os error' in str(w.message) for w in seen)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        extract(corpus, cache=cache, progress=False) # all of it is mended
+    (cache/'guard').mkdir()
+    (cache/'guard'/'x.json').mkdir()
+    with pytest.warns(DamageWarning, match='it is a folder'): assert read_kept(cache/'guard'/'x.json') is None
+    assert not (cache/'guard'/'x.json').exists()
+
+
+@pytest.mark.parametrize('name', ['tracks', 'packs', 'tmp', ''])
+def test_a_file_in_the_place_of_a_folder_of_the_cache_is_named(name, tmp_path):
+    from mmemo.features.extract import extract
+    corpus, place = corpus_of_two(tmp_path/'c'), tmp_path/'cache'/name
+    place.parent.mkdir(exist_ok=True)
+    place.write_text('x')
+    with pytest.raises(UserError, match='is a file; expected a folder'): extract(corpus, cache=tmp_path/'cache', progress=False)
+
+
 # --- every flipped bit
 
 def test_every_flipped_byte_of_a_track_is_found(tmp_path):

@@ -1,5 +1,5 @@
 """The front door: `from mmemo import name` for every public name, lazily, from a checkout and from a built wheel."""
-import ast, subprocess, sys
+import ast, os, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +33,14 @@ def test_importing_is_light():
     slow = "('torch', 'ipywidgets', 'plotly', 'umap', 'transformers')"
     one = f'import sys; from mmemo import Corpus, split_by_subject; print([m for m in {slow} if m in sys.modules])'
     assert in_new_process(one, cwd=ROOT) == '[]', 'one name brings its own room and no other'
+
+
+def test_waiting_threads_sleep():
+    "What a person has set stays."
+    code = "import os, mmemo; print(os.environ['OMP_WAIT_POLICY'])"
+    rest = {k: v for k, v in os.environ.items() if k != 'OMP_WAIT_POLICY'}
+    assert in_new_process(code, cwd=ROOT, env=rest) == 'PASSIVE'
+    assert in_new_process(code, cwd=ROOT, env=rest | dict(OMP_WAIT_POLICY='ACTIVE')) == 'ACTIVE'
 
 
 def test_type_checkers_see_the_same():

@@ -96,3 +96,41 @@ def test_damaged_corpus_json(tmp_path):
 def put_table(root):
     table(root).to_csv(root/'manifest.csv', index=False)
     return root
+
+
+def make_table(place, **columns) -> Path: # 60 clips of 12 people; AU0 to AU2 say which of three classes
+    y = np.array([(i*7 + i//12) % 3 for i in range(60)])
+    table = pd.DataFrame(dict(clip_id=[f'{i:03}' for i in range(60)], subject=[f's{i%12}' for i in range(60)],
+                              label=np.array(['joy', 'anger', 'sad'])[y]))
+    rng = rng_for('features', 1)
+    units = pd.DataFrame({f'AU{k}': rng.normal(0, .1, 60) + (y == k) for k in range(3)})
+    table.join(units).assign(**columns).to_csv(place/'my_features.csv', index=False)
+    return place/'my_features.csv'
+
+
+def test_a_table_of_features_is_trained_on_and_looked_at(tmp_path, capsys):
+    "The lines of the README; a label is no feature, and 001 stays 001."
+    import mmemo
+    place = f"features:{make_table(tmp_path, valence=.5)}"
+    run = mmemo.train(place, model='linear', out=tmp_path/'run', train=dict(progress=False))
+    assert run.about['features']['dims']['visual'] == 3 and run.config.encoders == 'given'
+    scores = mmemo.evaluate(run)
+    assert scores['all']['macro_f1'] == run.scores['all']['macro_f1'] and scores['all']['accuracy']['value'] > .9
+    panel = mmemo.errors_panel(run)
+    panel.state.clip_id = run.predictions.clip_id[run.predictions.split == 'test'].iloc[0]
+    assert '001' in run.sides.index and 'my_features' in str(run.about['data']['corpus'])
+    assert 'errors_panel needs none' in mmemo.clip_panel(run).sentence
+    result = mmemo.compare(place, models=['linear'], seeds=1, out=tmp_path/'both', workers=1, progress=False)
+    assert result['trained'] == 1 and result['rows'][0]['scores']['all']['macro_f1']['value'] == scores['all']['macro_f1']['value']
+
+
+@pytest.mark.parametrize('columns, said', [
+    (dict(label='joi'), "line 2: label 'joi' is no class"), (dict(split='dev'), r"line 2: split 'dev', expected one of train, val, test \(here 'val'\)"),
+    (dict(clip_id=''), "line 2: 'clip_id' is empty")])
+def test_a_table_of_features_with_a_mistake(columns, said, tmp_path):
+    with pytest.raises(UserError, match=said): open_corpus(f'features:{make_table(tmp_path, **columns)}')
+
+
+def test_compare_takes_the_corpus_first():
+    from mmemo.training.compare import compare
+    with pytest.raises(UserError, match='compare takes the corpus first'): compare(['linear'], 'own', dict(visual=1), 'out')

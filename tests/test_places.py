@@ -119,6 +119,36 @@ def test_without_an_exchange_of_folders(tmp_path, monkeypatch):
     assert content(tmp_path) == {'run/x': b'new', 'other/y': b'1'}
 
 
+@pytest.mark.parametrize('out, found', [('x'*300, 'File name too long'), ('y'*250, 'File name too long'), ('d/'*2100, 'File name too long'),
+                                        ('file', 'is a file'), ('file/below', 'is a file'), ('a\0b', 'null byte'), ('', "found ''"), ('locked/run', 'may not be written to')])
+def test_a_bad_place_is_a_sentence_from_python_too(out, found, tmp_path, monkeypatch):
+    "Before any work; `y` leaves no room for the lock and the half beside it."
+    import mmemo
+    from mmemo.models.registry import save_pretrained
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, file='x')
+    (tmp_path/'locked').mkdir()
+    may, locked = os.access, tmp_path/'locked'
+    monkeypatch.setattr(os, 'access', lambda path, mode: Path(path) != locked and may(path, mode))
+    corpus, net = Corpus('x', tmp_path, pd.DataFrame(dict(clip_id=['a']))), mmemo.build('linear')
+    doors = [lambda: mmemo.train('nowhere', out=out), lambda: mmemo.compare('linear', corpus, {}, out), lambda: mmemo.predict('film.mp4', out=out),
+             lambda: mmemo.predict(['film.mp4'], out=out), lambda: mmemo.run_demo(out), lambda: mmemo.make_planted(out), lambda: save_corpus(corpus, out),
+             lambda: save_pretrained(net, out)]
+    for door in doors:
+        with pytest.raises(UserError, match=found): door()
+    assert set(os.listdir(tmp_path)) == {'file', 'locked'}
+
+
+@pytest.mark.parametrize('place', ['x'*300, 'd/'*2100, 'file/below', 'a\0b'])
+def test_a_name_that_nothing_can_have_is_not_there(place, tmp_path, monkeypatch):
+    import mmemo
+    monkeypatch.chdir(tmp_path)
+    fill(tmp_path, file='x')
+    for door in (mmemo.load_run, mmemo.open_corpus, mmemo.load_corpus, mmemo.write_report, lambda p: mmemo.predict(p, out='out'),
+                 lambda p: mmemo.read_corpus('folder', p)):
+        with pytest.raises(UserError, match='there is no such'): door(place)
+
+
 def test_a_disk_of_its_own_is_written_within(tmp_path, monkeypatch):
     monkeypatch.setattr(os.path, 'ismount', lambda p: Path(p) == tmp_path/'out')
     (tmp_path/'out'/'lost+found').mkdir(parents=True)

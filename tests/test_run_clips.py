@@ -174,9 +174,24 @@ def test_what_has_changed_is_said(mine):
     change_table(mine, change)
     copy_film(mine, test[2], mine/'corpus'/'clips'/f'{train[0]}.mp4')
     panel = open_panel('clip', mine/'run')
-    assert list_offered(panel) == set(test[1:])
-    for part in ('1 clip is gone', '1 clip is new', '1 clip has another label', '1 clip is another film', 'is a film of the training now'):
+    assert list_offered(panel) == set(test[1:]) - {test[2]}, 'a film that was learnt is no test'
+    for part in ('1 clip is gone', '1 clip is new', '1 clip has another label', '1 clip is another film', 'is a film of the training now and is left out'):
         assert part in panel.note and part in panel.to_html()
+
+
+def test_a_learnt_film_is_not_scored(mine, cache, capsys):
+    "By command and from Python; with all clips asked for it is said how many were learnt."
+    test, train = pick_clips(mine, 'test'), pick_clips(mine, 'train')
+    def change(t):
+        t.loc[t.clip_id == test[0], 'path'] = t.path[t.clip_id == train[0]].iloc[0]
+        return t
+    change_table(mine, change)
+    scores = mmemo.evaluate(mine/'run')
+    assert scores['all']['n_clips'] == len(test) - 1
+    assert 'of the test is a film of the training now and is left out' in capsys.readouterr().out
+    assert main(['evaluate', str(mine/'run'), '--split', 'all']) == 0
+    n = len(load_run(mine/'run').sides)
+    assert f'{n - len(test)} of the {n} clips scored here were in this run' in capsys.readouterr().out
 
 
 def test_no_test_clip_is_left(mine):
@@ -305,7 +320,7 @@ def test_python_lines_on_a_corpus_in_memory(films, cache, tmp_path):
     train = TrainConfig(epochs=1, device='cpu', progress=False)
     run = run_experiment(RunConfig(train=train, model='linear', encoders='tiny+logmel'), corpus, store, tmp_path/'one')
     assert set(run.sides.split) == {'train', 'val', 'test'}
-    result = compare(['linear'], corpus, store, tmp_path/'two', RunConfig(train=train), seeds=1, workers=1, progress=False)
+    result = compare(corpus, store, ['linear'], tmp_path/'two', RunConfig(train=train), seeds=1, workers=1, progress=False)
     assert load_run(tmp_path/'two'/'linear-0').sides.split.to_dict() == run.sides.split.to_dict() and result['trained'] == 1
     assert 'is not there' in open_panel('clip', run).sentence
     corpus.root = corpus.root.resolve()

@@ -347,6 +347,43 @@ def test_features_of_other_encoders_and_foreign_weights_are_refused(tmp_path):
     with pytest.raises(UserError, match='no such folder'): load_run(tmp_path/'nowhere')
 
 
+def test_a_run_whose_split_or_card_was_changed_says_one_true_thing(tmp_path):
+    import warnings
+    from mmemo.pages.report import write_report
+    corpus, store = stand_in()
+    run_experiment(quick('visual'), corpus, store, tmp_path/'r')
+    whole, notes = {n: (tmp_path/'r'/n).read_text() for n in ('split.json', 'card.md')}, {}
+    for name, text in whole.items():
+        path = tmp_path/'r'/name
+        path.unlink()
+        for how in ('gone', 'folder', 'cut', 'odd', 'edited'):
+            if how == 'folder': path.mkdir()
+            if how in ('cut', 'odd', 'edited'): path.write_text(dict(cut=text[:len(text)//2], odd='{"train": 3}', edited=text.replace('1', '2', 1))[how])
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter('always')
+                run = load_run(tmp_path/'r')
+            assert len(seen) == 1, (name, how, [str(w.message) for w in seen])
+            notes[name, how] = str(seen[0].message).removeprefix(str(path))
+            if name == 'split.json' and how != 'edited': # whoever needs it is told the same
+                with pytest.raises(UserError) as caught: run.sides
+                assert notes[name, how] == str(caught.value).removeprefix(str(path)).rstrip('.') + '; the run opens without it.'
+            if name == 'card.md':
+                with warnings.catch_warnings():
+                    warnings.simplefilter('ignore')
+                    write_report(tmp_path/'r')
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        path.write_text(text)
+    as_it_stands = ' has changed since the training, and is read as it stands.'
+    assert notes['split.json', 'gone'] == notes['card.md', 'gone'] == ': there is no such file; the run opens without it.'
+    assert notes['split.json', 'edited'] == notes['card.md', 'edited'] == notes['card.md', 'cut'] == as_it_stands
+    lines = (tmp_path/'r'/'checksums.txt').read_text().splitlines(True) # a list of before the card was in it
+    (tmp_path/'r'/'checksums.txt').write_text(''.join(line for line in lines if 'card.md' not in line))
+    (tmp_path/'r'/'card.md').write_text('mine')
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        load_run(tmp_path/'r')
+
+
 def test_sound_alone_is_enough_for_a_model_that_only_listens(tmp_path):
     corpus, store = stand_in(); sound = dict(audio=store['audio'])
     run = run_experiment(quick('audio', train=dict(epochs=10, lr=1e-2)), corpus, sound, tmp_path/'r')

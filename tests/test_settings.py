@@ -160,7 +160,9 @@ def test_copies_are_checked_too():
     ('predict x.mp4 --seconds nan', "mmemo: option 'seconds' is nan; expected 0.04 to 400, or None. (--seconds)"), ('extract x --settings.every 0', "mmemo: setting 'every' is 0; expected 1 to 1,000,000. (--settings.every)"),
     ('reproduce rcma --root x --train.batch 0', "mmemo: training setting 'batch' is 0; expected 1 to 1,000,000. (--train.batch)"),
     ('train --corpus x --epchs 3', "mmemo: train has no option '--epchs'. Did you mean '--train.epochs'? `mmemo train --help` tells them."),
-    ('train --corpus x --options dim 0', "mmemo: model setting 'dim' is 0; expected 2 to 16,384.")])
+    ('train --corpus x --options dim 0', "mmemo: model setting 'dim' is 0; expected 2 to 16,384."),
+    ('compare --corpus x --models visual audio --options visual.dim 0', "mmemo: model setting 'dim' is 0; expected 2 to 16,384."),
+    ('compare --corpus x --models visual --options visual.train.lr nan', "mmemo: training setting 'lr' is nan; expected 0 to 1,000.")])
 def test_the_command_says_the_same(words, said, capsys):
     assert main(words.split()) == 2
     told = capsys.readouterr()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from .train import find_features, use_given
+from .train import find_features
 from ..core import OK, SET_ASIDE
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
@@ -51,15 +51,15 @@ class Compare:
 def compare_models(asked:Compare) -> int: # exit status
     "Corpus, features, all trainings, table and page; status 3 where a model failed or a clip was set aside."
     from mmemo.pages.comparison import write_comparison
-    from mmemo.training.compare import TABLES, compare, format_comparison
+    from mmemo.training.compare import TABLES, check_models, compare, format_comparison
     check_place(asked.out, 'comparison', TABLES)
+    check_models(asked.models, asked.against, asked.seeds, asked.options) # before anything is encoded
     place = asked.corpus or make_demo_corpus()
     shared = RunConfig(corpus=place, encoders=asked.encoders, text=asked.text,
                        settings=asked.settings, window=asked.window, train=asked.train)
     corpus, store = find_features(place, shared, asked.cache, asked.split)
-    if corpus.facts.get('features_only'): shared = use_given(shared, store)
     corpus = deal_missing(corpus, asked.split, asked.train.seed)
-    result = compare(asked.models, corpus, store, asked.out, shared, asked.seeds,
+    result = compare(corpus, store, asked.models, asked.out, shared, asked.seeds,
                      asked.against, asked.options, asked.workers, overwrite=asked.overwrite,
                      finish=lambda half: write_comparison(half, asked.out))
     print(format_comparison(result), asked.out/'compare.html', sep='\n\n')

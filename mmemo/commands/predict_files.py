@@ -8,7 +8,7 @@ __all__ = ['INDEX', 'EMPTY', 'BETWEEN', 'list_films', 'name_pages', 'describe_pr
            'Predict']
 
 # %% ../../nbs/85_commands/13_predict_files.ipynb #pfiles04
-import os, unicodedata
+import os, unicodedata, warnings
 from collections import Counter
 from dataclasses import dataclass
 from itertools import chain, count
@@ -25,17 +25,22 @@ from ..ranges import Range, Text
 def list_films(places) -> list: # files and folders -> paths of files, each once
     "Every film that was named, by itself or by a folder that it lies in."
     from mmemo.media.files import find_kind, walk_folder
-    films = {}
+    films, sounds = {}, []
     for place in map(Path, places):
         inside = [place]
-        if place.is_dir():
-            files = (here/name for here, _, names in walk_folder(place) for name in names)
-            inside = [f for f in files if find_kind(f) == 'film']
-        if not inside:
-            raise UserError(f'{place}: there is no film in this folder or below it.')
+        if os.path.isdir(place):
+            files = {here/name: find_kind(here/name) for here, _, names in walk_folder(place) for name in names}
+            inside, heard = ([f for f, kind in files.items() if kind == k] for k in ('film', 'sound'))
+            sounds += heard
+            if not inside:
+                raise UserError(f'{place}: there is no film in this folder or below it'
+                                f'{f", only sound, such as {heard[0].name}" if heard else ""}.')
         for film in inside: films.setdefault(film.resolve(), film)
     if not films:
         raise UserError('expected at least one film, or a folder of films, got none.')
+    if sounds:
+        warnings.warn(f'{len(sounds)} sound files are left out, such as {sounds[0]}: '
+                      'there is no face in them to look at.', stacklevel=3)
     return list(films.values())
 
 # %% ../../nbs/85_commands/13_predict_files.ipynb #pfiles09
@@ -196,7 +201,7 @@ def predict(files, # one film; or a folder, or a list of both
     from mmemo.commands.predict import predict_file
     options |= dict(faces=faces, model_file=model_file, seconds=seconds, cache=cache, progress=progress)
     is_one = isinstance(files, (str, Path))
-    if is_one and not Path(files).is_dir():
+    if is_one and not os.path.isdir(files):
         return predict_file(files, run, out, **options)
     return predict_films(list_films([files] if is_one else files), run, out, **options)
 
@@ -224,7 +229,7 @@ class Predict:
     further = 'files' # words behind an option are of these, too
 
     def __call__(self) -> int: # exit status
-        is_one = len(self.files) == 1 and not self.files[0].is_dir()
+        is_one = len(self.files) == 1 and not os.path.isdir(self.files[0])
         files = self.files[0] if is_one else list(self.files)
         made = predict(files, self.run, self.out, self.faces, self.model_file, self.seconds, self.cache, not is_one)
         if not is_one: return report_films(made, self.out)

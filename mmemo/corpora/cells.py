@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['NAMES', 'NO_NUMBER', 'PLAIN', 'VALUES', 'MEASURES', 'BOMS', 'name_of', 'read_names', 'label_groups', 'name_columns',
-           'name_clips', 'name_frames', 'read_column', 'Form', 'find_form', 'read_cells', 'Sheet', 'read_sheet',
-           'read_quickly', 'put_back', 'write_cells']
+           'name_clips', 'name_frames', 'read_column', 'spell_with_point', 'Form', 'find_form', 'read_cells', 'Sheet',
+           'read_sheet', 'read_quickly', 'put_back', 'write_cells']
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00004
 import csv, io, json, re
@@ -124,6 +124,14 @@ def read_column(cells:pd.Series) -> pd.Series: # text, NaN for an empty cell
     numbers = _parse_values(known) if means_numbers else _parse_numbers(known)
     return cells if numbers is None else numbers.reindex(cells.index)
 
+# %% ../../nbs/20_corpora/00_cells.ipynb #celpnt01
+def spell_with_point(value) -> str: # ' (write 0.5, with a point)', or nothing
+    "The end of a sentence about a cell that would be a number but for its comma."
+    text = str(value).strip()
+    is_number = re.fullmatch(r'[+-]?\d+,\d+', text)
+    return f" (write {text.replace(',', '.')}, with a point)" if is_number else ''
+
+
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00020
 @dataclass
 class Form:
@@ -132,6 +140,7 @@ class Form:
     newline: str = '\n'
     encoding: str = 'utf-8'
     blank: int = 0 # lines before the first row
+    decimal: str = '.' # or ',', where cells are not parted by commas and numbers have them
     titles: dict = field(default_factory=dict) # column -> what the first row calls it, where pandas names it anew
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00021
@@ -148,7 +157,10 @@ def find_form(path) -> Form: # of a CSV file
     rows = {sep: next(csv.reader(io.StringIO(text, newline=''), delimiter=sep), []) for sep in (',', ';', '\t')}
     others = max((';', '\t'), key=lambda sep: len(rows[sep]))
     sep = ',' if len(rows[',']) > 1 or len(rows[others]) < 2 else others
-    return Form(sep, '\r\n' if text.partition('\n')[0].endswith('\r') else '\n', encoding, blank)
+    has_numbers = lambda mark: re.search(rf'(?m){sep}[+-]?\d+{mark}\d+(?:[eE][+-]?\d+)?\s*(?:{sep}|$)', text)
+    has_commas = sep != ',' and has_numbers(',') and not has_numbers('[.]')
+    newline = '\r\n' if text.partition('\n')[0].endswith('\r') else '\n'
+    return Form(sep, newline, encoding, blank, ',' if has_commas else '.')
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00024
 def _number_lines(cells:pd.DataFrame, first:int # line of the first row
@@ -215,12 +227,13 @@ def read_quickly(path, names=NAMES) -> pd.DataFrame: # names: columns that are t
     if Path(path).suffix == '.parquet':
         return name_columns(_read_parquet(path, names), names)
     form = find_form(path)
-    how = dict(sep=form.sep, encoding=form.encoding)
+    how = dict(sep=form.sep, encoding=form.encoding, decimal=form.decimal)
     columns = pd.read_csv(path, nrows=0, **how).columns
     none = {c: ['', *NO_NUMBER] for c in columns if c not in names}
     table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=none, **how)
     if not isinstance(table.index, pd.RangeIndex):
         raise ValueError(f'rows have more cells than the {table.shape[1]} names in the first row')
+    table.attrs['decimal'] = form.decimal
     return name_columns(table, names)
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00032

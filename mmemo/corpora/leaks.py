@@ -229,7 +229,7 @@ def _describe_refusal(leaks:pd.DataFrame) -> str: # leaks: one row a set of clip
     text = '; '.join(_describe_set(row) for row in leaks.head(5).itertuples())
     if len(leaks) > 5: text += f'; and {len(leaks) - 5} more'
     return (f'{len(leaks)} set(s) of clips stand on both sides of the split: {text}. Drop the copies, or put them into '
-            'one `group` (`group_twins` does) and deal the clips again by subject.')
+            'one `group` (`mmemo.group_twins(corpus)` does) and deal the clips again by subject (`mmemo.deal_clips`).')
 
 # %% ../../nbs/20_corpora/04_leaks.ipynb #lkrep001
 @dataclass
@@ -375,9 +375,12 @@ def guard(corpus:Corpus, # with column `split`, unless folds are given
     return report
 
 # %% ../../nbs/20_corpora/04_leaks.ipynb #17559ea8
-def group_twins(corpus:Corpus, report:LeakReport) -> Corpus: # the same clips, their column `group` filled
+def group_twins(corpus:Corpus, # clips, or their folder
+                report:LeakReport|None=None, # of `check_leaks`, which is asked where not given
+               ) -> Corpus: # the same clips, their column `group` filled
     "Put what the guard found alike into one group, together with whatever shared a group with it."
-    clips, table = corpus.clips, report.table
+    corpus = load_corpus(corpus)
+    clips, table = corpus.clips, (report or check_leaks(corpus, refuse=False)).table
     group = clips.group if 'group' in clips else pd.Series(pd.NA, clips.index)
     group = group.astype('string')
     for ids in table[table.kind.isin(['source', 'pictures', 'sound', 'video'])].clips:

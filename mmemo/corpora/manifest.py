@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import DamagedFile, UserError, atomic_path, patch, read_json, write_json
-from .cells import (MEASURES, NAMES, Sheet, name_clips, name_frames, name_of, put_back, read_names,
-                                 read_quickly, read_sheet, write_cells)
+from .cells import (MEASURES, NAMES, Sheet, spell_with_point, name_clips, name_frames, name_of, put_back,
+                                 read_names, read_quickly, read_sheet, write_cells)
 from ..labels import SPACES, LabelSpace, guess_class, label_space
-from ..places import whole_entries
+from ..places import find_place, whole_entries
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
 NEEDED = ('clip_id', 'path')
@@ -53,6 +53,16 @@ def _check_needed(clips:pd.DataFrame, where:str) -> pd.DataFrame: # the same row
         raise UserError(f"{where}, line {line}: clip_id '{twice}' stands there a second time.")
     return clips
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #mantitl1
+def _check_titles(clips:pd.DataFrame, where:str):
+    "Refuse a title that is one of ours but for capitals or blanks: nobody would read that column."
+    for title in clips:
+        meant = '_'.join(str(title).lower().split())
+        if meant in (*NAMES, *MEASURES) and meant not in clips:
+            raise UserError(f"{where}: column '{title}' differs from '{meant}' only in capitals or blanks; "
+                            f"call it '{meant}'.")
+
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #fd8d7252
 def _check_seconds(clips:pd.DataFrame, where:str) -> pd.DataFrame: # the same rows with `start` and `end`, NaN for none
     "What is measured is a number, and segments end after they begin."
@@ -64,7 +74,8 @@ def _check_seconds(clips:pd.DataFrame, where:str) -> pd.DataFrame: # the same ro
         is_wrong = clips[name].notna() & ~np.isfinite(number) | (number <= 0) & (name == 'fps')
         if line := _first_line(is_wrong):
             value = clips[name][is_wrong].iloc[0]
-            raise UserError(f"{where}, line {line}: '{name}' is '{value}', expected {MEASURES[name]}.")
+            raise UserError(f"{where}, line {line}: '{name}' is '{value}', expected {MEASURES[name]}"
+                            f'{spell_with_point(value)}.')
         clips[name] = number
     is_backwards = clips.end <= clips.start.fillna(0)
     if line := _first_line(is_backwards):
@@ -77,6 +88,7 @@ def check_manifest(clips:pd.DataFrame, # one row a clip
                    where:str='manifest', # what to call the table in messages
                   ) -> pd.DataFrame: # the same rows, ids as text, optional columns filled
     "A manifest with its columns in order, or a `UserError` that names the line and the field."
+    _check_titles(clips, where)
     if missing := [c for c in NEEDED if c not in clips]:
         columns = ', '.join(map(str, clips.columns)) or 'none'
         raise UserError(f"{where}: expected a column '{missing[0]}', found {columns}.")
@@ -96,6 +108,8 @@ def check_manifest(clips:pd.DataFrame, # one row a clip
 # %% ../../nbs/20_corpora/01_manifest.ipynb #d2c8b81b
 def _read_or_explain(path, read): # read: of a path -> whatever it gives; what cannot be read is named in one sentence
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f'{path}: this is a folder; expected a table in it, CSV or Parquet, by its name.')
     if not path.is_file():
         raise UserError(f'{path}: there is no such file.')
     try: return read(path)
@@ -216,6 +230,7 @@ def write_clips(corpus:Corpus, path): # .csv or .parquet
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedb
 def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.parquet, corpus.json}
     "Write a corpus's tables; media files stay where they are."
+    find_place(folder)
     folder = Path(folder)
     table, about = name_table(folder), dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
     root = Path(corpus.root).resolve()
@@ -230,7 +245,7 @@ def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.p
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfind1
 def find_manifest(place:Path) -> Path: # a folder, or a file
     "The table to read: the place itself, or the manifest in the folder."
-    if not place.exists():
+    if not os.path.exists(place): # a name that is too long is none, too
         raise UserError(f'{place}: there is no such file or folder; `mmemo demo` makes a planted corpus.')
     if place.is_file(): return place
     for name in ('manifest.parquet', 'manifest.csv'):

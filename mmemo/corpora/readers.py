@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['USUAL', 'ENDINGS', 'READERS', 'find_clips', 'choose_space', 'find_subjects', 'draft_manifest', 'write_first_manifest',
-           'read_folder', 'read_twin_facts', 'list_options', 'describe_reading', 'read_corpus', 'open_corpus']
+           'read_folder', 'read_features', 'read_twin_facts', 'list_options', 'describe_reading', 'read_corpus',
+           'open_corpus']
 
 # %% ../../nbs/20_corpora/14_readers.ipynb #ac9ac785
 import inspect, os, re
@@ -16,13 +17,14 @@ import pandas as pd
 
 from ..core import Registry, UserError, read_json
 from .affwild2 import read_affwild2
+from .cells import NAMES, VALUES
 from .cremad import read_cremad
-from .listing import list_some
+from .listing import check_choice, list_some
 from .manifest import (Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus,
-                                    name_table, write_table)
+                                    name_classes, name_table, read_table, write_table)
 from .mosei import read_mosei
 from .ravdess import read_ravdess
-from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class
+from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class, label_space
 from ..media.files import FILMS, OTHERS, SOUNDS, USUAL_FILMS, USUAL_SOUNDS, find_kind, walk_folder
 
 # %% ../../nbs/20_corpora/14_readers.ipynb #rdrlst01
@@ -97,7 +99,8 @@ def draft_manifest(root, # a folder of clips
                    report:Report|None=None) -> pd.DataFrame:
     "One row a clip with what a folder tells about it."
     root = Path(root)
-    if not root.is_dir(): raise UserError(f'{root}: there is no such folder.')
+    if not os.path.isdir(root):
+        raise UserError(f'{root}: there is no such folder.')
     report = report or Report('folder', root)
     clips = find_clips(root, report)
     if clips.empty:
@@ -171,6 +174,27 @@ def read_folder(root, # a folder of clips, or a manifest
     facts = dict(target='as the folders are named', synthetic=False)
     return Corpus(root.resolve().name, root, clips, None, space, facts), report
 
+# %% ../../nbs/20_corpora/14_readers.ipynb #rdrfeat2
+def read_features(root, # a table, CSV or Parquet: clip_id, subject, label ... as in a manifest, and numbers
+                  modality:str='visual', # what the numbers were measured in: visual, audio or text
+                  hz:float=0., # rows a second, where a clip has several and no `time`
+                  space:str|None=None, # label space; default: the smallest that fits
+                 ) -> tuple: # (Corpus, Report)
+    "Clips that are known by their features only."
+    check_choice('modality', modality, 'visual', 'audio', 'text')
+    table = read_table(root)
+    if 'clip_id' not in table:
+        raise UserError(f"{root}: expected a column 'clip_id', found {', '.join(map(str, table.columns[:8]))}.")
+    known = [c for c in table if c in NAMES or c in VALUES]
+    first = table[known].drop_duplicates('clip_id').assign(path=Path(root).name)
+    clips = name_classes(check_manifest(first, str(root)))
+    labels = clips.label.dropna().unique() if 'label' in clips else []
+    space = space or choose_space([label for label in labels if guess_class(label)])
+    check_labels(clips, label_space(space), str(root))
+    facts = dict(features_only=True, synthetic=False, source=Path(root).name)
+    return Corpus(Path(root).stem, Path(root).parent, clips, None, space, facts), Report('features', Path(root))
+
+
 # %% ../../nbs/20_corpora/14_readers.ipynb #twinfa02
 def read_twin_facts(place) -> dict: # a tree, or a file in it
     "What must be said of a corpus that was read from a twin; nothing for other folders."
@@ -186,6 +210,7 @@ READERS.update({
     'ravdess': read_ravdess,
     'crema-d': read_cremad,
     'cmu-mosei': read_mosei,
+    'features': read_features,
     'folder': read_folder})
 
 def list_options(name:str) -> dict: # option -> its default
@@ -212,7 +237,7 @@ def read_corpus(name:str, # such as 'ravdess'; `READERS` lists them
     known = list_options(name)
     if odd := [k for k in options if k not in known]:
         raise UserError(f"'{odd[0]}' is no option of {name}; expected some of {', '.join(known) or 'none'}.")
-    if not Path(root).exists():
+    if not os.path.exists(root):
         raise UserError(f'{root}: there is no such file or folder.')
     corpus, report = READERS[name](root, **options)
     corpus.place = f'{name}:{root}'
@@ -226,5 +251,5 @@ def open_corpus(place) -> Corpus: # 'NAME:FOLDER', a folder with a manifest, a m
     "The corpus at a place."
     if not isinstance(place, (str, os.PathLike)): return place
     name, colon, root = str(place).partition(':')
-    is_named = colon and name in READERS and not Path(str(place)).exists()
+    is_named = colon and name in READERS and not os.path.exists(place)
     return read_corpus(name, root)[0] if is_named else load_corpus(place)

@@ -6,12 +6,12 @@
 __all__ = ['BY', 'sweep_leftovers', 'describe_track', 'describe_json', 'list_cache', 'prune_cache']
 
 # %% ../../nbs/40_features/07_cache.ipynb #chimport
-import json, os, shutil, socket, time
+import json, os, socket, time
 from pathlib import Path
 
 import pandas as pd
 
-from ..core import UserError, default_cache, is_alive, read_json
+from ..core import UserError, default_cache, is_alive, read_json, remove_entry
 
 # %% ../../nbs/40_features/07_cache.ipynb #ffdba663b
 def sweep_leftovers(cache:Path) -> bool: # is another process at work here?
@@ -23,8 +23,7 @@ def sweep_leftovers(cache:Path) -> bool: # is another process at work here?
         except FileNotFoundError: continue
         if not is_old and is_alive(p.name):
             others |= not p.name.startswith(own_files)
-        elif p.is_dir(): shutil.rmtree(p)
-        else: p.unlink(missing_ok=True)
+        else: remove_entry(p)
     return others
 
 # %% ../../nbs/40_features/07_cache.ipynb #chrowsf1
@@ -75,6 +74,6 @@ def prune_cache(cache=None, encoder:str='', # also the tracks of this encoder, b
     goes = table[table.modality.isin(['pack', 'stamp', 'unreadable']) | is_named]
     if not dry_run:
         for path in (p for paths in goes.paths for p in paths):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            remove_entry(path)
         if cache.is_dir(): sweep_leftovers(cache)
     return goes.drop(columns='paths').reset_index(drop=True)

@@ -15,6 +15,7 @@ from ..corpora.mosei import load_mosei
 from ..corpora.readers import open_corpus
 from .encoder_files import resolve_encoders
 from .extract import extract
+from .tables import tracks_from_table
 from .text import add_text
 from .tracks import FeatureStore, pack_tracks
 from .words import has_text
@@ -39,6 +40,9 @@ def pack_given(tracks:dict, # modality -> clip id -> track (values, time, valid,
     return FeatureStore(packs, facts)
 
 # %% ../../nbs/40_features/19_sources.ipynb #8b98a87b
+def _read_table(place:Path, corpus:Corpus, hz:float) -> dict: # clip id -> track
+    return tracks_from_table(place, hz=hz, leave=list(corpus.clips)) # a label is no feature
+
 def read_given_tracks(corpus:Corpus, # of features only
                       progress:bool=True) -> dict: # modality -> clip id -> track
     "The features that a corpus without clips was read with."
@@ -51,7 +55,9 @@ def read_given_tracks(corpus:Corpus, # of features only
     if not place.exists():
         raise UserError(f'{corpus.name}: its features were read from {place}, where nothing is now; '
                         'read the data set again.')
-    _, tracks, _ = load_mosei(place, progress=progress, **options)
+    if read['reader'] == 'features':
+        tracks = {options.get('modality', 'visual'): _read_table(place, corpus, options.get('hz', 0.))}
+    else: _, tracks, _ = load_mosei(place, progress=progress, **options)
     known = set(corpus.clips.clip_id)
     return {m: {c: t for c, t in of_clips.items() if c in known} for m, of_clips in tracks.items()}
 

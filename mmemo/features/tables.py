@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, file_hash, name_damage
-from ..corpora.cells import NAMES, label_groups
+from ..corpora.cells import NAMES, spell_with_point, label_groups
 from ..corpora.manifest import read_table
 from .tracks import Track
 
@@ -66,7 +66,8 @@ def read_numbers(cells:pd.Series, where:str) -> pd.Series: # where: the file, fo
     if bad.any():
         line = int(np.argmax(bad)) + 2
         value = str(cells.iloc[line - 2])[:40]
-        raise UserError(f"{where}, line {line}: '{cells.name}' is '{value}', expected a number.")
+        raise UserError(f"{where}, line {line}: '{cells.name}' is '{value}', expected a number"
+                        f'{spell_with_point(value)}.')
     return numbers
 
 # %% ../../nbs/40_features/06_tables.ipynb #dmgnum03
@@ -76,7 +77,8 @@ def is_numeric(cells:pd.Series) -> bool: # text, where most of it is numbers: a 
     if kind.is_numeric_dtype(cells): return not kind.is_bool_dtype(cells)
     is_text = kind.is_object_dtype(cells) or kind.is_string_dtype(cells)
     if not is_text: return False # dates, classes
-    return pd.to_numeric(cells, errors='coerce').notna().mean() > .5
+    spelt = cells.where(cells.isna(), cells.astype(str).str.replace(r'^(\s*[+-]?\d+),(\d+\s*)$', r'\1.\2', regex=True))
+    return pd.to_numeric(spelt, errors='coerce').notna().mean() > .5
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbnumb04
 def check_numbers(table:pd.DataFrame, columns:list, path:Path): # of features
@@ -89,15 +91,18 @@ def check_numbers(table:pd.DataFrame, columns:list, path:Path): # of features
 
 # %% ../../nbs/40_features/06_tables.ipynb #tbcolum1
 def choose_columns(table:pd.DataFrame, columns, # those asked for; None: every other numeric one
-                   clip:str, time:str, path:Path) -> list: # names
+                   clip:str, time:str, path:Path,
+                   leave=()) -> list: # names; leave: what is no feature, as labels are
     "The columns that hold features; a sentence where one is missing."
     held = ', '.join(map(str, table.columns[:8]))
     if clip not in table:
         raise UserError(f"{path}: expected a column '{clip}', found {held}.")
     if columns is None:
-        taken = (clip, time, *NAMES)
+        taken = (clip, time, *NAMES, *leave)
         is_nameless = lambda c: str(c).startswith('Unnamed: ') # the numbers of rows, as pandas writes them
         columns = [c for c in table if c not in taken and not is_nameless(c) and is_numeric(table[c])]
+    if twice := [c for k, c in enumerate(columns) if c in columns[:k]]:
+        raise UserError(f"{path}: column '{twice[0]}' is asked for twice.")
     if gone := [c for c in columns if c not in table]:
         raise UserError(f"{path}: expected a column '{gone[0]}', found {held}.")
     if not columns:
@@ -109,6 +114,7 @@ def tracks_from_table(path, # .csv, .parquet or .npz
                       clip:str='clip_id', time:str='time', # names of the columns
                       columns=None, # the features (default: every other numeric column)
                       hz:float=0., # steps a second, where no time is given
+                      leave=(), # columns that are none, as labels are
                      ) -> dict: # clip id -> Track
     "Pre-computed features as tracks."
     path = Path(path)
@@ -116,7 +122,8 @@ def tracks_from_table(path, # .csv, .parquet or .npz
         table = read_npz_table(path, clip, time)
         columns = None
     else: table = read_table(path, (*NAMES, clip))
-    columns = choose_columns(table, columns, clip, time, path)
+    if table.attrs.get('decimal') == ',': print(f'{path}: 1,5 is read as 1.5.')
+    columns = choose_columns(table, columns, clip, time, path, leave)
     numeric = [*columns, *([time] if time in table else [])]
     for c in numeric: table[c] = read_numbers(table[c], str(path))
     check_numbers(table, columns, path)

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import (DamageWarning, DamagedFile, UserError, atomic_path, hash_arrays, name_damage, read_sealed, seal,
-                        stable_hash, to_jsonable)
+from ..core import (DamageWarning, DamagedFile, UserError, atomic_path, hash_arrays, name_damage, read_sealed,
+                        remove_entry, seal, stable_hash, to_jsonable)
 
 # %% ../../nbs/40_features/01_tracks.ipynb #1da23738
 @dataclass
@@ -91,6 +91,7 @@ def load_track(path) -> Track: # a .safetensors file
     "Read one track; a `DamagedFile` where it is not what was written."
     from safetensors import safe_open
     with name_damage(path, 'a track (safetensors with values, time, valid)'):
+        if Path(path).is_dir(): raise ValueError('it is a folder')
         with safe_open(path, 'np') as f:
             tensors = {k: f.get_tensor(k) for k in ('values', 'time', 'valid')}
             source = json.loads(f.metadata()['source'])
@@ -110,7 +111,7 @@ def remove_damaged(paths) -> dict: # path -> what is wrong with it
         try: load_track(path)
         except UserError as e:
             gone[path] = str(e)
-            path.unlink(missing_ok=True)
+            remove_entry(path)
     return gone
 
 # %% ../../nbs/40_features/01_tracks.ipynb #08e4812f
@@ -266,7 +267,7 @@ def load_pack(*about, **how) -> Packed: # what `build_pack` takes
     try: return open_pack(folder)
     except UserError as e:
         warnings.warn(f'{str(e).rstrip(".")}; the pack is made again.', DamageWarning, stacklevel=2)
-    shutil.rmtree(folder)
+    remove_entry(folder)
     return open_pack(build_pack(*about, **how))
 
 # %% ../../nbs/40_features/01_tracks.ipynb #5034b4c4

@@ -63,7 +63,7 @@ class MediaError(UserError):
 # %% ../../nbs/10_media/03_files.ipynb #b63379b4
 def _check_file(path:Path):
     "Refuse what is no file, or an empty one, before a decoder sees it."
-    if not path.exists():
+    if not os.path.exists(path):
         raise MediaError(f'{path}: there is no such file.')
     if not path.is_file():
         kind = 'a folder' if path.is_dir() else 'a pipe, a socket or a device' # reading one may never end

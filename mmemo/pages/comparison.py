@@ -19,6 +19,7 @@ from .html import render_figure, render_page, render_table, render_text, render_
 from .score_plots import pick_model_colour, plot_scores, prettify
 from .theme import draw_placeholder, set_title
 from ..training.compare import find_main_score, list_loss_rows, list_main_rows, list_part_rows, write_small_print
+from ..training.intervals import format_ci
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #b0f214ea
 def list_scores(result:dict, score:str='') -> list: # rows for `plot_scores`
@@ -81,13 +82,13 @@ def add_difference(fig, model:str, gap:dict, subset:str, col:int, reference:str)
     "A difference with its whisker: a full mark where the interval is clear of zero."
     value = gap['value']
     low, high = gap['ci95'] or (value, value)
-    colour = pick_model_colour(model)
+    colour, span = pick_model_colour(model), format_ci(gap['ci95'], '+.3f')
     symbol = 'circle' if is_clear(gap) else 'circle-open'
     whisker = dict(array=[high - value], arrayminus=[value - low], thickness=1.6, width=4, color=colour)
     fig.add_scatter(x=[value], y=[model], mode='markers', showlegend=False, row=1, col=col, cliponaxis=False,
                     marker=dict(size=10, color=colour, symbol=symbol, line=dict(width=2, color=colour)),
                     error_x=whisker, hovertemplate=f'{model} minus {reference}, {subset}<br>'
-                    f'{value:+.3f} [{low:+.3f}, {high:+.3f}]<extra></extra>')
+                    f'{value:+.3f} {span}<extra></extra>')
     return low, high
 
 # %% ../../nbs/80_pages/10_comparison.ipynb #48f9f3b6

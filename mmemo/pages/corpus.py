@@ -20,6 +20,7 @@ from ..corpora.manifest import Corpus, Report
 from ..media.threads import map_in_threads
 from .clip_plots import encode_thumbnail
 from .html import read_static, render_page, render_table, render_text, render_warning
+from ..training.checks import check_people
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #4054c15f
 def name_emotions(x, # (n, c) strengths
@@ -95,9 +96,18 @@ def find_gaps(corpus:Corpus) -> list: # sentences
     sentences += [f'{text}.' for text in describe_spellings(corpus.clips)]
     if 'subject' not in corpus.clips:
         sentences.append('No subjects are known: nothing can keep the same person out of training and test.')
-    if 'no split' in counts.columns:
-        sentences.append('Clips without a split are dealt by subject when training begins.')
-    return sentences
+    return sentences + _foretell_dealing(corpus)
+
+def _foretell_dealing(corpus) -> list: # sentences: what training will make of clips without a split
+    has_side = corpus.clips.split.notna() if 'split' in corpus.clips else pd.Series(False, corpus.clips.index)
+    if has_side.all(): return []
+    if has_side.any():
+        return ['Clips without a split take no part in training.']
+    try: check_people(corpus)
+    except UserError as e:
+        why = str(e).removeprefix(f'{corpus.name}: ')
+        return [f'Training refuses this table as it stands: {why}']
+    return ['Clips without a split are dealt by subject when training begins.']
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #2a38ca04
 def measure_durations(corpus:Corpus, progress:bool=False) -> np.ndarray: # (n,) seconds, NaN where unknown

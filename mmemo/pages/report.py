@@ -231,7 +231,7 @@ def write_report(folder, # of a finished run
     from mmemo.training.runs import load_run
     run = load_run(folder)
     card = run.folder/'card.md'
-    text = card.read_text(encoding='utf8', errors='replace') if card.exists() else ''
+    text = card.read_text(encoding='utf8', errors='replace') if card.is_file() else ''
     made = render_run(run, read_split(run.folder/'split.json'), text)
     with atomic_path(run.folder/'report.html') as tmp:
         tmp.write_text(made, encoding='utf8')

@@ -16,6 +16,7 @@ from plotly.subplots import make_subplots
 from ..core import UserError
 from ..labels import COLOURS, MODALITY_COLOURS
 from .theme import draw_placeholder, set_title, spread_labels
+from ..training.intervals import format_ci
 from ..training.metrics import LOWER
 
 # %% ../../nbs/80_pages/03_score_plots.ipynb #bcda9559
@@ -168,7 +169,7 @@ def add_score(fig, row:dict, metric:str, col:int): # one of `check_score_rows`; 
     low, high = f.get('ci95') or (value, value)
     colour = pick_model_colour(row['model'])
     whisker = dict(array=[high - value], arrayminus=[value - low], thickness=1.6, width=4, color=colour)
-    hover = f"{row['model']}, {row['subset']}<br>{value:.3f} [{low:.3f}, {high:.3f}]<extra></extra>"
+    hover = f"{row['model']}, {row['subset']}<br>{value:.3f} {format_ci(f.get('ci95'), '.3f')}<extra></extra>"
     fig.add_scatter(x=[value], y=[row['model']], mode='markers+text', text=[f'{value:.2f}'], textposition='top center',
                     textfont=dict(size=12), showlegend=False, marker=dict(size=10, color=colour), row=1, col=col,
                     cliponaxis=False, hovertemplate=hover, error_x=whisker)

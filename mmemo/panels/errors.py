@@ -31,7 +31,7 @@ from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, PanelState, Work, make_
                                 make_step_buttons, panel_or_reason, redraw_each, write_prose)
 from .source import ClipSource, open_run, open_source
 from ..training.evaluation import find_score, list_classes, sum_by_group
-from ..training.intervals import bootstrap_ci
+from ..training.intervals import bootstrap_ci, format_ci
 
 # %% ../../nbs/90_panels/10_errors.ipynb #errlab01
 def _keep_labelled(source:ClipSource) -> pd.DataFrame: # predictions of the clips on offer that have a label
@@ -148,11 +148,8 @@ class ErrorView(ErrorControls):
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750016
 def format_interval(figure, digits:str='.2f') -> str: # figure: has `value` and `ci95`
-    "'0.93 [0.90, 0.96]'; the value alone where there is no interval."
-    write = lambda v: format(v, digits)
-    if not figure.get('ci95'): return write(figure['value'])
-    low, high = figure['ci95'][:2]
-    return f"{write(figure['value'])} [{write(low)}, {write(high)}]"
+    "'0.93 [0.90, 0.96]'; or '0.93 [no interval]'."
+    return f"{format(figure['value'], digits)} {format_ci(figure.get('ci95'), digits)}"
 
 
 def _as_figure(value:float, low:float, high:float) -> dict: # no interval where low is nan
@@ -486,7 +483,8 @@ def show_choice(self:ErrorController):
 def play(self:ErrorController):
     "The chosen clip, with face, voice and attention on one time axis."
     clip_id = self.state.clip_id
-    if not clip_id:
+    has_film = not self.source.source.corpus.facts.get('features_only')
+    if not clip_id or not has_film:
         self.view.stage.children = ()
         return
     if self.player is None:
@@ -661,4 +659,5 @@ def errors_panel(run='runs/demo', # folder of a run, or of a demo
                  **state): # where to begin: cell, where, part, clip_id ...
     "The errors panel of a run; where there is none, a sentence in its place."
     run = open_run(run)
-    return ErrorsPanel(open_source(run, split), find_runs_beside(run.folder), run.folder.resolve().name, **state)
+    source = open_source(run, split, films=False)
+    return ErrorsPanel(source, find_runs_beside(run.folder), run.folder.resolve().name, **state)

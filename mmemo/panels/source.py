@@ -7,6 +7,7 @@ __all__ = ['find_row', 'find_segment', 'read_strip', 'attribute_clip', 'list_rea
            'find_run', 'open_run', 'choose_side', 'describe_lost', 'open_source']
 
 # %% ../../nbs/90_panels/04_source.ipynb #ssource4
+import os
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from ..explain.attribution import METHODS, Attribution, attribute, compute_densi
 from ..explain.evidence import Evidence, cut_clip_windows, find_device, gather_evidence
 from ..features.encoder_files import resolve_encoders
 from ..features.extract import extract
-from ..features.sources import add_named_text
+from ..features.sources import add_named_text, pack_given, read_given_tracks
 from ..features.windows import WindowSettings
 from ..labels import task_space
 from ..media.files import MediaError
@@ -245,7 +246,7 @@ def find_run(folder, # or a Run, which knows where it is
     if isinstance(folder, Run): return folder.folder
     for place in (Path(folder), *(Path(up)/folder for up in ('..', '../..'))):
         for run in (place, place/model):
-            if (run/'metrics.json').is_file(): return run
+            if os.path.isfile(run/'metrics.json'): return run
     raise UserError(f'{folder}: there is no trained run here yet; `make demo` makes one in about six minutes.')
 
 # %% ../../nbs/90_panels/04_source.ipynb #srcor001
@@ -278,18 +279,27 @@ def describe_lost(store) -> str: # '' where all were read
     return f'{n} not shown, for want of features: {bad.reason.iloc[0]}'
 
 # %% ../../nbs/90_panels/04_source.ipynb #346e8e2fb
+def _open_features(run:Run, corpus:Corpus, progress:bool): # -> FeatureStore: brought along, or encoded
+    if corpus.facts.get('features_only'):
+        return pack_given(read_given_tracks(corpus, progress), corpus)
+    encoders = resolve_encoders(run.config.encoders)
+    return extract(corpus, *encoders, settings=choose_settings(run), progress=progress)
+
 def open_source(run, # a Run, the folder of one, or of a demo
                 split:str|None='test', # as it was in training; None: all clips
-                progress:bool=False) -> ClipSource:
+                progress:bool=False,
+                films:bool=True, # whether nothing can be shown without them
+               ) -> ClipSource:
     "A source of clips from a run: its model, its corpus, its features."
     run = open_run(run) # first of all: it needs no corpus
     corpus = open_corpus(find_corpus(run))
-    if corpus.facts.get('features_only'):
-        raise UserError(f'{run.folder}: {corpus.name} has features only, and there is no film to show.')
+    if films and corpus.facts.get('features_only'):
+        raise UserError(f'{run.folder}: {corpus.name} has features only, and there is no film to show; '
+                        'errors_panel needs none.')
     dealt = choose_side(run, corpus, split)
-    encoders = resolve_encoders(run.config.encoders)
-    store = extract(dealt, *encoders, settings=choose_settings(run), progress=progress)
+    store = _open_features(run, dealt, progress)
     check_features(run, store)
+    dealt = run.clips(dealt, store) # now that files are known
     store = add_named_text(store, dealt, run.config.text, progress=progress)
     note = ' '.join(filter(None, [run.changes(corpus, store), describe_lost(store)]))
     return ClipSource(run.model, dealt, store, run.config.window, split, run.predictions, note)

@@ -27,6 +27,7 @@ from .jobs import JobRunner
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, panel_or_reason,
                                 redraw_each)
 from .source import open_source
+from ..training.intervals import format_ci
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00008
 INKS = dict(
@@ -71,6 +72,7 @@ def describe_auc(rows:pd.DataFrame) -> str: # of `tabulate_verdict`
 def _add_auc(fig:go.Figure, r, name:str, row:float, column:int): # r: row of `tabulate_verdict`; name: without RANDOM
     is_redrawn, is_map = name != r.map, name_kind(name) == 'map'
     ink = MODALITY_COLOURS[r.modality] if is_map else '#808080'
+    span = format_ci((r.low, r.high), '.3f')
     symbol = ('circle-open' if is_redrawn else 'circle') if is_map else 'square'
     fig.add_scatter(
         x=[r.auc], y=[row + .24*is_redrawn], row=1, col=column,
@@ -81,7 +83,7 @@ def _add_auc(fig:go.Figure, r, name:str, row:float, column:int): # r: row of `ta
                      thickness=1 if is_redrawn else 1.6, width=3, color=ink),
         customdata=[[name, r.modality]],
         cliponaxis=False,
-        hovertemplate=f'{format_map_name(r.map)}, {SPOKEN[r.modality]}<br>{r.auc:.3f} [{r.low:.3f}, {r.high:.3f}]'
+        hovertemplate=f'{format_map_name(r.map)}, {SPOKEN[r.modality]}<br>{r.auc:.3f} {span}'
                       f'<br>{r.clips} clips, {r.subjects} subjects<extra></extra>')
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00009
@@ -172,7 +174,7 @@ def _fill_agreement(pairs:pd.DataFrame, names:list) -> tuple: # three (methods, 
         mirrored = [(r.b, r.a)] if r.b in names else []
         for a, c in ((r.a, column), *mirrored):
             cell = names.index(a), columns.index(c)
-            z[cell], text[cell], span[cell] = r.value, f'{r.value:.2f}', f'[{r.low:.2f}, {r.high:.2f}]'
+            z[cell], text[cell], span[cell] = r.value, f'{r.value:.2f}', format_ci((r.low, r.high))
     return z.astype(float), text, span
 
 

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import UserError, end_with_parent, read_json, rng_for, stable_hash, write_json
+from ..core import UserError, end_with_parent, read_json, rng_for, stable_hash, start_deaf, write_json
 from ..corpora.manifest import Corpus, check_manifest, load_corpus, read_about, save_corpus
 from ..labels import COLOURS, EXPRESSION8
 from ..media.files import write_clip
-from ..places import check_place, name_kind, whole_folder
+from ..places import check_place, find_folder, name_kind, whole_folder
 from .acoustics import disturb, sample_acoustics
 from .face import (FACE_CUES, FACE_VERSION, FaceMotion, choose_prototype, rise_and_fall, sample_face,
                                 sample_idle_motion)
@@ -328,8 +328,10 @@ def _render_all(plan:pd.DataFrame, config:PlantedConfig, folder, workers:int, pr
         context = multiprocessing.get_context('spawn')
         pool = ProcessPoolExecutor(workers, context, end_with_parent)
     try:
+        with start_deaf():
+            rendered = (pool.map if pool else map)(render, parts)
         with tqdm(total=len(rows), desc='Rendering planted clips', unit='clip', disable=not progress) as bar:
-            for part in (pool.map if pool else map)(render, parts):
+            for part in rendered:
                 done += part
                 bar.update(len(part))
     finally:
@@ -388,6 +390,7 @@ def make_planted(
     progress:bool=True,
 ) -> Corpus:
     "Render a planted corpus, or open the one that stands there already; a folder with another one is refused."
+    find_folder(folder)
     folder, name = Path(folder), hash_generator(config)
     if corpus := _open_planted(folder, name): return corpus
     check_place(folder, 'corpus', ['clips', 'truth.parquet', 'frames.parquet'])

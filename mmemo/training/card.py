@@ -10,6 +10,7 @@ __all__ = ['WARNINGS', 'format_figure', 'format_row', 'format_markdown_table', '
 # %% ../../nbs/60_training/10_card.ipynb #cardimpx
 from dataclasses import is_dataclass
 
+from .intervals import format_ci
 from .metrics import HEADLINES, SHOWN
 from .published import find_published
 from .run_config import list_settings, write_command
@@ -17,11 +18,10 @@ from .run_config import list_settings, write_command
 # %% ../../nbs/60_training/10_card.ipynb #239d4f48
 def format_figure(figure:dict) -> str: # '0.871 [0.842, 0.896]'
     "A figure with its interval; a star where that stands on few people."
-    value, ci = figure['value'], figure.get('ci95')
+    value = figure['value']
     is_defined = value is not None and value == value
     text = f'{value:.3f}' if is_defined else 'undefined'
-    text += f' [{ci[0]:.3f}, {ci[1]:.3f}]' if ci else ' [no interval]'
-    return text + (' *' if figure['few_groups'] else '')
+    return f"{text} {format_ci(figure.get('ci95'), '.3f')}" + (' *' if figure['few_groups'] else '')
 
 # %% ../../nbs/60_training/10_card.ipynb #239d4f48b
 def format_row(cells) -> str: # a line of Markdown

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, pick_device
+from ..corpora.cells import spell_with_point
 from ..corpora.splits import deal_clips
 from ..features.windows import describe_overhang, make_targets, place_clips
 from ..labels import task_space
@@ -43,7 +44,8 @@ def check_values(table:pd.DataFrame, space, # of continuous values, or of severa
         odd = table[c].notna() & values.isna()
         if odd.any():
             row = table[odd].iloc[0]
-            raise UserError(f"{name}, clip '{row.clip_id}': {c} is '{row[c]}'; expected a number.")
+            raise UserError(f"{name}, clip '{row.clip_id}': {c} is '{row[c]}'; expected a number"
+                            f'{spell_with_point(row[c])}.')
         if space.kind != 'continuous': continue
         is_out = (values.abs() > space.reach) & (values != space.missing)
         if is_out.any():
@@ -234,8 +236,8 @@ def check_store(corpus, store, reads) -> list: # notes; reads: the modalities of
         others = [c for pack in packs.values() for c in pack.clip_ids]
         shown = f"they are of '{others[0]}' and others, " if others and others[0] not in set(clips.clip_id) else ''
         raise UserError(f"{corpus.name}: none of {len(clips)} clips has features; {shown}the table's first clip "
-                        f"is '{clips.clip_id.iloc[0]}'. Clips that could not be read stand in quarantine.csv "
-                        'in the cache.')
+                        f"is '{clips.clip_id.iloc[0]}'."
+                        + _tell_left_out(store, getattr(store, 'facts', {}).get('quarantine')))
     is_train = (clips.split == 'train').to_numpy()
     for m, pack in packs.items():
         can_learn, more = check_columns(pack, clips.clip_id[is_train], m, corpus.name)
@@ -245,8 +247,15 @@ def check_store(corpus, store, reads) -> list: # notes; reads: the modalities of
         raise UserError(f"{corpus.name}: there is nothing to learn from: {' '.join(notes)}")
     gone = (~has & clips.split.notna()).to_numpy()
     if packs and gone.any():
-        notes.append(f"{gone.sum()} of {len(clips)} clips have no features, such as '{clips.clip_id[gone].iloc[0]}'.")
+        notes.append(f"{gone.sum()} of {len(clips)} clips have no features, such as '{clips.clip_id[gone].iloc[0]}'."
+                     + _tell_left_out(store))
     return notes + list(filter(None, [describe_overhang(packs, clips.clip_id)]))
+
+def _tell_left_out(store, place:str|None=None) -> str: # the first clip that could not be read, and where all stand
+    left = getattr(store, 'quarantine', None)
+    if left is None or not len(left): return ''
+    first, place = left.iloc[0], place or 'quarantine.csv in the cache' # cards do not name folders of a machine
+    return f" Clip '{first.clip_id}' could not be read: {first.reason} All {len(left)} of them stand in {place}."
 
 # %% ../../nbs/60_training/00_checks.ipynb #chkexp14
 def check_data(config, corpus, store, reads=('visual', 'audio', 'text')) -> list: # notes; corpus: with its split

@@ -23,19 +23,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_device, read_json, to_jsonable,
-                        write_json)
+from ..core import (UserError, atomic_path, end_with_parent, name_damage, pick_device, read_json, start_deaf,
+                        to_jsonable, write_json)
 from ..corpora.leaks import guard
 from ..corpora.readers import open_corpus
+from ..features.sources import open_features
 from ..features.tracks import FeatureStore
-from ..models.registry import MODELS
+from ..models.registry import MODELS, make_config
 from ..places import check_place, whole_entries
 from .card import list_warnings
-from .checks import MISSING_SIDES, check_data
+from .checks import MISSING_SIDES, check_data, check_table
 from .evaluation import evaluate, find_subsets, list_classes, paired_bootstrap
+from .intervals import format_ci
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
-from .run_config import RunConfig
+from .run_config import RunConfig, read_options, use_given
 from .runs import build_for, check_run_folder, describe, list_changed, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
@@ -71,12 +73,15 @@ def make_model_config(base:RunConfig, model:str, seed:int, options:dict|None=Non
 
 # %% ../../nbs/60_training/14_compare.ipynb #4a88113fc
 def check_options(options:dict, models):
-    "An option needs the name of a model that is compared."
+    "An option needs the name of a model that is compared, which has such a setting; its value is in the range."
     for k in options:
         model, dot, _ = k.partition('.')
         if model not in models or not dot:
             raise UserError(f"option '{k}': expected MODEL.SETTING or MODEL.train.SETTING, "
                             f"with a model out of {', '.join(models)}.")
+    for model in models:
+        config = make_model_config(RunConfig(), model, 0, options)
+        make_config(model, read_options(config))
 
 # %% ../../nbs/60_training/14_compare.ipynb #e909c52d
 def build_fitting(config:RunConfig, windows) -> tuple: # training windows -> (model or None, why it does not fit)
@@ -106,7 +111,8 @@ def read_facts(folder:Path) -> dict|None: # None: no finished run, one of anothe
     "What the outcome of the run that stands there hung on."
     needed = ('metrics.json', 'predictions.parquet', 'config.json', COST)
     if not all((folder/n).exists() for n in needed): return None
-    if list_changed(folder): return None # damaged: it is trained again
+    if set(list_changed(folder)) - {'card.md'}: # damaged: it is trained again
+        return None
     try: return list_deciding_facts(read_json(folder/'config.json', dict))
     except (UserError, KeyError, AttributeError, TypeError): return None
 
@@ -255,7 +261,8 @@ def train_at_once(plans:list, corpora:dict, store, workers:int): # yields (plan,
     context, shared = multiprocessing.get_context('spawn'), (pack_store(store), corpora)
     pool = ProcessPoolExecutor(workers, context, start_worker, shared)
     try:
-        jobs = {pool.submit(train_in_worker, p): p for p in plans}
+        with start_deaf():
+            jobs = {pool.submit(train_in_worker, p): p for p in plans}
         for job in as_completed(jobs): yield jobs[job], job.result()
     except BrokenProcessPool:
         raise UserError('a training process ended without a word, most likely for want of memory; '
@@ -392,6 +399,8 @@ def _list_compared(row) -> list: # the scores whose difference is asked for
 # %% ../../nbs/60_training/14_compare.ipynb #38aabd50
 def check_models(models, against:str, seeds:int, options:dict) -> list: # names, each once
     "The models that are meant, or what is wrong with the question."
+    if models is None or not isinstance(models, (str, list, tuple)):
+        raise UserError('compare takes the corpus first: compare(corpus, store, models, out).')
     if not models:
         raise UserError('compare needs the name of at least one model.')
     if isinstance(models, str): models = [models]
@@ -405,6 +414,14 @@ def check_models(models, against:str, seeds:int, options:dict) -> list: # names,
     return models
 
 # %% ../../nbs/60_training/14_compare.ipynb #38aabd50b
+def _open_shared(corpus, store, base:RunConfig) -> tuple: # as `compare` takes them, all there now
+    corpus = open_corpus(corpus)
+    if store is None:
+        check_table(base, corpus)
+        corpus, store = open_features(corpus, base.encoders, settings=base.settings, text=base.text)
+    if corpus.facts.get('features_only'): base = use_given(base, store)
+    return corpus, store, replace(base, corpus=base.corpus or name_place(corpus))
+
 def describe_surroundings(corpus, store, base:RunConfig, mark:str='') -> dict: # mark: the guard's, of a random split
     "On what and with what the figures were made."
     encoders = getattr(store, 'facts', {}).get('encoders', {})
@@ -456,9 +473,10 @@ def write_csv(path, lines:list):
 # %% ../../nbs/60_training/14_compare.ipynb #af397345
 TABLES = ('compare.csv', 'compare.html', 'compare.json') # beside the runs
 
-def compare(models, # names, or one; 'all' for all of them
-            corpus, # a Corpus, or where one is
-            store, out, # becomes {one folder a model and seed, compare.json, compare.csv}
+def compare(corpus, # a Corpus, or where one is
+            store=None, # its features; from the cache, or encoded now, where not given
+            models=('bicross', 'visual', 'audio', 'linear'), # names, or one; 'all' for all of them
+            out='runs/compare', # becomes {one folder a model and seed, compare.json, compare.csv}
             base:RunConfig|None=None, # what all share
             seeds:int=3, # how many, from the base's own on
             against:str='', # the model that others are set against; by default the first that fits
@@ -469,11 +487,12 @@ def compare(models, # names, or one; 'all' for all of them
             finish=lambda folder: None, # called with the folder of the tables before they take their place
            ) -> dict: # what compare.json holds
     "Models times seeds on one corpus: train what is not there yet, and tell."
-    out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
-    corpus, models = open_corpus(corpus), check_models(models, against, seeds, options)
-    base, corpus = replace(base, corpus=base.corpus or name_place(corpus)), deal_missing(corpus, seed=base.seed)
-    seed_list = range(base.seed, base.seed + seeds)
     check_place(out, 'comparison', TABLES)
+    out, base, options, start = Path(out), base or RunConfig(), options or {}, time.perf_counter()
+    models = check_models(models, against, seeds, options)
+    corpus, store, base = _open_shared(corpus, store, base)
+    corpus = deal_missing(corpus, seed=base.seed)
+    seed_list = range(base.seed, base.seed + seeds)
     mark, runs = guard(corpus, progress=progress).mark, [f'{m}-{s}' for m in models for s in seed_list]
     with whole_entries(out, [*runs, *(f'{r}-error.txt' for r in runs), *TABLES], keep='compare') as half:
         planned = plan_runs(models, seed_list, base, corpus, store, out, options, half=half if overwrite else None)
@@ -494,10 +513,8 @@ def format_brief(figure:dict, sign:str='') -> str: # '0.93 [0.90, 0.95]'; sign '
     if figure is None or figure.get('value') is None: return ''
     ci = figure.get('ci95')
     digits = 3 if ci and ci[1] - ci[0] < .02 else 2
-    number = lambda v: f'{v:{sign}.{digits}f}'
-    text = number(figure['value'])
-    if ci: text += f' [{number(ci[0])}, {number(ci[1])}]'
-    return text + (' *' if figure.get('few_groups') else '')
+    text = f"{figure['value']:{sign}.{digits}f}"
+    return f"{text} {format_ci(ci, f'{sign}.{digits}f')}" + (' *' if figure.get('few_groups') else '')
 
 # %% ../../nbs/60_training/14_compare.ipynb #b680707f
 def list_main_rows(result:dict) -> list: # of dictionaries

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RunConfig', 'make_dataclass', 'make_run_config', 'list_changes', 'write_option', 'write_command', 'read_notes',
-           'list_settings', 'choose_prompts', 'read_options']
+           'list_settings', 'choose_prompts', 'read_options', 'use_given']
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgimpx
+from dataclasses import replace
 import re, shlex
 from dataclasses import dataclass, field, fields, is_dataclass
 
@@ -14,6 +15,8 @@ import pandas as pd
 
 from ..core import UserError
 from ..features.reading import ExtractSettings
+from ..features.sources import GIVEN
+from ..features.tracks import FeatureStore
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
 from ..ranges import Range, Text, check_fields, guess_path
@@ -155,3 +158,10 @@ def read_options(config:RunConfig) -> dict: # model settings; `modalities` may b
     if isinstance(options.get('modalities'), str):
         options['modalities'] = tuple(options['modalities'].split('+'))
     return options
+
+# %% ../../nbs/60_training/09_run_config.ipynb #train010
+def use_given(config:RunConfig, store:FeatureStore) -> RunConfig:
+    "The settings of a run on features that were brought along: no encoder, no text guide."
+    given = ', '.join(f'{m} {encoder}' for m, encoder in store.facts['encoders'].items())
+    print(f'Features as they were given: {given}. Nothing is encoded.')
+    return replace(config, encoders=GIVEN, train=replace(config.train, lambda_text=0.))
