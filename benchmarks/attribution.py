@@ -25,6 +25,7 @@ from mmemo.explain.map_scores import (average_over_subjects, compute_area, inter
 from mmemo.core import rng_for, write_json
 from mmemo.commands.demo import format_figure
 from mmemo.panels.source import open_source
+from mmemo.planted.corpus import SUBSETS
 from mmemo.explain.truth import PLANTED, measure_energies, read_planted_intervals
 from mmemo.features.batch import pick_rows
 from mmemo.features.windows import Windows
@@ -92,7 +93,7 @@ def inputs_alone(part:Part) -> dict: # name -> modality -> (b, t)
 
 def scored(part:Part, name:str, m:str, auc) -> list: # rows of a table
     "One map in one modality: all clips, and each subset."
-    which = {'all': np.ones(len(auc), bool)} | {s: (part.clips.subset == s).to_numpy() for s in ('both', 'audio', 'video', 'xor')}
+    which = {'all': np.ones(len(auc), bool)} | {s: (part.clips.subset == s).to_numpy() for s in SUBSETS}
     return [dict(map=name, modality=m, subset=k, **average_over_subjects(auc[w], part.clips.subject[w])) for k, w in which.items() if (~np.isnan(auc[w])).any()]
 
 
@@ -172,7 +173,7 @@ def report(t:dict):
     for steps, said in (('all', 'AUC of the planted interval'), ('apart', "the same over the steps that only one of two intervals holds, its own or another clip's")):
         mine = sorted((x for x in t['auc'] if x['steps'] == steps), key=lambda x: x['modality'], reverse=True)
         order = list(dict.fromkeys((x['modality'], x['map']) for x in mine))
-        print(f'\nSynthetic. {said}, test clips; [95 % interval over subjects]\n', wide(mine).reindex(order)[['all', 'both', 'audio', 'video', 'xor']].fillna('').to_string())
+        print(f'\nSynthetic. {said}, test clips; [95 % interval over subjects]\n', wide(mine).reindex(order)[['all', *SUBSETS]].fillna('').to_string())
     print(f"\nbest on validation, of {t['compared']} settings: {t['best']}", t['chosen'][t['best']])
     print('\narea under the deletion (small is good) and insertion curve:', *(f"{k}: {format_figure(v['deletion'])}, {format_figure(v['insertion'])}" for k, v in t['curves'].items()), sep='\n  ')
     print('\nrank agreement of methods:', *(f"{x['a']} and {x['b']}, {x['modality']}: {format_figure(x)}" for x in t['agreement']), sep='\n  ')

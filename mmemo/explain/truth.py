@@ -291,7 +291,7 @@ def judge_maps(j:JudgedClips, methods=METHODS,
 def describe_gaps(v:Verdict) -> str: # '' where integrated gradients were not asked
     "Do the parts add up to the answers? In a sentence."
     a = v.attributions.get('integrated_gradients')
-    if a is None: return ''
+    if a is None or a.gap is None or a.steps is None: return ''
     n, whole = len(a.gap), int((a.gap <= COMPLETE).sum())
     line = f'Integrated gradients add up to the answer within {COMPLETE:.0%} in {whole} of {n} clips'
     if whole == n: return f'{line}.'

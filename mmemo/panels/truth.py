@@ -395,7 +395,7 @@ def show(self:TruthController):
     over = 'subjects' if 'subject' in clips else 'clips'
     truth = ('Intervals are planted (synthetic).' if j.interval else 'Nothing was planted in this corpus, so there is '
              'no AUC: deletion, insertion and agreement are what can be said.')
-    self.tell(f'{len(j.batch)} clips of {len(set(j.who))} {over}. {truth} {describe_gaps(v)}')
+    self.tell(f'{len(j.batch)} clips of {len(set(j.who))} {over}. {truth} {describe_gaps(v)}'.rstrip())
     self.offer([n for n in v.scores if not n.endswith(RANDOM)])
     if self.state.clip_id not in set(clips.clip_id): self.state.clip_id = ''
     self.draw(tuple(self.view.figures))
