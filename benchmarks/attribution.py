@@ -18,13 +18,14 @@ import pandas as pd
 import torch
 import tyro
 
-from mmemo.explain.attribution import Attribution, attribute
+from mmemo.explain.attribution import COMPLETE, Attribution, attribute
 from mmemo.explain.map_scores import (average_over_subjects, compute_area, interval_auc, measure_agreement,
                                       randomise_weights, score_attention, score_position, smooth_steps,
                                       trace_step_curve)
 from mmemo.core import rng_for, write_json
 from mmemo.commands.demo import format_figure
 from mmemo.panels.source import open_source
+from mmemo.planted.corpus import SUBSETS
 from mmemo.explain.truth import PLANTED, measure_energies, read_planted_intervals
 from mmemo.features.batch import pick_rows
 from mmemo.features.windows import Windows
@@ -38,7 +39,7 @@ READINGS = [dict(signed=s, seconds=w) for s, w in product((True, False), (0., .1
 class Settings:
     run: Path = Path('runs/demo') # with bicross/ and corpus/ in it
     random_seeds: tuple[int, ...] = (0, 1, 2) # models with weights drawn anew
-    steps: int = 16 # of integrated gradients in the comparison
+    steps: int|None = None # of integrated gradients in the comparison; as many as each clip needs where not given
     out: Path = Path('benchmarks/results/attribution.json')
 
 
@@ -92,19 +93,19 @@ def inputs_alone(part:Part) -> dict: # name -> modality -> (b, t)
 
 def scored(part:Part, name:str, m:str, auc) -> list: # rows of a table
     "One map in one modality: all clips, and each subset."
-    which = {'all': np.ones(len(auc), bool)} | {s: (part.clips.subset == s).to_numpy() for s in ('both', 'audio', 'video', 'xor')}
+    which = {'all': np.ones(len(auc), bool)} | {s: (part.clips.subset == s).to_numpy() for s in SUBSETS}
     return [dict(map=name, modality=m, subset=k, **average_over_subjects(auc[w], part.clips.subject[w])) for k, w in which.items() if (~np.isnan(auc[w])).any()]
 
 
 def speed(model, batch, repeats:int=15) -> dict: # median seconds by the clock, and of the processor
-    "Integrated gradients with 32 steps over one clip of three seconds: the clip's steps repeated to 75 frames."
+    "Integrated gradients, with the steps it needs, over one clip of three seconds: the clip's steps repeated to 75 frames."
     def longer(v): return torch.cat([v, v[:, :round(v.shape[1]/4)]], 1)
     one = pick_rows(batch, [0])
     clip = type(one)(*({m: longer(v) for m, v in d.items()} for d in (one.x, one.mask)),
                      {m: (torch.arange(longer(v).shape[1]) + .5)[None]*3/longer(v).shape[1] for m, v in one.time.items()}, frame=torch.arange(longer(one.frame).shape[1])[None])
     def once():
         start = time.perf_counter(), time.process_time()
-        attribute(model, clip, steps=32)
+        attribute(model, clip)
         return time.perf_counter() - start[0], time.process_time() - start[1]
     once()
     return dict(zip(('clock', 'processor'), np.median([once() for _ in range(repeats)], 0).tolist()))
@@ -141,7 +142,8 @@ def compare(test:Part, chosen:dict, found:dict) -> dict: # method -> Attribution
     curves = {k: {name: average_over_subjects(compute_area(trace_step_curve(test.model, test.batch, f, insertion, baseline=base(k))), who)
                   for name, insertion in (('deletion', False), ('insertion', True))} for k, f in found.items()}
     agree = [dict(a=a, b=b, modality=m, **average_over_subjects(measure_agreement(found[a], found[b], m), who)) for i, a in enumerate(found) for b in list(found)[i + 1:] for m in PLANTED]
-    gap = {k: float((f.delta.abs()/(f.output - f.reference).abs().clamp(min=1e-3)).median()) for k, f in found.items() if f.delta is not None}
+    gap = {k: dict(median=float(f.gap.median()), p90=float(f.gap.quantile(.9)), above=float((f.gap > COMPLETE).float().mean()),
+                   steps=None if f.steps is None else float(f.steps.float().mean())) for k, f in found.items() if f.delta is not None}
     return dict(curves=curves, agreement=agree, completeness_gap=gap)
 
 
@@ -159,7 +161,7 @@ def main(s:Settings):
             if method == best: table += [dict(r, steps='all') for r in scored(test, f'{best}, interval of another clip', m, test.auc(scores, m, test.others(m)))]
         if method == best: table += references(s, test, best, c, found[best].target)
     told = dict(synthetic=True, date=str(date.today()), command='python benchmarks/attribution.py', run=str(s.run), chosen_on='val', split='test', compared=compared, best=best,
-                chosen=chosen, auc=table, **compare(test, chosen, found), median_seconds_ig32_3s=speed(test.model, test.batch))
+                chosen=chosen, auc=table, **compare(test, chosen, found), median_seconds_ig_3s=speed(test.model, test.batch))
     told |= dict(minutes=round((time.perf_counter() - start)/60, 1), processor_minutes=round(time.process_time()/60, 1))
     write_json(s.out, told)
     report(told)
@@ -171,12 +173,12 @@ def report(t:dict):
     for steps, said in (('all', 'AUC of the planted interval'), ('apart', "the same over the steps that only one of two intervals holds, its own or another clip's")):
         mine = sorted((x for x in t['auc'] if x['steps'] == steps), key=lambda x: x['modality'], reverse=True)
         order = list(dict.fromkeys((x['modality'], x['map']) for x in mine))
-        print(f'\nSynthetic. {said}, test clips; [95 % interval over subjects]\n', wide(mine).reindex(order)[['all', 'both', 'audio', 'video', 'xor']].fillna('').to_string())
+        print(f'\nSynthetic. {said}, test clips; [95 % interval over subjects]\n', wide(mine).reindex(order)[['all', *SUBSETS]].fillna('').to_string())
     print(f"\nbest on validation, of {t['compared']} settings: {t['best']}", t['chosen'][t['best']])
     print('\narea under the deletion (small is good) and insertion curve:', *(f"{k}: {format_figure(v['deletion'])}, {format_figure(v['insertion'])}" for k, v in t['curves'].items()), sep='\n  ')
     print('\nrank agreement of methods:', *(f"{x['a']} and {x['b']}, {x['modality']}: {format_figure(x)}" for x in t['agreement']), sep='\n  ')
-    print('\nmedian completeness gap, as a share of what was to explain:', t['completeness_gap'])
-    print(f"integrated gradients, 32 steps, one 3 s clip: {t['median_seconds_ig32_3s']['clock']:.3f} s by the clock, {t['median_seconds_ig32_3s']['processor']:.3f} s of the processor (medians, one thread); "
+    print('\ncompleteness gap, as a share of what was to explain (above: the share of clips beyond 5 %), and steps taken:', t['completeness_gap'])
+    print(f"integrated gradients, one 3 s clip: {t['median_seconds_ig_3s']['clock']:.3f} s by the clock, {t['median_seconds_ig_3s']['processor']:.3f} s of the processor (medians, one thread); "
           f"all of this {t['minutes']} min, {t['processor_minutes']} of the processor")
 
 

@@ -303,3 +303,28 @@ def test_attention_is_summed_over_present_queries(fused):
         torch.testing.assert_close(found.sum(1), own.query_mask.sum(1).float())
         assert (found[~batch.mask[m]] == 0).all()
     assert score_attention([], 'audio') is None
+
+
+def test_steps_are_taken_until_the_parts_add_up(fused):
+    model, batch = fused
+    few, enough = (attribute(model, batch, 1, of='log_odds', steps=steps) for steps in (2, None))
+    assert few.gap.max() > .05 and few.steps.tolist() == [2, 2, 2]
+    assert (enough.gap <= .05).all() and set(enough.steps.tolist()) <= {16, 32, 64, 128, 256}
+    for i in range(3): # each clip takes what it needs, whichever others are beside it
+        alone = attribute(model, pick_rows(batch, [i]), 1, of='log_odds')
+        assert alone.steps[0] == enough.steps[i]
+        fixed = attribute(model, pick_rows(batch, [i]), 1, of='log_odds', steps=int(enough.steps[i]))
+        for m, v in fixed.values.items(): torch.testing.assert_close(enough.values[m][i:i + 1], v, atol=1e-5, rtol=1e-4)
+
+
+def test_a_gap_that_stays_is_said():
+    "A step function has no gradient on the way: no number of steps makes its parts add up."
+    class Step(torch.nn.Module):
+        modalities, streams, n_classes, config = ('visual',), {}, 2, SimpleNamespace(task='expression')
+        def forward(self, batch, maps=False):
+            on = (batch.x['visual'].sum((1, 2)) > 1.).float()[:, None] + 0*batch.x['visual'].sum((1, 2))[:, None]
+            logits = torch.cat([on, 0*on], 1)
+            return SimpleNamespace(logits=logits)
+    batch = Batch(dict(visual=torch.ones(2, 4, 1)), dict(visual=torch.ones(2, 4, dtype=bool)), dict(visual=torch.arange(4.).repeat(2, 1)))
+    found = attribute(Step(), batch, 0, baseline='zeros')
+    assert found.steps.tolist() == [256, 256] and found.gap.tolist() == [1., 1.]

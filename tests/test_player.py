@@ -205,7 +205,7 @@ def test_labels_and_words(clip):
     player = make_player(evidence(words='[["door", 0.2, 0.6]]'), clip, labels=labels, times=(np.arange(50) + .5)/25)
     assert [r[2] for r in player.rows['label']] == ['Neutral', 'Anger'] and abs(player.rows['label'][1][0] - .8) < .021
     assert player.rows['words'] == [['door', .2, .6]] and player.rows['words_timed']
-    assert player.facts == [['clip', 'c1', ''], ['subject', 's9', ''], ['labelled', 'Anger', ''], ['predicted', 'Fear 0.65', 'wrong']]
+    assert player.facts == [['clip', 'c1', ''], ['subject', 's9', ''], ['labelled', 'Anger', ''], ['predicted', 'Fear (0.65)', 'wrong']]
     assert player.rows['curve']['lead'] == 3
 
 

@@ -7,6 +7,8 @@ import pandas as pd
 import pytest
 
 from mmemo.media.files import write_clip
+from mmemo.media.frames import VideoReader
+from mmemo.panels.clip import clip_panel
 from mmemo.panels.parts import NoPanel
 from mmemo.commands.predict import predict_file
 from mmemo.panels.video import VideoDesk, VideoPanel, video_panel
@@ -49,6 +51,30 @@ def test_an_upload_is_predicted_as_the_command_line_does(panel, clip, tmp_path):
     assert panel.view.player.facts[0] == ['clip', 'mine', ''] and panel.view.player.media['video'] and panel.view.answer.layout.display is None
     assert not panel.view.upload.disabled and panel.prediction.file.read_bytes() == clip.read_bytes()
     assert expected.evidence.predicted in panel.view.said.value
+
+
+def test_command_clip_panel_and_this_panel_say_the_same_of_one_clip(panel, clip, tmp_path):
+    command = predict_file(clip, small_run()/'bicross', tmp_path, cache=tmp_path/'cache')
+    start = clip_panel(str(small_run()), clip_id=clip.stem)
+    give_path(panel, clip)
+    seen = command.evidence
+    assert seen.window < seen.end/2 and start.state.window == 0, 'one window as long as the clip would give a flat line'
+    playing = start.source.player(clip.stem)
+    shown = start.source.evidence(clip.stem, start.state.window)
+    for other in (shown, playing.evidence, panel.prediction.evidence):
+        assert other.window == pytest.approx(seen.window) and np.allclose(other.time, seen.time)
+        assert np.allclose(other.probs, seen.probs, atol=2e-4) and other.answer == seen.answer
+    assert np.allclose(start.selection[list(seen.classes)], seen.probs, atol=2e-4)
+    assert all(seen.answer in text for text in (str(command), start.view.facts.value, panel.view.said.value, str(playing.facts)))
+
+
+def test_sound_that_goes_on_without_a_picture_is_told(clip, tmp_path):
+    frames = np.stack(list(VideoReader(clip).frames(range(50))))
+    hum = (.2*np.sin(np.arange(16000*9)/20)).astype('float32')
+    write_clip(tmp_path/'credits.mp4', frames, 25, hum, 16000)
+    found = predict_file(tmp_path/'credits.mp4', small_run()/'bicross', tmp_path/'out', faces='none', cache=tmp_path/'cache')
+    assert found.evidence.end == pytest.approx(2., abs=.1)
+    assert any('s of sound have no picture and are left out' in w for w in found.warnings), found.warnings
 
 
 def test_the_film_comes_and_segments_point_at_it(panel, clip):

@@ -12,7 +12,7 @@ from mmemo.core import UserError
 from mmemo.labels import MOSEI_EMOTIONS, task_space
 from mmemo.corpora.manifest import Corpus
 from mmemo.features.batch import pick_rows, without
-from mmemo.features.windows import WindowSettings, Windows
+from mmemo.features.windows import WindowSettings, Windows, describe_overhang, measure_overhang
 
 torch.set_num_threads(1)
 
@@ -87,6 +87,57 @@ def test_equals_the_slow_way(seed, length, stride, rates, jitter):
             assert b.mask['audio'][i].tolist() == list(heard) + [False] * (b.mask['audio'].shape[1] - k)
             assert not b.x['audio'][i, k:].any() and not b.x['visual'][i, n:].any()
             np.testing.assert_allclose(b.time['visual'][i, :n], seconds, atol=1e-5)
+
+
+def make_even(seconds, rates=(('visual', 25), ('audio', 50))):
+    "Clips whose streams last `seconds[m]` each."
+    ids, store = [f'c{i}' for i in range(len(seconds['visual']))], {}
+    for m, hz in rates:
+        count = np.round(np.asarray(seconds[m])*hz).astype(int)
+        time = np.concatenate([(np.arange(k) + .5)/hz for k in count])
+        store[m] = types.SimpleNamespace(values=np.ones((len(time), 2), 'float16'), time=time, dim=2, clip_ids=ids,
+                                         valid=np.ones(len(time), bool), offsets=np.r_[0, count.cumsum()])
+    return Corpus('even', Path('.'), pd.DataFrame(dict(clip_id=ids, path='x', label=0))), store
+
+
+def test_one_film_with_long_sound_pads_no_batch():
+    seconds = dict(visual=np.full(50, 10.), audio=np.r_[np.full(49, 10.), 130.])
+    corpus, store = make_even(seconds)
+    w = Windows(corpus, store, WindowSettings(length=50, stride=50))
+    assert w.steps['audio'] == 102 # two seconds and, at both ends, one step's grace
+    lost = measure_overhang(store, corpus.clips.clip_id).set_index('clip_id').seconds
+    assert lost['c49'] == pytest.approx(120, abs=.1) and not lost.drop('c49').any()
+    assert describe_overhang(store, corpus.clips.clip_id).startswith("sound without a picture is left out in 1 of 50 clips, most in 'c49' (119.9")
+    alone = Windows(corpus, store, WindowSettings(length=50, stride=50), modalities=('audio',))
+    heard = alone.whole().mask['audio'].sum()
+    assert heard == 49*500 + 6500 # the voice alone keeps its length
+    assert describe_overhang(dict(audio=store['audio']), corpus.clips.clip_id) == ''
+
+
+@pytest.mark.parametrize('more, kept', [(0, 500), (.02, 501), (.04, 502), (.06, 502), (3., 502)])
+def test_one_step_of_grace(more, kept):
+    corpus, store = make_even(dict(visual=[10., 10.], audio=[10., 10. + more]))
+    heard = Windows(corpus, store, WindowSettings(length=250)).whole().mask['audio'].sum(1)
+    assert heard.tolist() == [500, kept]
+
+
+def test_sound_before_the_picture_is_cut_as_well():
+    corpus, store = make_even(dict(visual=[10., 4.], audio=[10., 10.]))
+    store['visual'].time[250:] += 6.
+    w = Windows(corpus, store, WindowSettings(length=100, stride=100)).whole()
+    assert w.time['audio'][w.clip_index == 1][w.mask['audio'][w.clip_index == 1]].min() > 5.94
+    assert measure_overhang(store, ['c0', 'c1']).seconds.tolist() == pytest.approx([0, 5.96], abs=.03)
+
+
+@pytest.mark.parametrize('one', ['visual', 'audio'])
+def test_one_step_stands_for_its_whole_clip_however_long(one):
+    corpus, store = make_even({m: [10., 130.] for m in ('visual', 'audio')}, (('visual', 25), ('audio', 50)))
+    short, p = store[one], make_even({one: [.04, .04]}|{'visual': [.04, .04]}, ((one, 25),))[1][one]
+    p.time = np.array([5., 65.])
+    w = Windows(corpus, dict(store, **{one: p}), WindowSettings(length=4000))
+    other = 'audio' if one == 'visual' else 'visual'
+    assert w.whole().mask[other].sum(1).tolist() == np.diff(store[other].offsets).tolist()
+    assert w.whole().mask[one].sum(1).tolist() == [1, 1]
 
 
 def test_without_overlap_every_step_of_sound_is_used_once():

@@ -19,9 +19,12 @@ from ..ranges import Text
 # %% ../../nbs/85_commands/07_extract.ipynb #extra013
 def print_store(store) -> int: # a FeatureStore -> exit status
     "Say what was encoded, what was kept from before, and what was set aside."
+    from mmemo.features.windows import describe_overhang
     counts = [f'{n} {what}' for what, n in store.facts['counts'].items() if isinstance(n, int)]
     print(f"{store.facts['corpus']}: {store!r}")
     print(f"{', '.join(counts)} tracks or clips, {store.facts['seconds']:.1f} s.")
+    ids = next((p.clip_ids for p in store.packs.values()), [])
+    if alone := describe_overhang(store.packs, ids): print(f'Mind: {alone}')
     if not len(store.quarantine): return OK
     first = store.quarantine.iloc[0]
     print(f'mmemo: {len(store.quarantine)} clip(s) could not be used and were set aside, the first: {first.reason} '

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TINY_WARNING', 'STRANGE_WARNING', 'PREDICTED', 'check_video', 'check_reader', 'find_planted_corpus',
            'choose_detector', 'list_doubts', 'tabulate_frames', 'extract_file', 'Prediction', 'thin_evidence',
-           'read_still_frames', 'make_file_page', 'write_prediction', 'shorten_window', 'report_frames', 'predict_file']
+           'read_still_frames', 'make_file_page', 'write_prediction', 'report_frames', 'predict_file']
 
 # %% ../../nbs/85_commands/01_predict.ipynb #9293bb04
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from ..explain.evidence import Evidence, gather_evidence
 from ..features.encoder_files import is_synthetic_only, resolve_encoders
 from ..features.encoders import VisualEncoder
 from ..features.sources import GIVEN
-from ..features.windows import WindowSettings
+from ..features.windows import describe_overhang
 from ..media.files import probe
 from ..media.frames import VideoReader
 from ..media.sound import SILENCE_DB, loudness_db, read_audio
@@ -163,23 +163,10 @@ class Prediction:
 
     @property
     def answer(self) -> str: # 'Fear (0.42)'
-        return _name_emotions(self.evidence)
+        return self.evidence.answer
 
     def __str__(self):
         return f'{self.file.name}: {self.answer} over {self.evidence.end:.1f} s'
-
-# %% ../../nbs/85_commands/01_predict.ipynb #xfff7614
-def _name_emotions(seen:Evidence) -> str: # 'Fear (0.42)'
-    "What a clip as a whole shows: values, all classes that are likely, or the likeliest one."
-    mean = seen.probs.mean(0)
-    if seen.space.kind == 'continuous':
-        return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in zip(seen.classes, mean))
-    if seen.clip_probs is not None:
-        mean = seen.clip_probs # the whole, where the model judges wholes
-    if seen.space.kind == 'multilabel':
-        likely = [f'{c} ({p:.2f})' for c, p in zip(seen.classes, mean) if p > .5]
-        return ', '.join(likely) or 'no emotion'
-    return f'{seen.classes[mean.argmax()]} ({mean.max():.2f})'
 
 # %% ../../nbs/85_commands/01_predict.ipynb #aadf6ee3
 def thin_evidence(seen:Evidence, most:int=3000) -> tuple: # (t,) and (t, c) with at most `most` rows
@@ -232,17 +219,6 @@ def write_prediction(p:Prediction, out) -> Prediction:
             tmp.write_text(make_file_page(p), encoding='utf8')
     return p
 
-# %% ../../nbs/85_commands/01_predict.ipynb #64a1cb11
-def shorten_window(time, # (t,) seconds of the frames
-                   settings:WindowSettings, # of the model
-                  ) -> float|None: # seconds; None: the model's own window will do
-    "A third of the model's window for a file that is hardly longer than one, so that the curve can say when."
-    n = len(time)
-    if settings.level == 'frame' or n >= 1.5*settings.length: return None
-    if n < 2: return None
-    period = float(np.median(np.diff(time)))
-    return period*settings.length/3
-
 # %% ../../nbs/85_commands/01_predict.ipynb #64a1cb11b
 def report_frames(n:int, # frames of a file
                   tell): # -> what `extract` calls with (event, modality, key)
@@ -275,7 +251,7 @@ def predict_file(file, # a video
                  out='runs/predicted', # becomes a folder with frames.csv and report.html
                  faces:str='auto', # 'none' (cropped already), 'haar', 'yunet', or decided from the file
                  model_file:str|None=None, # for 'yunet'
-                 seconds:float|None=None, # of the sliding windows; the model's own where not given
+                 seconds:float|None=None, # of the sliding windows; as the panels choose them where not given
                  cache=None, progress:bool=False,
                  tell=lambda share, text: None, # called with the share that is done, and what is being done
                  encoders=None, # those of the run, loaded already: a pair
@@ -299,10 +275,12 @@ def predict_file(file, # a video
     corpus.space = run.about.get('space', 'expression8')
     loud = None if samples is None or not len(samples) else loudness_db(samples)
     mute = 'audio' if loud is None or loud < SILENCE_DB else None
-    seconds = seconds or shorten_window(store['visual'].time, config.window)
-    seen = gather_evidence(run.model, corpus, store, path.stem, config.window, seconds, mute=mute).add_worth(run)
+    seen = gather_evidence(run.model, corpus, store, path.stem, config.window, seconds or None, mute=mute)
+    seen = seen.add_worth(run)
     on_planted = bool(run.about['data'].get('facts', {}).get('synthetic'))
     doubts = list_doubts(path, config.encoders, on_planted, info, loud, seen.valid)
+    reads = {m: store[m] for m in run.model.modalities}
+    doubts += filter(None, [describe_overhang(reads, [path.stem])])
     doubts += describe_learnt(run.sides, store.facts['files'].values())
     facts = _list_file_facts(path, info, loud, detector, run, seen)
     tell(.95, 'writing the table and the page')

@@ -65,9 +65,21 @@ class Evidence:
     def space(self) -> LabelSpace: return task_space(self.task)
 
     @property
+    def overall(self) -> np.ndarray: # (c,) of the clip as a whole: by the model's own windows where it judges wholes
+        return self.probs.mean(0) if self.clip_probs is None else self.clip_probs
+
+    @property
     def predicted(self) -> str:
-        whole = self.probs.mean(0) if self.clip_probs is None else self.clip_probs
-        return self.classes[int(np.argmax(whole))]
+        return self.classes[int(np.argmax(self.overall))]
+
+    @property
+    def answer(self) -> str: # 'Fear (0.42)', 'mean valence 0.30', 'Fear (0.71), Sadness (0.60)'
+        named = list(zip(self.classes, self.overall))
+        if self.space.kind == 'continuous':
+            return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
+        if self.space.kind == 'multilabel':
+            return ', '.join(f'{c} ({p:.2f})' for c, p in named if p > .5) or 'no emotion'
+        return f'{self.predicted} ({self.overall.max():.2f})'
 
     @property
     def names(self) -> list: # (t,) leading class of each frame
@@ -118,7 +130,7 @@ def judge_windows(model, windows:Windows, # all windows of one clip
     for i in range(0, len(windows), size):
         which = torch.arange(i, min(i + size, len(windows)))
         batch = windows.gather(which).to(device)
-        if mute: batch = without(batch, mute)
+        if mute in batch.x: batch = without(batch, mute)
         probs = model(batch).probabilities.float()
         parts.append([v.cpu().numpy() for v in (probs, batch.frame, batch.time['visual'])])
     model.train(was_training)
@@ -133,7 +145,7 @@ def read_middle_maps(model, windows:Windows, # the windows of one clip
     model.eval()
     middle = torch.tensor([len(windows)//2])
     batch = windows.gather(middle).to(find_device(model))
-    if mute: batch = without(batch, mute)
+    if mute in batch.x: batch = without(batch, mute)
     return model(batch, maps=True).maps
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #50f536f5
@@ -151,25 +163,30 @@ def find_seen_frames(store, clip_id:str,
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #x2a05ec7
 def choose_sliding(settings:WindowSettings, # the window the model was trained on
-                   seconds:float|None, # that are asked for; None: the model's own window
+                   seconds:float|None, # that are asked for
                    period:float, # seconds a frame
+                   n:int, # frames of the clip
                   ) -> tuple: # length and stride, in frames
-    "Sliding windows without gaps between them, which would leave frames out."
-    length = settings.length if seconds is None else max(4, round(seconds/period))
+    "As asked; else the model's own window, or a third of it where the clip is hardly longer and would get one answer."
+    length = settings.length
+    is_short = settings.level == 'clip' and n < 1.5*length
+    if seconds is not None: length = max(4, round(seconds/period))
+    elif is_short: length = min(length, max(4, round(length/3)))
     stride = settings.eval_stride//2 if length == settings.length else length//6
-    return length, max(1, min(stride, length))
+    return length, max(1, min(stride, length)) # no gaps between them, which would leave frames out
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #61202b55
 def gather_evidence(model, corpus:Corpus, store, # features of the corpus
                     clip_id:str,
                     settings:WindowSettings|None=None, # the window the model was trained on
-                    seconds:float|None=None, # of the sliding windows; the model's own where not given
+                    seconds:float|None=None, # of the sliding windows; as `choose_sliding` has it where not given
                     mute:str|None=None, # a modality to leave out
                     known:Evidence|None=None, # of the same clip: what does not hang on windows is taken from it
                    ) -> Evidence:
     "Probabilities frame by frame, and attention maps, of one clip."
     settings = settings or WindowSettings()
-    cut = lambda length, stride: cut_clip_windows(corpus, store, clip_id, length, stride, settings.task)
+    reads = tuple(model.modalities) # a voice alone is heard to its end
+    cut = lambda length, stride: cut_clip_windows(corpus, store, clip_id, length, stride, settings.task, reads)
     if known is None:
         whole = cut(settings.length, settings.eval_stride)
         answers, frame, time = judge_windows(model, whole, mute)
@@ -179,7 +196,7 @@ def gather_evidence(model, corpus:Corpus, store, # features of the corpus
     else:
         t, maps, overall = known.time, known.maps, known.clip_probs
     period = float(np.median(np.diff(t))) if len(t) > 1 else .04
-    length, stride = choose_sliding(settings, seconds, period)
+    length, stride = choose_sliding(settings, seconds, period, len(t))
     probs, frame, time = judge_windows(model, cut(length, stride), mute)
     t = collect_frame_seconds(frame, time)
     _, mean = spread_over_frames(probs, frame)

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..core import UserError
-from .attribution import METHODS, Question
+from .attribution import METHODS, Question, attribute_until_complete
 from ..features.batch import Batch
 from ..features.encoders import VisualEncoder
 from ..features.plain import fit_frames
@@ -46,6 +46,7 @@ class PixelMap:
     output: float # the number that is explained
     reference: float # the same with the frame in its mean colour
     delta: float # sum of values - (output - reference)
+    steps: int = 0 # that integrated gradients took
 
 # %% ../../nbs/70_explain/03_pixel_attribution.ipynb #x763f61e
 class FrameQuestion:
@@ -84,30 +85,38 @@ def _check_pixels(batch:Batch, encoder:VisualEncoder, method:str):
     if method not in METHODS[:2]:
         raise UserError(f"method '{method}'; pixels know {' and '.join(METHODS[:2])}.")
 
+# %% ../../nbs/70_explain/03_pixel_attribution.ipynb #pixfol01
+def _follow_to_pixels(score:FrameQuestion, method:str, total:float, steps:int|None,
+                      internal_batch:int) -> tuple: # (1, 3, h, w), steps that were taken
+    from captum.attr import InputXGradient, IntegratedGradients
+    if method == 'gradient_x_input':
+        return InputXGradient(score).attribute(score.away.requires_grad_()), 0
+    go = IntegratedGradients(score).attribute
+    along = lambda rows, n: (go(score.away, n_steps=n, internal_batch_size=internal_batch).detach(),)
+    (parts,), taken = attribute_until_complete(along, torch.tensor([total]), steps)
+    return parts, int(taken)
+
 # %% ../../nbs/70_explain/03_pixel_attribution.ipynb #48f68b5b
 def attribute_pixels(model, encoder:VisualEncoder, # the fused model, and the tower that made its features, in fp32
                      batch:Batch, # of one clip
                      step:int, # which frame of the visual grid
                      frame:np.ndarray, # (h, w, 3) uint8, as the tower saw it
                      target=None, method:str='integrated_gradients', # or 'gradient_x_input'
-                     steps:int=32, internal_batch:int=16, of:str='logit', span:tuple|None=None,
+                     steps:int|None=None, internal_batch:int=16, of:str='logit', span:tuple|None=None,
                      classes:tuple=(), # all as in `attribute`
                     ) -> PixelMap:
     "From a class's score through the frozen tower to the pixels of one frame."
     _check_pixels(batch, encoder, method)
-    from captum.attr import InputXGradient, IntegratedGradients
     model.eval()
     ask = Question(model, batch, target, of, span, classes=classes)
     score = FrameQuestion(ask, encoder, step, frame)
-    if method == 'integrated_gradients':
-        parts = IntegratedGradients(score).attribute(score.away, n_steps=steps, internal_batch_size=internal_batch)
-    else: parts = InputXGradient(score).attribute(score.away.requires_grad_())
     with torch.no_grad():
         output = float(score(score.away))
         reference = float(score(torch.zeros_like(score.away)))
+    parts, taken = _follow_to_pixels(score, method, output - reference, steps, internal_batch)
     values = parts.detach().sum(1)[0].numpy()
     delta = float(values.sum()) - (output - reference)
-    return PixelMap(values, frame, int(ask.target), output, reference, delta)
+    return PixelMap(values, frame, int(ask.target), output, reference, delta, taken)
 
 # %% ../../nbs/70_explain/03_pixel_attribution.ipynb #b7926208
 def find_last_map(model) -> nn.Module: # the layer that gives (n, d, h, w)

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PLANTED', 'SMOOTH', 'METHOD_SETTINGS', 'RANDOM', 'read_planted_intervals', 'JudgedClips', 'draw_in_turn',
            'measure_energies', 'gather_judged_clips', 'summarise_figure', 'Verdict', 'name_kind', 'choose_settings',
-           'spread_attention', 'trace_order_curves', 'draw_random_order', 'judge_maps', 'tabulate_verdict']
+           'spread_attention', 'trace_order_curves', 'draw_random_order', 'judge_maps', 'describe_gaps',
+           'tabulate_verdict']
 
 # %% ../../nbs/70_explain/11_truth.ipynb #tru00003
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import torch
 
 from ..core import UserError, patch, rng_for
 from ..corpora.cells import label_groups
-from .attribution import METHODS, Attribution, attribute
+from .attribution import COMPLETE, METHODS, Attribution, attribute
 from .map_scores import (average_over_subjects, compute_area, interval_auc, measure_agreement,
                                       measure_loudness, measure_motion, randomise_weights, score_attention,
                                       score_position, smooth_steps, trace_step_curve)
@@ -135,7 +136,7 @@ def gather_judged_clips(source, # model, corpus, store, settings, offered: as `o
 # %% ../../nbs/70_explain/11_truth.ipynb #xeac13a5
 SMOOTH = .1 # seconds
 METHOD_SETTINGS = dict(
-    integrated_gradients=dict(steps=16),
+    integrated_gradients={},
     gradient_x_input={},
     occlusion=dict(width=.24, of='log_odds'),
     ablation=dict(width=.24, of='log_odds'))
@@ -286,6 +287,17 @@ def judge_maps(j:JudgedClips, methods=METHODS,
     for name in sorted(maps, key=place):
         if maps[name]: v.scores[name] = maps[name]
     return v
+
+# %% ../../nbs/70_explain/11_truth.ipynb #trugap01
+def describe_gaps(v:Verdict) -> str: # '' where integrated gradients were not asked
+    "Do the parts add up to the answers? In a sentence."
+    a = v.attributions.get('integrated_gradients')
+    if a is None or a.gap is None or a.steps is None: return ''
+    n, whole = len(a.gap), int((a.gap <= COMPLETE).sum())
+    line = f'Integrated gradients add up to the answer within {COMPLETE:.0%} in {whole} of {n} clips'
+    if whole == n: return f'{line}.'
+    most, gap = int(a.steps.max()), float(a.gap.max())
+    return f'{line}; elsewhere {most} steps, the most that are taken, leave up to {gap:.0%} open.'
 
 # %% ../../nbs/70_explain/11_truth.ipynb #x45929fa
 def tabulate_verdict(v:Verdict) -> pd.DataFrame: # map, modality, kind, auc, low, high, clips, subjects ...

@@ -19,7 +19,7 @@ import torch
 import traitlets as t
 
 from ..core import UserError, patch
-from ..explain.attribution import METHODS, Attribution, compute_density
+from ..explain.attribution import COMPLETE, METHODS, MOST_STEPS, Attribution, compute_density
 from ..explain.evidence import Evidence, cut_clip_windows, find_device
 from ..explain.map_scores import interval_auc, smooth_steps
 from ..explain.pixel_attribution import PixelMap, attribute_pixels, grad_cam
@@ -102,9 +102,12 @@ def describe_sum(added:Attribution) -> str:
         name = added.method.replace('_', ' ').capitalize()
         return f'{asked} {name} promises no sum; what it gives is the loss when a moment is taken away.'
     delta = float(added.delta)
-    gap = abs(delta)/max(abs(total), 1e-6)
-    parts = f'{asked} The parts add up to {total + delta:+.3g}, a gap of {gap:.0%}'
-    if gap < .1: return f'{parts}: next to nothing is missing.'
+    gap = float(added.gap)
+    taken = 0 if added.steps is None else int(added.steps.max())
+    steps = f' in {taken} steps' if taken else ''
+    if taken >= MOST_STEPS: steps += ', the most that are taken'
+    parts = f'{asked} The parts add up to {total + delta:+.3g}{steps}, a gap of {gap:.0%}'
+    if gap <= COMPLETE: return f'{parts}: next to nothing is missing.'
     if added.method == 'gradient_x_input':
         return f'{parts}. This method promises a sum for linear models only; integrated gradients closes the gap.'
     return f'{parts}, so small differences between moments mean little here.'
@@ -115,7 +118,7 @@ def find_window(source:ClipSource, clip_id:str, seconds:float,
     "The window that holds a moment nearest its middle."
     window = source.settings or WindowSettings()
     windows = cut_clip_windows(source.corpus, source.store, clip_id,
-                               window.length, window.eval_stride, window.task)
+                               window.length, window.eval_stride, window.task, tuple(source.model.modalities))
     batch = windows.whole()
     away = torch.where(batch.frame >= 0, (batch.time['visual'] - seconds).abs(), torch.inf)
     nearest = away.min(1).values

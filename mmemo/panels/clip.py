@@ -28,7 +28,7 @@ from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, make_step_buttons,
                                 panel_or_reason, redraw_each, step_round)
 from .player import list_map_options
-from .source import SHORT, find_row, is_flat, list_clip_options, open_source
+from .source import find_row, list_clip_options, open_source
 
 # %% ../../nbs/90_panels/05_clip.ipynb #4f555b63
 class ClipState(PanelState):
@@ -36,8 +36,8 @@ class ClipState(PanelState):
     clip_id = t.Unicode(help='the clip that is shown')
     subset = t.Unicode('all', help="which part of the clips is offered: 'all' or one of the corpus's subsets")
     outcome = t.Enum(('all', 'right', 'wrong'), 'all', help='offer clips by whether the model was right')
-    window = t.Float(0., min=0, help='seconds of the sliding windows behind the curves; '
-                                     '0 is what the model was trained on')
+    window = t.Float(0., min=0, help='seconds of the sliding windows behind the curves; 0 is what the '
+                                     'model was trained on, or a third of it for a clip hardly longer')
     sound = t.Enum(('waveform', 'loudness', 'spectrogram'), 'waveform', help='which view of the sound')
     layer = t.Int(0, help='which layer of cross-attention; -1 is the mean over layers, -2 their rollout')
     head = t.Int(-1, help='which head; -1 is the mean over heads, -2 the largest of them')
@@ -65,7 +65,7 @@ class ClipChoice:
         self.facts, self.watch = w.HTML(), PageWatch()
 
 # %% ../../nbs/90_panels/05_clip.ipynb #51e5ab59
-WINDOWS = [("the model's own", 0.), ('1.2 s', 1.2), ('0.8 s', .8), ('0.4 s', .4)]
+WINDOWS = [('as the clip needs', 0.), ('1.2 s', 1.2), ('0.8 s', .8), ('0.4 s', .4)]
 SCALES = [("map's largest weight", 'own'), ('four times an even share', 'even')]
 
 class ClipView(ClipChoice):
@@ -171,8 +171,9 @@ def write_facts(row, # of the clip list
         f"subject {safe(facts.get('subject', 'unknown'))}",
         f'part {safe(row.subset)}',
         f'labelled <b>{safe(row.label)}</b>' if has_label else 'no label of the whole clip',
-        f'predicted <b>{safe(row.predicted)}</b>' + (f' {row.p:.2f}' if by_class else '')]
-    if has_label and by_class: parts.append(answers[row.predicted == row.label])
+        f'predicted <b>{safe(seen.answer)}</b>']
+    if has_label and by_class:
+        parts.append(answers[seen.predicted == row.label])
     if facts.get('transcript'): parts.append(f"“{safe(facts['transcript'])}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 
@@ -373,11 +374,6 @@ class ClipPanel(Panel):
         self.note = getattr(source, 'note', '')
         self.controller = ClipController(self.state, self.view, source)
         self.controller.begin()
-        if 'window' not in state: self._fit_window()
-
-    def _fit_window(self): # a clip hardly longer than the model's window gives a flat line: judge by shorter ones
-        seen = self.source.evidence(self.state.clip_id, 0.)
-        if is_flat(seen): self.state.window = SHORT
 
     @property
     def player(self): # a Player

@@ -302,14 +302,6 @@ def redraw_map(self:Player):
     else:
         self.map = make_band_row(bands, self.evidence.end, note=f'{self.show}: what each moment contributed')
 
-# %% ../../nbs/90_panels/02_player.ipynb #x60216ed
-def _name_answer(seen:Evidence) -> str:
-    "What was predicted: a class with its probability, or every value."
-    mean = seen.probs.mean(0) if seen.clip_probs is None else seen.clip_probs
-    if seen.space.kind != 'continuous':
-        return f'{seen.predicted} {mean.max():.2f}'
-    return ', '.join(f'{c} {v:.2f}' for c, v in zip(seen.classes, mean))
-
 # %% ../../nbs/90_panels/02_player.ipynb #e266148cc
 def list_facts(seen:Evidence) -> list: # of [name, value, '' or 'wrong']
     "What is known and what was predicted, for the line above."
@@ -321,7 +313,7 @@ def list_facts(seen:Evidence) -> list: # of [name, value, '' or 'wrong']
         line.append(['subject', str(facts['subject']), ''])
     if label: line.append(['labelled', label, ''])
     is_wrong = label and is_class and label != seen.predicted
-    return line + [['predicted', _name_answer(seen), 'wrong' if is_wrong else '']]
+    return line + [['predicted', seen.answer, 'wrong' if is_wrong else '']]
 
 # %% ../../nbs/90_panels/02_player.ipynb #e266148cd
 def explain_missing(film:ClipFilm) -> dict: # row -> sentence

@@ -18,7 +18,8 @@ from plotly.subplots import make_subplots
 from ..core import UserError, patch
 from ..explain.attribution import METHODS
 from ..explain.map_scores import compute_area
-from ..explain.truth import RANDOM, Verdict, gather_judged_clips, judge_maps, name_kind, tabulate_verdict
+from ..explain.truth import (RANDOM, Verdict, describe_gaps, gather_judged_clips, judge_maps, name_kind,
+                                 tabulate_verdict)
 from ..labels import MODALITY_COLOURS
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
 from ..training.attention_worth import explain_worth
@@ -403,7 +404,7 @@ def show(self:TruthController):
     over = 'subjects' if 'subject' in clips else 'clips'
     truth = ('Intervals are planted (synthetic).' if j.interval else 'Nothing was planted in this corpus, so there is '
              'no AUC: deletion, insertion and agreement are what can be said.')
-    self.tell(f'{len(j.batch)} clips of {len(set(j.who))} {over}. {truth}')
+    self.tell(f'{len(j.batch)} clips of {len(set(j.who))} {over}. {truth} {describe_gaps(v)}'.rstrip())
     self.offer([n for n in v.scores if not n.endswith(RANDOM)])
     if self.state.clip_id not in set(clips.clip_id): self.state.clip_id = ''
     self.draw(tuple(self.view.figures))

@@ -16,7 +16,7 @@ import pandas as pd
 from ..core import UserError, pick_device
 from ..corpora.cells import spell_with_point
 from ..corpora.splits import deal_clips
-from ..features.windows import make_targets, place_clips
+from ..features.windows import describe_overhang, make_targets, place_clips
 from ..labels import task_space
 from ..media.pictures import list_pictures
 
@@ -249,7 +249,7 @@ def check_store(corpus, store, reads) -> list: # notes; reads: the modalities of
     if packs and gone.any():
         notes.append(f"{gone.sum()} of {len(clips)} clips have no features, such as '{clips.clip_id[gone].iloc[0]}'."
                      + _tell_left_out(store))
-    return notes
+    return notes + list(filter(None, [describe_overhang(packs, clips.clip_id)]))
 
 def _tell_left_out(store, place:str|None=None) -> str: # the first clip that could not be read, and where all stand
     left = getattr(store, 'quarantine', None)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['pool_clips', 'score_over_subjects', 'run_linear_probe', 'measure_pixel_changes', 'measure_voice', 'list_sources',
-           'probe_states', 'measure_nuisance']
+           'name_kinds', 'draw_event_steps', 'probe_states', 'measure_nuisance']
 
 # %% ../../nbs/60_training/15_floors.ipynb #9016f169
 from dataclasses import replace
@@ -15,6 +15,8 @@ import pandas as pd
 
 from ..core import UserError
 from ..corpora.manifest import Corpus
+from ..features.windows import place_clips
+from ..labels import EXPRESSION8
 from ..media.frames import VideoReader
 from ..media.sound import read_audio
 from ..planted.corpus import PlantedConfig, make_planted
@@ -114,23 +116,57 @@ def list_sources(store, floors:bool=True) -> dict: # (modality, features) -> fun
         sources['audio', 'floor'] = measure_voice
     return sources
 
+# %% ../../nbs/60_training/15_floors.ipynb #florkin2
+def name_kinds(subset:pd.Series, state:pd.Series) -> pd.Series: # 'emotion', 'cue', 'event'; '' for nothing
+    "What kind of thing one stream shows in each clip, by the part of the corpus that it belongs to."
+    kinds = {}
+    for part, own in state.groupby(subset):
+        shown = set(own.dropna()) - {'Neutral'}
+        is_emotion = shown <= set(EXPRESSION8.classes)
+        other = 'cue' if len(shown) > 1 else 'event'
+        kinds[part] = '' if not shown else 'emotion' if is_emotion else other
+    return subset.map(kinds)
+
+# %% ../../nbs/60_training/15_floors.ipynb #florevt1
+def draw_event_steps(pack, clips:pd.DataFrame, # with onset, offset, subject, split
+                     modality:str) -> tuple: # (n, d) steps, (n,) inside the event?, their rows of `clips`
+    "As many steps outside each clip's event as inside it, evenly over the clip."
+    who = 'face' if modality == 'visual' else 'voice'
+    first, count = place_clips(pack, clips.clip_id)
+    rows, inside, of = [], [], []
+    edges = clips[[f'{who}_onset', f'{who}_offset']].to_numpy(float)
+    for i, (a, n, (start, end)) in enumerate(zip(first, count, edges)):
+        time = np.asarray(pack.time[a:a + n])
+        is_in = (time >= start) & (time < end)
+        hits, rest = np.flatnonzero(is_in), np.flatnonzero(~is_in)
+        even = np.linspace(0, len(rest) - 1, min(len(hits), len(rest))).round().astype(int)
+        some = np.r_[hits, rest[even]]
+        rows, inside, of = [*rows, a + some], [*inside, is_in[some]], [*of, np.full(len(some), i)]
+    x = np.asarray(pack.values[np.concatenate(rows)], np.float32)
+    return x, np.concatenate(inside), clips.iloc[np.concatenate(of)]
+
 # %% ../../nbs/60_training/15_floors.ipynb #e8be1fbb
 def probe_states(corpus:Corpus, # a planted corpus
                  store, # its features: `store['visual']`, `store['audio']`
                  floors:bool=True, # probe pixel differences and pitch/energy too
                 ) -> list: # [{modality, features, kind, value, ci95, n, n_groups}]
-    "How well the planted states are read from their own stream: eight emotions, and the two cues of the XOR clips."
+    "How well planted states are read from their own stream: emotions and cues clip by clip, events step by step."
     if not corpus.synthetic:
         raise UserError(f'{corpus.name}: planted states are known for planted corpora only.')
     clips, rows = corpus.clips, []
     for (modality, features), read in list_sources(store, floors).items():
-        is_visual = modality == 'visual'
-        state = clips.face_state if is_visual else clips.voice_state
-        shown = clips.subset.isin(['both', 'video' if is_visual else 'audio'])
-        for kind, which in (('emotion', shown), ('cue', clips.subset == 'xor')):
+        state = clips.face_state if modality == 'visual' else clips.voice_state
+        kinds = name_kinds(clips.subset, state)
+        for kind in ('emotion', 'cue'):
+            which = kinds == kind
+            if not which.any(): continue
             part = corpus.subset(which)
             figure = run_linear_probe(read(part), state[which], part.clips.subject, part.clips.split != 'test')
             rows.append(dict(modality=modality, features=features, kind=kind, **figure))
+        if features == 'encoder' and (kinds == 'event').any():
+            x, inside, of = draw_event_steps(store[modality], clips[kinds == 'event'], modality)
+            figure = run_linear_probe(x, inside, of.subject, of.split != 'test')
+            rows.append(dict(modality=modality, features=features, kind='event', **figure))
     return rows
 
 # %% ../../nbs/60_training/15_floors.ipynb #57e6cb13
