@@ -74,10 +74,9 @@ class Evidence:
 
     @property
     def answer(self) -> str: # 'Fear (0.42)', 'mean valence 0.30', 'Fear (0.71), Sadness (0.60)'
-        named = list(zip(self.classes, self.overall))
-        if self.space.kind == 'continuous':
-            return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
-        if self.space.kind == 'multilabel':
+        named, kind = list(zip(self.classes, self.overall)), self.space.kind
+        if kind == 'continuous': return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
+        if kind == 'multilabel':
             return ', '.join(f'{c} ({p:.2f})' for c, p in named if p > .5) or 'no emotion'
         return f'{self.predicted} ({self.overall.max():.2f})'
 
