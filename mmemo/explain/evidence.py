@@ -60,7 +60,6 @@ class Evidence:
     task: str = 'expression'
     worth: dict|None = None # what attention is worth, of the run's metrics; None: it was not measured
     run: str = '' # the run's folder; '': these answers are of no run
-
     @property
     def space(self) -> LabelSpace: return task_space(self.task)
 
@@ -75,7 +74,8 @@ class Evidence:
     @property
     def answer(self) -> str: # 'Fear (0.42)', 'mean valence 0.30', 'Fear (0.71), Sadness (0.60)'
         named, kind = list(zip(self.classes, self.overall)), self.space.kind
-        if kind == 'continuous': return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
+        if kind == 'continuous':
+            return 'mean ' + ', '.join(f'{c} {v:.2f}' for c, v in named)
         if kind == 'multilabel':
             return ', '.join(f'{c} ({p:.2f})' for c, p in named if p > .5) or 'no emotion'
         return f'{self.predicted} ({self.overall.max():.2f})'
