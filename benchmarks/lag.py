@@ -120,7 +120,7 @@ def on_bins(x, at): # (n, t, d), (t,) -> (n, BINS, d)
 def make_takes(m:str, n:int, s) -> tuple: # file of (n, BINS, d) float16, (n, 2) seconds, (n,) in how many clips, (k,) lags of the plan
     "Takes that show something, for so many clips of people of their own, a share of them XOR as among the clips that are judged; kept in a file."
     from tqdm.auto import tqdm
-    config = PlantedConfig(seed=s.generator, train_subjects=n//16, train_clips=n//16*16, both=.35/.6, audio=0., video=0.)
+    config = PlantedConfig(seed=s.generator, train_subjects=n//16, train_clips=n//16*16, both=.35/.6, audio=0., video=0., coincidence=0.)
     plan, who = plan_corpus(config).query("split == 'train'"), PLANTED[m]
     shown = plan.query(f"{who}_state != 'Neutral'")
     own, often = shown.drop_duplicates(f'{who}_take'), shown.groupby(f'{who}_take', sort=False).size().to_numpy() # a take of an XOR quartet is in two clips

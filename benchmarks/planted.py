@@ -21,7 +21,7 @@ from mmemo.training.floors import probe_states
 from mmemo.training.evaluation import evaluate
 from mmemo.features.extract import extract
 from mmemo.training.floors import measure_nuisance
-from mmemo.planted.corpus import PlantedConfig, make_planted
+from mmemo.planted.corpus import PlantedConfig, SUBSETS, make_planted
 from mmemo.training.run_config import RunConfig
 from mmemo.training.runs import run_experiment
 from mmemo.training.loop import TrainConfig
@@ -70,7 +70,7 @@ def main(s:Settings):
     rows, losses = [], {}
     for m, parts in found.items():
         scores = evaluate(*pooled_over_runs(parts))
-        for subset in ('all', 'both', 'audio', 'video', 'xor'):
+        for subset in ('all', *SUBSETS):
             each = scores[subset]
             rows.append(dict(model=m, subset=subset, n_clips=each['n_clips'], n_subjects=each['accuracy']['n_groups'],
                              **{k: {f: each[k][f] for f in ('value', 'ci95')} for k in ('macro_f1', 'accuracy')}))

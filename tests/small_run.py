@@ -17,7 +17,7 @@ def small_run():
     from mmemo.training.run_config import RunConfig
     from mmemo.training.runs import run_experiment
     from mmemo.training.loop import TrainConfig
-    config = PlantedConfig(seed=160, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=16, val_clips=16, test_clips=16, nuisance=.3)
+    config = PlantedConfig(seed=160, both=.35, audio=.2, video=.2, coincidence=0., train_subjects=4, val_subjects=3, test_subjects=3, train_clips=16, val_clips=16, test_clips=16, nuisance=.3)
     corpus = make_planted(place/'corpus', config, workers=2, progress=False)
     store = extract(corpus, 'tiny', 'tiny', progress=False)
     train = TrainConfig(epochs=3, lr=2e-3, lambda_text=0., device='cpu', progress=False)

@@ -37,7 +37,7 @@ from mmemo.features.windows import WindowSettings
 from twins import CHALLENGE, COUNTS, CSD, DEFECTS, PEOPLE, SHAPES, SUMMARY, SET, plant, victims, write_twin
 
 ALL = [(shape, name) for shape, known in DEFECTS.items() for name in known]
-CONFIG = PlantedConfig(seed=18, train_subjects=4, val_subjects=3, test_subjects=3, train_clips=32, val_clips=16, test_clips=16,
+CONFIG = PlantedConfig(seed=18, both=.35, audio=.2, video=.2, coincidence=0., train_subjects=4, val_subjects=3, test_subjects=3, train_clips=32, val_clips=16, test_clips=16,
                        nuisance=.3, seconds=1.2, fps=20, size=64)
 
 

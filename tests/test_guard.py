@@ -70,7 +70,8 @@ def own(tmp_path):
 @pytest.fixture(scope='module')
 def planted(tmp_path_factory):
     "Face takes of one planted subject, and the plan they come from."
-    folder, config = tmp_path_factory.mktemp('takes'), PlantedConfig(seed=3)
+    folder = tmp_path_factory.mktemp('takes')
+    config = PlantedConfig(seed=3, train_clips=496, val_clips=144, test_clips=384, both=.35, audio=.2, video=.2, coincidence=0.)
     plan = plan_corpus(config)
     who = plan[(plan.subject == plan.subject[0]) & (plan.subset != 'xor')].head(4)
     takes = [render_face_take(PlanRow(**r._asdict()), config) for r in who.itertuples(index=False)]
@@ -539,7 +540,7 @@ def test_parts_are_those_that_a_look_at_every_pair_finds(seed):
 # ---- probes
 
 def test_shortcut_is_raised_where_it_was_planted(tmp_path):
-    small = PlantedConfig(seed=55, train_subjects=8, val_subjects=1, test_subjects=2, train_clips=32, val_clips=16, test_clips=16, seconds=.8, fps=10, size=48)
+    small = PlantedConfig(seed=55, both=.35, audio=.2, video=.2, coincidence=0., train_subjects=8, val_subjects=1, test_subjects=2, train_clips=32, val_clips=16, test_clips=16, seconds=.8, fps=10, size=48)
     for on in (True, False):
         corpus = make_planted(tmp_path/str(on), replace(small, shortcut=on), workers=1, progress=False)
         table = check_shortcuts(corpus, progress=False).set_index('property')

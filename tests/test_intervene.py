@@ -94,7 +94,7 @@ def test_a_shuffle_moves_rows_of_queries_that_are_there(name, batch):
     for i in range(len(first.weights)):
         on = slice(None) if first.query_mask is None else first.query_mask[i]
         a, b = (m.weights[i, 0][on] for m in (first, moved))
-        assert torch.equal(a.sum(-1).sort().values.round(decimals=4), b.sum(-1).sort().values.round(decimals=4))
+        torch.testing.assert_close(a.sum(-1).sort().values, b.sum(-1).sort().values, rtol=1e-4, atol=1e-4) # sums of hundreds
         apart = (a[:, None] - b[None]).abs().amax(-1)
         assert (apart.amin(0) < 1e-6).all() # every row comes from somewhere in the same clip
 

@@ -16,7 +16,7 @@ from mmemo.training.loop import TrainConfig
 from mmemo.training.runs import load_run
 from twins import write_twin
 
-SMALL = PlantedConfig(seed=160, train_subjects=3, val_subjects=2, test_subjects=2, train_clips=32, val_clips=16, test_clips=16,
+SMALL = PlantedConfig(seed=160, both=.35, audio=.2, video=.2, coincidence=0., train_subjects=3, val_subjects=2, test_subjects=2, train_clips=32, val_clips=16, test_clips=16,
                       seconds=1., fps=10, size=64, nuisance=.3)
 QUICK = ('--encoders', 'tiny+logmel', '--train.epochs', '1', '--train.device', 'cpu', '--train.no-progress')
 TABLES = ['no split', 'dealt anew', 'crema-d', *(pytest.param(name, marks=pytest.mark.slow) for name in ('empty split', 'all filled', 'ravdess'))]

@@ -19,7 +19,7 @@ from mmemo.planted.corpus import PlantedConfig, make_planted
 from twins import (DEFECTS, SHAPES, answers, cut, place, plant, planted_words, ravdess_names, remux, sound_of, word_track, write_affwild2, write_cremad,
                    write_mosei, write_mosei_pickle, write_pictures, write_ravdess, write_twin)
 
-SMALL = PlantedConfig(seed=18, train_subjects=4, val_subjects=2, test_subjects=2, train_clips=32, val_clips=16, test_clips=16,
+SMALL = PlantedConfig(seed=18, both=.35, audio=.2, video=.2, coincidence=0., train_subjects=4, val_subjects=2, test_subjects=2, train_clips=32, val_clips=16, test_clips=16,
                       nuisance=.3, seconds=1., fps=10, size=64)
 
 

@@ -537,7 +537,7 @@ PEOPLE = 'VideoDemographics.csv'
 
 def cremad_names(clips:pd.DataFrame) -> pd.DataFrame: # clip_id, planted, subject, label, and a vote of each kind
     "A CREMA-D name for every planted clip whose class CREMA-D has."
-    clips = clips[clips.label.isin(CREMA6.classes)]
+    clips = clips[clips.label.isin(CREMA6.classes) & (clips.subset != 'coincidence')] # brow and accent are no votes
     sad = next(iter(clips.subject[clips.label == 'Sadness']), None) # becomes actor 1040, whose sad clip was misnamed
     others = iter(a for a in CREMAD_ACTORS if a not in ('1040', '1064', '1076')) # of whom broken clips are known
     actors = {s: '1040' if s == sad else next(others) for s in dict.fromkeys(clips.subject)}

@@ -53,7 +53,8 @@ class BiCrossConfig(ModelConfig):
     text_dim: int = 0 # stated: text guides training; width of the text space, 0 leaves the projection out
 
     def __post_init__(self):
-        self.reach = tuple(self.reach) # a list, as JSON has it
+        if isinstance(self.reach, list):
+            self.reach = tuple(self.reach) # as JSON has it
         self.check()
         self.check_heads()
 
