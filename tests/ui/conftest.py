@@ -107,6 +107,11 @@ def until(page, look, condition, what, shot, seconds=90): # look: page -> name -
 def select(page, label): return page.locator('.widget-dropdown', has=page.locator(f'label:text-is("{label}")')).locator('select') # the dropdown with this description
 
 
+def pick(choice, text): # choice: a locator of a select; the option of this text, whatever stands behind it in brackets
+    options = choice.locator('option').all_inner_texts()
+    choice.select_option(label=next(o for o in options if o == text or o.startswith(f'{text} (')))
+
+
 def tab(page, name): page.locator('.jp-OutputArea-output').get_by_role('tab', name=name).click()
 
 

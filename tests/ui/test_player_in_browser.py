@@ -7,7 +7,7 @@ import nbformat, numpy as np, pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT/'tests'))
 from small_run import small_run
-from conftest import SHOTS, no_warning, open_and_run, running_lab, stand_in, watched
+from conftest import SHOTS, no_warning, open_and_run, pick, running_lab, stand_in, watched
 
 pytestmark = pytest.mark.ui
 BITS = 12
@@ -214,12 +214,12 @@ HASH = "() => { const c = document.querySelector('.mm-still'), d = c.getContext(
 
 def test_another_head_changes_the_map_and_no_other_row(page):
     before = page.evaluate(HASH)
-    page.locator('select[data-of="head"]').select_option(label='2')
+    pick(page.locator('select[data-of="head"]'), '2')
     page.wait_for_function(f"(was) => ({HASH})()[0] !== was", arg=before[0])
     page.wait_for_timeout(300)
     assert page.evaluate(HASH)[1] == before[1]
     assert in_python(page, 'panel.state.head') == '1'
-    page.locator('select[data-of="query"]').select_option(label='face → voice')
+    pick(page.locator('select[data-of="query"]'), 'face → voice')
     page.wait_for_timeout(500)
     assert in_python(page, 'panel.state.query, panel.player.map["query"]') == "('audio', 'audio')" or "audio audio" in in_python(page, 'panel.state.query, panel.player.map["query"]')
     in_python(page, 'setattr(panel.state, "head", -1)') # chosen outside
@@ -310,7 +310,7 @@ def test_a_page_without_a_kernel(browser, tmp_path):
     wait_film(page)
     page.mouse.click(*at(page, .6, 120)); page.wait_for_timeout(300)
     assert abs(frame(page) - clock(page)*25) <= 1.2
-    page.locator('select[data-of="head"]').select_option(label='2')
+    pick(page.locator('select[data-of="head"]'), '2')
     page.locator('select[data-of="show"]').select_option(label='attribution')
     page.wait_for_timeout(200)
     page.screenshot(path=SHOTS/'player-page.png')
