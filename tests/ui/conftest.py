@@ -108,8 +108,8 @@ def select(page, label): return page.locator('.widget-dropdown', has=page.locato
 
 
 def pick(choice, text): # choice: a locator of a select; the option of this text, whatever stands behind it in brackets
-    options = choice.locator('option').all_inner_texts()
-    choice.select_option(label=next(o for o in options if o == text or o.startswith(f'{text} (')))
+    options = [o.replace('\xa0', ' ') for o in choice.locator('option').all_inner_texts()] # widgets keep their blanks
+    choice.select_option(index=next(i for i, o in enumerate(options) if o == text or o.startswith(f'{text} (')))
 
 
 def tab(page, name): page.locator('.jp-OutputArea-output').get_by_role('tab', name=name).click()

@@ -101,7 +101,7 @@ def test_the_clip_plays_in_place_of_its_frames(page):
     assert page.locator('.mmemo-figure').count() == 5, 'the film strip has gone'
     pick(page.locator('select[data-of="head"]'), '3')
     page.wait_for_timeout(1500)
-    assert select(page, 'head').locator('option:checked').inner_text().split(' (')[0] == '3', 'one choice, shown twice'
+    assert select(page, 'head').locator('option:checked').inner_text().split('(')[0].strip() == '3', 'one choice, shown twice'
     page.screenshot(path=SHOTS/'start-playing.png', full_page=True)
     page.get_by_role('button', name='Play this clip').click()
     now = wait_for(page, lambda f: len(f) == 6 and all(x['drawn'] for x in f.values()), 'the film strip is back')
