@@ -1,4 +1,4 @@
-"How often the intervals of the product hold the truth: what was measured, and a small part of `benchmarks/coverage.py`."
+"How often the intervals of the product hold the truth: what was measured, and a small part of `benchmarks/interval_coverage.py`."
 import json
 import sys
 from pathlib import Path
@@ -15,8 +15,8 @@ def coverage():
     "The benchmark as a module."
     sys.path.insert(0, str(BENCHMARKS))
     try:
-        import coverage
-        yield coverage
+        import interval_coverage
+        yield interval_coverage
     finally: sys.path.remove(str(BENCHMARKS))
 
 

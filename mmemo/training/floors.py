@@ -165,7 +165,8 @@ def probe_states(corpus:Corpus, # a planted corpus
             rows.append(dict(modality=modality, features=features, kind=kind, **figure))
         if features == 'encoder' and (kinds == 'event').any():
             x, inside, of = draw_event_steps(store[modality], clips[kinds == 'event'], modality)
-            if of.split.eq('test').nunique() < 2: continue # events shorter than a step
+            if of.split.eq('test').nunique() < 2:
+                continue # events shorter than a step
             figure = run_linear_probe(x, inside, of.subject, of.split != 'test')
             rows.append(dict(modality=modality, features=features, kind='event', **figure))
     return rows

@@ -98,7 +98,7 @@ def format_p(gap:dict|None) -> str: # '0.021', after Holm where that was done
 # %% ../../nbs/60_training/02_intervals.ipynb #intcore5
 FEW_GROUPS = 8 # below this intervals hold the truth less often than they say, and are marked
 FEW_NOTE = (f'* fewer than {FEW_GROUPS} people or groups: such an interval may hold the truth less often than in '
-            '95 of 100 cases (measured: benchmarks/coverage.py).')
+            '95 of 100 cases (measured: benchmarks/interval_coverage.py).')
 
 def as_trainings(sums) -> list: # of (g, ...)
     "One entry a training: what is no list of them is one."

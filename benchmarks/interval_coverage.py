@@ -1,7 +1,7 @@
 """How often do the intervals hold the truth? People, clips and trainings are drawn from populations whose true score is known from a very large draw.
 
-    python benchmarks/coverage.py                 # every kind of interval that is printed, 5 to 60 people, 2,000 draws each; a few minutes of two cores
-    python benchmarks/coverage.py --draws 200     # small
+    python benchmarks/interval_coverage.py                 # every kind of interval that is printed, 5 to 60 people, 2,000 draws each; a few minutes of two cores
+    python benchmarks/interval_coverage.py --draws 200     # small
 
 A clip is answered rightly where a sum is above zero: the model's level, the person (how well people can be read differs, as on RAVDESS: intra-class correlation 0.04 to 0.07), the person in a class, the class,
 the clip (hard for every model alike), the training (as a whole, and in each class), and luck. A wrong answer is drawn from the row of its class. So the clips of a person go together, two models err together, and two trainings
@@ -224,4 +224,4 @@ if __name__ == '__main__':
     print(false.pivot_table(index=['level', 'spread', 'trainings'], columns='people', values='false', sort=False).to_string())
     enough = table[table.people >= 8]
     print(f"From 8 people on the worst holds {enough.held.min():.3f}; at 5 {table[table.people == 5].held.min():.3f}; three trainings or more, false: {false[false.trainings >= 3].false.max():.3f}")
-    write_json(s.results/'coverage.json', dict(date=str(date.today()), command=f'python benchmarks/coverage.py --draws {s.draws}', **out, minutes=round((time.perf_counter() - start)/60, 1)))
+    write_json(s.results/'coverage.json', dict(date=str(date.today()), command=f'python benchmarks/interval_coverage.py --draws {s.draws}', **out, minutes=round((time.perf_counter() - start)/60, 1)))
