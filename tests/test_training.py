@@ -279,7 +279,7 @@ def test_steps_fall_at_their_epochs_and_constant_stays():
 
 @pytest.mark.parametrize('name', list(RECIPES))
 def test_every_recipe_trains(name):
-    w = stand_in(80, task='va' if name == 'rcma' else 'expression'); m = model_for(w['train']); before = copy.deepcopy(m.state_dict())
+    w = stand_in(80, task='va', level='frame') if name == 'rcma' else stand_in(80); m = model_for(w['train']); before = copy.deepcopy(m.state_dict())
     history = train(m, w['train'], w['val'], copy_recipe(name, epochs=2, device='cpu', progress=False, lr=min(RECIPES[name].lr, .01)))
     assert all(np.isfinite(h['train_loss']) for h in history) and not all(torch.equal(v, before[k]) for k, v in m.state_dict().items())
     assert RECIPES[name] == copy_recipe(name) and RECIPES[name] is not copy_recipe(name)
