@@ -49,7 +49,7 @@ def score_over_subjects(right, # (n,) bool
     "The share that is right, with its interval over subjects."
     _, codes = np.unique(subject, return_inverse=True)
     sums = np.stack([np.bincount(codes, right), np.bincount(codes)], -1)
-    figure = find_interval(lambda s: s[..., 0]/s[..., 1], sums)
+    figure = find_interval(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), sums)
     return dict({k: figure[k] for k in ('value', 'ci95', 'n_groups')}, n=len(codes))
 
 # %% ../../nbs/60_training/15_floors.ipynb #4d6a3e83
