@@ -136,8 +136,8 @@ def main(s:Settings):
     rows = list(ABLATION) if s.ablation else ['face and voice', 'voice only']
     jobs = [(s, corpus, row, seed) for row in rows for seed in s.seeds]
     with ProcessPoolExecutor(s.workers, get_context('spawn')) as pool: tables = pd.concat(pool.map(one, jobs), ignore_index=True)
-    pooled = {row: pool_seeds({i: tables[(tables.row == row) & (tables.seed == i)] for i in s.seeds}, corpus) for row in rows}
-    found, scores = {row: t for row, (t, _) in pooled.items()}, {row: evaluate(t, every) for row, (t, every) in pooled.items()}
+    found = {row: pool_seeds({i: tables[(tables.row == row) & (tables.seed == i)] for i in s.seeds}) for row in rows}
+    scores = {row: evaluate(t, corpus) for row, t in found.items()}
     told = {row: {k: v['accuracy' if k == 'xor' else 'macro_f1'] for k, v in sc.items()} for row, sc in scores.items()}
     gaps = {f'{rows[0]} minus {other}': {m: compare_predictions(found[rows[0]], found[other], m) for m in ('macro_f1', 'accuracy')} for other in rows[1:]}
     minutes = (time.perf_counter() - start) / 60

@@ -107,7 +107,7 @@ def test_text_and_page_say_what_must_be_said(done):
 def test_seeds_of_a_person_stay_together(done, planted):
     "Three equal seeds tell no more than one; counted as more people they would seem to."
     one = next(iter(read_tables([p for p in plans_of(done, planted)['visual']]).values()))
-    alone, thrice = (evaluate(*pool_seeds({s: one for s in range(n)}, planted[0]))['all']['accuracy'] for n in (1, 3))
+    alone, thrice = (evaluate(pool_seeds({s: one for s in range(n)}), planted[0])['all']['accuracy'] for n in (1, 3))
     assert alone['ci95'] == pytest.approx(thrice['ci95']) and alone['n_groups'] == thrice['n_groups'] == 3
 
 
@@ -122,7 +122,7 @@ def test_a_difference_is_paired(done, planted):
     assert all(g['value'] == 0 and (g['ci95'] is None or g['ci95'][0] < 0 < g['ci95'][1]) for part in same.values() for g in part.values())
     right = {s: t.assign(**{c: (t.label.astype(str) == c[2:]).astype(float) for c in t if c.startswith('p_')}, predicted=t.label) for s, t in tables['visual'].items()}
     gap = compare_pairs(right, tables['visual'], planted[0])['all']['accuracy']
-    assert gap['ci95'][0] > -.2 and gap['value'] == pytest.approx(1 - evaluate(*pool_seeds(tables['visual'], planted[0]))['all']['accuracy']['value'])
+    assert gap['ci95'][0] > -.2 and gap['value'] == pytest.approx(1 - evaluate(pool_seeds(tables['visual']), planted[0])['all']['accuracy']['value'])
 
 
 # kept or trained anew

@@ -43,7 +43,7 @@ def attend(q:Tensor, k:Tensor, v:Tensor, # (b, h, q, d), (b, h, k, d) twice
 class CrossAttention(nn.Module):
     "Multi-head attention from one stream to another (or to itself), with masks; returns its map when asked."
     def __init__(self, dim:int, heads:int=8, dropout:float=0.,
-                 reach:tuple=(), # seconds at which heads hardly look any more, to start with; dealt to them in turn
+                 reach:tuple=(), # seconds over which a head's scores fall by one, to start with; in turn
                 ):
         super().__init__()
         assert dim % heads == 0, f'{heads} heads do not divide a width of {dim}'
@@ -85,8 +85,9 @@ def forward(self:CrossAttention,
         out, weights = attend(q, k, v, seen, dropout, bias)
         weights = weights * some[:, None, None, None]
     else:
-        mask = seen if bias is None else bias if seen is None else bias.masked_fill(~seen, -torch.inf)
-        mask = mask.to(q.dtype) if bias is not None else mask
+        mask = seen if bias is None else bias.to(q.dtype)
+        if bias is not None and seen is not None:
+            mask = mask.masked_fill(~seen, -torch.inf)
         out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
         weights = None
     out = self.out(rearrange(out, 'b h t d -> b t (h d)'))

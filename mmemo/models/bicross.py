@@ -202,7 +202,7 @@ def forward(self:BiCross, batch:Batch, maps:bool=False) -> Output:
         A = to_frames(A, heard, steps, frames, grid) # R(A2)
         heard = grid & heard.any(1)[:, None]
     A, heard = self.or_missing('audio', A, heard)
-    parts = [(V, grid), (A, heard)] if met is None else [(V, grid), (A, heard), (met, grid)]
-    joint = self.head(parts)
+    meeting = [] if met is None else [(met, grid)]
+    joint = self.head([(V, grid), (A, heard), *meeting])
     logits = self.combine(alone, reasons, joint)
     return Output(c.task, logits, frames, grid, embedding, drawn, alone)

@@ -125,28 +125,35 @@ def _plan_plain_clips(split:str, subset:str, n:int, config:PlantedConfig) -> lis
     return rows
 
 # %% ../../nbs/30_planted/09_corpus.ipynb #9e589bec
+def _plan_quartet(split:str, subset:str, i:int, subject:int, labels:tuple, intensity:float,
+                  show, # face and voice, each 0 or 1 -> the states and times of such a clip
+                 ) -> list: # of rows of the plan, 4
+    "Two takes of a face crossed with two of a voice, the label whether they are alike."
+    group, rows = f'{split}-{subset}-{i:04d}', []
+    for face, voice in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        rows.append(dict(
+            clip_id=f'{group}-{face}{voice}',
+            subject=f'{split}{subject:02d}',
+            split=split,
+            subset=subset,
+            label=labels[face ^ voice],
+            group=group,
+            **show(face, voice),
+            face_take=f'{group}-f{face}',
+            voice_take=f'{group}-v{voice}',
+            intensity=intensity))
+    return rows
+
+# %% ../../nbs/30_planted/09_corpus.ipynb #quartet2
 def _plan_quartets(split:str, n:int, config:PlantedConfig) -> list: # of rows of the plan, 4 n
-    "Plan `n` quartets: two face takes crossed with two voice takes, the label their exclusive or."
+    "Plan `n` quartets of two cues each, the label their exclusive or."
     rng, rows = rng_for('planted-plan', config.seed, split, 'xor'), []
     subjects = rng.permutation(n) % getattr(config, f'{split}_subjects')
     for i in range(n):
-        group = f'{split}-xor-{i:04d}'
         times = _sample_interval(rng, config)
         intensity = rng.uniform(.85, 1.)
-        for face, voice in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            rows.append(dict(
-                clip_id=f'{group}-{face}{voice}',
-                subject=f'{split}{subjects[i]:02d}',
-                split=split,
-                subset='xor',
-                label=XOR_LABELS[face ^ voice],
-                group=group,
-                face_state=f'cue{face}',
-                voice_state=f'cue{voice}',
-                **times,
-                face_take=f'{group}-f{face}',
-                voice_take=f'{group}-v{voice}',
-                intensity=intensity))
+        show = lambda f, v: dict(face_state=f'cue{f}', voice_state=f'cue{v}', **times)
+        rows += _plan_quartet(split, 'xor', i, subjects[i], XOR_LABELS, intensity, show)
     return rows
 
 # %% ../../nbs/30_planted/09_corpus.ipynb #coinc001
@@ -166,26 +173,13 @@ def _plan_coincidences(split:str, n:int, config:PlantedConfig) -> list: # of row
     subjects = rng.permutation(n) % getattr(config, f'{split}_subjects')
     scale = config.seconds / 2.4
     for i in range(n):
-        group = f'{split}-coincidence-{i:04d}'
-        moments, intensity = _sample_moments(rng), rng.uniform(.85, 1.)
-        for face, voice in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            begin = moments[0][face] - EVENT/2, moments[1][voice] - EVENT/2
-            rows.append(dict(
-                clip_id=f'{group}-{face}{voice}',
-                subject=f'{split}{subjects[i]:02d}',
-                split=split,
-                subset='coincidence',
-                label=COINCIDENCE_LABELS[face ^ voice],
-                group=group,
-                face_state='brow',
-                voice_state='accent',
-                face_onset=begin[0] * scale,
-                face_offset=(begin[0] + EVENT) * scale,
-                voice_onset=begin[1] * scale,
-                voice_offset=(begin[1] + EVENT) * scale,
-                face_take=f'{group}-f{face}',
-                voice_take=f'{group}-v{voice}',
-                intensity=intensity))
+        (faces, voices), intensity = _sample_moments(rng), rng.uniform(.85, 1.)
+        def show(f, v):
+            face, voice = faces[f] - EVENT/2, voices[v] - EVENT/2
+            return dict(face_state='brow', voice_state='accent',
+                        face_onset=face * scale, face_offset=(face + EVENT) * scale,
+                        voice_onset=voice * scale, voice_offset=(voice + EVENT) * scale)
+        rows += _plan_quartet(split, 'coincidence', i, subjects[i], COINCIDENCE_LABELS, intensity, show)
     return rows
 
 # %% ../../nbs/30_planted/09_corpus.ipynb #f01df398b

@@ -294,14 +294,13 @@ def train_all(plans:list, corpora:dict, store, workers:int=0, progress:bool=True
     return failed
 
 # %% ../../nbs/60_training/14_compare.ipynb #ef8abcaa
-def pool_seeds(tables:dict, # seed -> predictions of the same clips
-               corpus) -> tuple: # predictions with a column `seed`, and the corpus
+def pool_seeds(tables:dict) -> pd.DataFrame: # seed -> predictions of the same clips; with a column `seed`
     "All seeds as one table."
     parts = []
     for seed, table in tables.items():
         subject = table.subject.astype(object) if 'subject' in table else table.clip_id
         parts.append(table.assign(subject=subject, seed=seed))
-    return pd.concat(parts, ignore_index=True), corpus
+    return pd.concat(parts, ignore_index=True)
 
 # %% ../../nbs/60_training/14_compare.ipynb #fe34337b
 def pick_figures(scores:dict) -> dict: # score -> figure
@@ -332,11 +331,11 @@ def make_row(model:str, plans:list, corpus, tables:dict, parameters:int|None=Non
     "Everything the table says of one model."
     metrics = [read_json(p.folder/'metrics.json', dict) for p in plans]
     costs = [read_json(p.folder/COST, dict) for p in plans]
-    pred, every = pool_seeds(tables, corpus)
+    pred = pool_seeds(tables)
     widths = [t.attrs['smoothing_s'] for t in tables.values()]
     is_one = len(set(widths)) == 1
     pred.attrs['smoothing_s'] = widths[0] if is_one else None # else each seed's own stands in `smoothing`
-    scores = to_jsonable(evaluate(pred, every, 'subject'))
+    scores = to_jsonable(evaluate(pred, corpus, 'subject'))
     first = plans[0].config
     return dict(model=model, seeds=list(tables), fitted=fitted, origins=origins or {}, parameters=parameters,
                 step_ms=_median(costs, 'step_ms'), peak_mb=_median(costs, 'peak_mb'), batch=first.train.batch,
@@ -356,7 +355,7 @@ def _list_each(metrics, scores) -> dict: # subset -> score -> the figure of each
 def compare_pairs(tables:dict, reference:dict, corpus,
                   scores=('macro_f1', 'accuracy')) -> dict: # subset -> score -> difference, with interval
     "A model minus the reference, on every subset."
-    (a, _), (b, _) = pool_seeds(tables, corpus), pool_seeds(reference, corpus)
+    a, b = pool_seeds(tables), pool_seeds(reference)
     parts, known, out = find_subsets(corpus), set(list_classes(a)), {}
     for name, part in {'all': dict(clips=set(a.clip_id), restrict=None), **parts}.items():
         x, y = (t[t.clip_id.isin(part['clips'])] for t in (a, b))
