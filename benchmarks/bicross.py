@@ -5,7 +5,7 @@
     python benchmarks/bicross.py --seeds 0 --rows default 'no meeting'   # a look
 
 Everything here is synthetic. The corpus has the demo's training clips and more test clips (1,600 of 28 people) than the demo, so that a part of the
-corpus is judged by 240 or more; its seed was not used while anything was built. Differences are paired, their intervals hold the chance of people and
+corpus is judged by 240 or more; its seed (62) was not used while anything was built (61 was). Differences are paired, their intervals hold the chance of people and
 of training. Predictions are kept in --out: a benchmark that was cut short goes on.
 """
 import os, time
@@ -39,6 +39,8 @@ OUT = {'no own answers': dict(own_heads=False, gates=False), 'no gates': dict(ga
        'no modality dropout': dict(modality_dropout=0.), 'norm after the sum': dict(norm='post')}
 # put into it
 IN = {'with a product of pooled vectors': dict(product=True), 'with pooling by attention': dict(pool='attention')}
+# trained otherwise
+TRAINED = {'no text guide': dict(lambda_text=0.), 'with labels smoothed': dict(smoothing=.1)}
 # what the paper states, at the default's width and with its recipe; and one part alone in it
 BARE = dict(own_heads=False, gates=False, reach=(), meet=False, voice_tcn=False, residual=False, deviation=False, positions=False, token=False, channel_dropout=0., modality_dropout=0., norm='post')
 ALONE = {'own answers': dict(own_heads=True), 'own answers and gates': dict(own_heads=True, gates=True), 'reach': dict(reach=(.1, .3, 1., 10.)), 'meeting': dict(meet=True), 'reach and meeting': dict(reach=(.1, .3, 1., 10.), meet=True),
@@ -51,7 +53,7 @@ NOT_HERE = ('text', 'rjcma-code', 'avtca-code', 'rcma-v1-paper', 'rjcma-v4-paper
 @dataclass
 class Settings:
     out: Path = Path('runs/bicross') # corpus and predictions
-    generator: int = 61 # seed of the corpus
+    generator: int = 62 # seed of the corpus; 61 was looked at while the default was built
     seeds: tuple[int, ...] = (0, 1, 2)
     models: bool = False # registered models in place of the ablation
     rows: tuple[str, ...] = () # some of them only
@@ -61,12 +63,12 @@ class Settings:
 
 
 def make_corpus(s:Settings):
-    return make_planted(s.out/'corpus', PlantedConfig(seed=s.generator, test_subjects=28, test_clips=1600))
+    return make_planted(s.out/f'corpus-{s.generator}', PlantedConfig(seed=s.generator, test_subjects=28, test_clips=1600))
 
 
 def list_rows(s:Settings) -> dict: # row -> (registered name, options, settings of the training)
     if s.models: rows = {n: (n, {}, {}) for n in MODELS if n not in NOT_HERE}
-    else: rows = {n: ('bicross', o, {}) for n, o in ROWS.items()} | {'no text guide': ('bicross', {}, dict(lambda_text=0.))}
+    else: rows = {n: ('bicross', o, {}) for n, o in ROWS.items()} | {n: ('bicross', {}, o) for n, o in TRAINED.items()}
     return {n: rows[n] for n in s.rows or rows}
 
 
