@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LABEL_COLUMNS', 'place_clips', 'measure_period', 'make_grid', 'cut_windows', 'find_spans', 'find_steps',
            'measure_steps', 'find_reach', 'find_space', 'make_targets', 'find_nearest_rows', 'WindowSettings',
-           'choose_clips', 'Layout', 'lay_out', 'measure_overhang', 'describe_overhang', 'check_frames',
+           'choose_clips', 'Layout', 'lay_out', 'measure_overhang', 'describe_overhang', 'check_frames', 'check_times',
            'make_frame_targets', 'Windows']
 
 # %% ../../nbs/40_features/15_windows.ipynb #8d9fdf54
@@ -315,6 +315,15 @@ def check_frames(corpus:Corpus):
                     "table: clip_id, time, and label or valence and arousal), and this corpus has none; "
                     "use level 'clip'.")
 
+# %% ../../nbs/40_features/15_windows.ipynb #winframe3
+def check_times(corpus:Corpus, names, time:np.ndarray): # (g,) seconds of steps, none of which is near a frame
+    "Refuse frames whose times are none of their clips': milliseconds, for example."
+    theirs = corpus.frames.time[corpus.frames.clip_id.isin(names)].astype(float)
+    if theirs.empty: return # nobody labelled these clips
+    raise UserError(f"{corpus.name}: none of {len(theirs)} rows of frames is in the time of its clip; 'time' is "
+                    f'{theirs.min():g} to {theirs.max():g} there, and the clips are shown from '
+                    f'{time.min():g} to {time.max():g} s.')
+
 # %% ../../nbs/40_features/15_windows.ipynb #47616079
 def make_frame_targets(corpus:Corpus, settings:WindowSettings,
                        names, # (n,) clips, in the grid's order
@@ -323,6 +332,7 @@ def make_frame_targets(corpus:Corpus, settings:WindowSettings,
     frames, offsets, time = corpus.frames, layout.offsets, layout.time
     check_frames(corpus)
     row = find_nearest_rows(time, offsets, list(names), frames, layout.period)
+    if len(time) and (row < 0).all(): check_times(corpus, names, time)
     y, y_mask = make_targets(frames, settings.task, corpus.space)
     known = torch.from_numpy(row >= 0)
     at = torch.from_numpy(np.maximum(row, 0))
