@@ -156,11 +156,28 @@ def test_best_weights_come_back_and_patience_ends():
         def after_epoch(self, trainer):
             seen.append(copy.deepcopy(trainer.bare_model.state_dict()))
             if trainer.epoch >= 2: # all of it, again and again: a model with several heads learns on with those that are left
-                with torch.no_grad(): [p.mul_(0) for p in trainer.bare_model.parameters()]
+                with torch.no_grad(): [p.mul_(1e-3) for p in trainer.bare_model.parameters()]
     history = train(m, w['train'], w['val'], quick(epochs=30, patience=4, lr=1e-2), callbacks=[Spy()])
     best = max(range(len(history)), key=lambda i: (round(history[i]['val_score'], 6), -history[i]['val_loss']))
     assert len(history) < 30 and len(history) == best + 5
     assert all(torch.equal(v, seen[best][k]) for k, v in m.state_dict().items())
+
+
+def test_a_loss_that_is_no_number_ends_the_training():
+    "From the first epoch on it is refused; later the best weights from before stay, and no epoch after it counts."
+    w = stand_in()
+    with pytest.raises(UserError, match=r'no number any more in epoch 1; a learning rate \(train.lr\) below 1000'):
+        train(model_for(w['train']), w['train'], w['val'], quick(lr=1000., clip=0.))
+
+    class Spoil:
+        "Spoils the weights after the second epoch."
+        def after_epoch(self, trainer):
+            if trainer.epoch == 1:
+                with torch.no_grad(): [q.fill_(torch.nan) for q in trainer.bare_model.parameters()]
+    m = model_for(w['train'])
+    with pytest.warns(UserWarning, match='in epoch 3; .* The best weights from before are kept'):
+        history = train(m, w['train'], w['val'], quick(epochs=6), callbacks=[Spoil()])
+    assert len(history) == 2 and all(torch.isfinite(q).all() for q in m.parameters())
 
 
 def test_without_validation_the_last_weights_stay():

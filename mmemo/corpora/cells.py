@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NAMES', 'NO_NUMBER', 'PLAIN', 'VALUES', 'MEASURES', 'BOMS', 'name_of', 'read_names', 'label_groups', 'name_columns',
            'name_clips', 'name_frames', 'read_column', 'spell_with_point', 'Form', 'find_form', 'read_cells', 'Sheet',
-           'read_sheet', 'read_quickly', 'put_back', 'write_cells']
+           'is_parquet', 'read_sheet', 'read_quickly', 'put_back', 'write_cells']
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00004
 import csv, io, json, re
@@ -140,6 +140,7 @@ class Form:
     newline: str = '\n'
     encoding: str = 'utf-8'
     blank: int = 0 # lines before the first row
+    lead: str = '' # among them, for spreadsheets: sep=;
     decimal: str = '.' # or ',', where cells are not parted by commas and numbers have them
     titles: dict = field(default_factory=dict) # column -> what the first row calls it, where pandas names it anew
 
@@ -149,18 +150,22 @@ BOMS = {b'\xef\xbb\xbf': 'utf-8-sig', b'\xff\xfe': 'utf-16', b'\xfe\xff': 'utf-1
 def find_form(path) -> Form: # of a CSV file
     "How a file is written: commas, or semicolons or tabs where the first row has no comma."
     with open(path, 'rb') as f: head = f.read(1 << 16)
-    encoding = next((e for mark, e in BOMS.items() if head.startswith(mark)), 'utf-8')
+    is_wide = head[1:64:2].count(0) > len(head[1:64:2])//2 # two bytes a letter, and no mark
+    encoding = next((e for mark, e in BOMS.items() if head.startswith(mark)), 'utf-16-le' if is_wide else 'utf-8')
     text = head.decode(encoding, 'replace').removeprefix('\ufeff')
     start = text.lstrip('\r\n')
     blank = len(text[:len(text) - len(start)].splitlines())
-    text = start
+    lead = re.match(r'"?sep=(.)"?\r?\n', start)
+    text = start[lead.end():] if lead else start
     rows = {sep: next(csv.reader(io.StringIO(text, newline=''), delimiter=sep), []) for sep in (',', ';', '\t')}
     others = max((';', '\t'), key=lambda sep: len(rows[sep]))
     sep = ',' if len(rows[',']) > 1 or len(rows[others]) < 2 else others
-    has_numbers = lambda mark: re.search(rf'(?m){sep}[+-]?\d+{mark}\d+(?:[eE][+-]?\d+)?\s*(?:{sep}|$)', text)
+    if lead: blank, sep = blank + 1, lead[1]
+    edge = re.escape(sep)
+    has_numbers = lambda mark: re.search(rf'(?m){edge}[+-]?\d+{mark}\d+(?:[eE][+-]?\d+)?\s*(?:{edge}|$)', text)
     has_commas = sep != ',' and has_numbers(',') and not has_numbers('[.]')
     newline = '\r\n' if text.partition('\n')[0].endswith('\r') else '\n'
-    return Form(sep, newline, encoding, blank, ',' if has_commas else '.')
+    return Form(sep, newline, encoding, blank, lead[0].strip() if lead else '', ',' if has_commas else '.')
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00024
 def _number_lines(cells:pd.DataFrame, first:int # line of the first row
@@ -193,10 +198,13 @@ class Sheet:
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00028
 def _find_titles(path, form:Form, columns) -> dict: # columns: as pandas names them
     with open(path, encoding=form.encoding, newline='') as f:
-        row = next(row for row in csv.reader(f, delimiter=form.sep) if row)
+        lines = (line for i, line in enumerate(f) if i >= form.blank)
+        row = next(row for row in csv.reader(lines, delimiter=form.sep) if row)
     return {c: title for c, title in zip(columns, row) if c != title}
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00040
+def is_parquet(path) -> bool: return Path(path).suffix.lower() == '.parquet'
+
 def _read_parquet(path, names) -> pd.DataFrame:
     table = pd.read_parquet(path)
     if table.index.name in names: table = table.reset_index()
@@ -208,7 +216,7 @@ def _read_parquet(path, names) -> pd.DataFrame:
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00029
 def read_sheet(path, names=NAMES) -> Sheet: # names: columns that stay text
     "A CSV or Parquet file, by its ending."
-    if Path(path).suffix == '.parquet':
+    if is_parquet(path):
         cells = _read_parquet(path, names)
         return Sheet(cells, name_columns(cells, names))
     form = find_form(path)
@@ -217,17 +225,17 @@ def read_sheet(path, names=NAMES) -> Sheet: # names: columns that stay text
     read = {c: cells[c] if c in names else read_column(_spell_points(cells[c], form)) for c in cells}
     return Sheet(cells, pd.DataFrame(read, cells.index), form)
 
-def _spell_points(cells:pd.Series, form:Form) -> pd.Series: # where semicolons part cells, 1,5 is a number
+def _spell_points(cells:pd.Series, form:Form) -> pd.Series: # where no commas part cells, 1,5 is a number
     is_measured = cells.name in VALUES or cells.name in MEASURES
-    return cells.str.replace(',', '.', regex=False) if form.sep == ';' and is_measured else cells
+    return cells.str.replace(',', '.', regex=False) if form.sep != ',' and is_measured else cells
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00045
 def read_quickly(path, names=NAMES) -> pd.DataFrame: # names: columns that are text as it is written
     "A table of many numbers: only names are looked at as text, the rest is read as pandas reads it."
-    if Path(path).suffix == '.parquet':
+    if is_parquet(path):
         return name_columns(_read_parquet(path, names), names)
     form = find_form(path)
-    how = dict(sep=form.sep, encoding=form.encoding, decimal=form.decimal)
+    how = dict(sep=form.sep, encoding=form.encoding, decimal=form.decimal, header=int(bool(form.lead)))
     columns = pd.read_csv(path, nrows=0, **how).columns
     none = {c: ['', *NO_NUMBER] for c in columns if c not in names}
     table = pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=none, **how)
@@ -284,7 +292,9 @@ def write_cells(table:pd.DataFrame, path, form:Form|None=None): # form: of the f
     columns = {c: _flatten(table[c]) for c in table}
     texts = [v.astype(str) for v in columns.values() if v.dtype in (object, 'str')]
     has_returns = any(v.str.contains('\r', regex=False).any() for v in texts)
-    pd.DataFrame(columns, table.index).to_csv(
-        path, index=False, header=[form.titles.get(c, c) for c in columns],
-        sep=form.sep, lineterminator=form.newline, encoding=form.encoding,
-        quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
+    lead = form.lead and form.lead + form.newline
+    text = pd.DataFrame(columns, table.index).to_csv(
+        None, index=False, header=[form.titles.get(c, c) for c in columns],
+        sep=form.sep, lineterminator=form.newline, quoting=csv.QUOTE_ALL if has_returns else csv.QUOTE_MINIMAL)
+    with open(path, 'w', encoding=form.encoding, newline='') as f:
+        f.write(lead + text)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['USUAL', 'ENDINGS', 'READERS', 'find_clips', 'choose_space', 'find_subjects', 'draft_manifest', 'write_first_manifest',
-           'read_folder', 'read_features', 'read_twin_facts', 'list_options', 'describe_reading', 'read_corpus',
-           'open_corpus']
+           'read_folder', 'take_firsts', 'read_features', 'read_twin_facts', 'list_options', 'describe_reading',
+           'read_corpus', 'open_corpus']
 
 # %% ../../nbs/20_corpora/14_readers.ipynb #ac9ac785
 import inspect, os, re
@@ -20,8 +20,8 @@ from .affwild2 import read_affwild2
 from .cells import NAMES, VALUES
 from .cremad import read_cremad
 from .listing import check_choice, list_some
-from .manifest import (Corpus, Report, check_labels, check_manifest, find_manifest, load_corpus,
-                                    name_classes, name_table, read_table, write_table)
+from .manifest import (Corpus, Report, check_labels, check_manifest, check_titles, find_manifest,
+                                    load_corpus, name_classes, name_table, read_table, write_table)
 from .mosei import read_mosei
 from .ravdess import read_ravdess
 from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class, label_space
@@ -174,6 +174,21 @@ def read_folder(root, # a folder of clips, or a manifest
     facts = dict(target='as the folders are named', synthetic=False)
     return Corpus(root.resolve().name, root, clips, None, space, facts), report
 
+# %% ../../nbs/20_corpora/14_readers.ipynb #rdrfirs1
+def take_firsts(table:pd.DataFrame, # several rows a clip
+                where) -> pd.DataFrame: # one row a clip: names, labels, values
+    "What the rows of each clip say of it; refused where they say two things."
+    known = [c for c in table if c != 'clip_id' and (c in NAMES or c in VALUES)]
+    of_clips = table.groupby('clip_id', sort=False)
+    kinds = of_clips[known].nunique()
+    for c in known:
+        if (kinds[c] < 2).all(): continue
+        clip = kinds.index[kinds[c] > 1][0]
+        one, other = of_clips.get_group(clip)[c].dropna().unique()[:2]
+        raise UserError(f"{where}: '{c}' of clip '{clip}' is '{one}' in one row and '{other}' in another; "
+                        'expected one a clip (a row is a step in time, and has no label of its own).')
+    return of_clips[known].first().reset_index()
+
 # %% ../../nbs/20_corpora/14_readers.ipynb #rdrfeat2
 def read_features(root, # a table, CSV or Parquet: clip_id, subject, label ... as in a manifest, and numbers
                   modality:str='visual', # what the numbers were measured in: visual, audio or text
@@ -185,11 +200,12 @@ def read_features(root, # a table, CSV or Parquet: clip_id, subject, label ... a
     table = read_table(root)
     if 'clip_id' not in table:
         raise UserError(f"{root}: expected a column 'clip_id', found {', '.join(map(str, table.columns[:8]))}.")
-    known = [c for c in table if c in NAMES or c in VALUES]
-    first = table[known].drop_duplicates('clip_id').assign(path=Path(root).name)
+    check_titles(table, str(root))
+    first = take_firsts(table, root).assign(path=Path(root).name)
     clips = name_classes(check_manifest(first, str(root)))
     labels = clips.label.dropna().unique() if 'label' in clips else []
-    space = space or choose_space([label for label in labels if guess_class(label)])
+    words = [label for label in labels if guess_class(label)]
+    space = space or (choose_space(words) if words else EXPRESSION8.name)
     check_labels(clips, label_space(space), str(root))
     facts = dict(features_only=True, synthetic=False, source=Path(root).name)
     return Corpus(Path(root).stem, Path(root).parent, clips, None, space, facts), Report('features', Path(root))

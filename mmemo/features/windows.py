@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LABEL_COLUMNS', 'place_clips', 'measure_period', 'make_grid', 'cut_windows', 'find_spans', 'find_steps',
            'measure_steps', 'find_reach', 'find_space', 'make_targets', 'find_nearest_rows', 'WindowSettings',
-           'choose_clips', 'Layout', 'lay_out', 'measure_overhang', 'describe_overhang', 'make_frame_targets',
-           'Windows']
+           'choose_clips', 'Layout', 'lay_out', 'measure_overhang', 'describe_overhang', 'check_frames', 'check_times',
+           'make_frame_targets', 'Windows']
 
 # %% ../../nbs/40_features/15_windows.ipynb #8d9fdf54
 from copy import copy
@@ -307,16 +307,32 @@ def describe_overhang(packs:dict, clip_ids) -> str: # '' where the streams agree
     where = f"{n} of {len(clip_ids)} clips, most in '{most.clip_id}' ({most.seconds:.2f} s)"
     return f'{what} without a picture is left out in {where}.'
 
+# %% ../../nbs/40_features/15_windows.ipynb #winframe1
+def check_frames(corpus:Corpus):
+    "Labels of frames are asked for: is there a table of them?"
+    if corpus.frames is not None: return
+    raise UserError(f"{corpus.name}: level 'frame' needs a table of frames with labels (frames.parquet beside the "
+                    "table: clip_id, time, and label or valence and arousal), and this corpus has none; "
+                    "use level 'clip'.")
+
+# %% ../../nbs/40_features/15_windows.ipynb #winframe3
+def check_times(corpus:Corpus, names, time:np.ndarray): # (g,) seconds of steps, none of which is near a frame
+    "Refuse frames whose times are none of their clips': milliseconds, for example."
+    theirs = corpus.frames.time[corpus.frames.clip_id.isin(names)].astype(float)
+    if theirs.empty: return # nobody labelled these clips
+    raise UserError(f"{corpus.name}: none of {len(theirs)} rows of frames is in the time of its clip; 'time' is "
+                    f'{theirs.min():g} to {theirs.max():g} there, and the clips are shown from '
+                    f'{time.min():g} to {time.max():g} s.')
+
 # %% ../../nbs/40_features/15_windows.ipynb #47616079
 def make_frame_targets(corpus:Corpus, settings:WindowSettings,
                        names, # (n,) clips, in the grid's order
                        layout:Layout) -> tuple: # (g,) labels, (g,) mask, (g,) the video's frame numbers
     "Labels, their mask and the video's frame number for each step of the grid."
     frames, offsets, time = corpus.frames, layout.offsets, layout.time
-    if frames is None:
-        raise UserError(f"{corpus.name}: level 'frame' needs a table of frames with labels, and this corpus has none; "
-                        "use level 'clip'.")
+    check_frames(corpus)
     row = find_nearest_rows(time, offsets, list(names), frames, layout.period)
+    if len(time) and (row < 0).all(): check_times(corpus, names, time)
     y, y_mask = make_targets(frames, settings.task, corpus.space)
     known = torch.from_numpy(row >= 0)
     at = torch.from_numpy(np.maximum(row, 0))

@@ -192,7 +192,8 @@ def plot_agreement(pairs:pd.DataFrame, m:str='visual') -> go.Figure: # of `Verdi
     "Rank agreement of each two methods; the last column asks whether a map minds other weights."
     if pairs.empty:
         return draw_placeholder('There are not two maps to compare.', 120)
-    names = list(dict.fromkeys(pairs.a))
+    is_drawn = pairs.b.str.endswith(RANDOM)
+    names = list(dict.fromkeys([*pairs.a, *pairs.b[~is_drawn]])) # the last stands in `b` alone where nothing is redrawn
     z, text, span = _fill_agreement(pairs, names)
     fig = go.Figure(go.Heatmap(
         z=z, x=[*map(break_map_name, names), ANEW], y=[*map(break_map_name, names)],

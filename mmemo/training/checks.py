@@ -16,7 +16,7 @@ import pandas as pd
 from ..core import UserError, pick_device
 from ..corpora.cells import spell_with_point
 from ..corpora.splits import deal_clips
-from ..features.windows import describe_overhang, make_targets, place_clips
+from ..features.windows import check_frames, describe_overhang, make_targets, place_clips
 from ..labels import task_space
 from ..media.pictures import list_pictures
 
@@ -29,9 +29,7 @@ def choose_label_table(config, # a RunConfig
             raise UserError(f"{corpus.name}: the labels are of frames, and level 'clip' needs one for each clip; "
                             "use level 'frame'.")
         return corpus.clips
-    if corpus.frames is None:
-        raise UserError(f"{corpus.name}: level 'frame' needs a table of frames with labels, and this corpus has none; "
-                        "use level 'clip'.")
+    check_frames(corpus)
     return corpus.frames
 
 # %% ../../nbs/60_training/00_checks.ipynb #chkexp02

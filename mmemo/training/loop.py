@@ -8,6 +8,7 @@ __all__ = ['RECIPES', 'WATCHED', 'StepConfig', 'TrainConfig', 'check_settings', 
            'make_objective', 'make_accelerator', 'Trainer', 'score_pooled', 'fit_whole', 'make_callbacks', 'train']
 
 # %% ../../nbs/60_training/06_loop.ipynb #5c2b6d42
+import warnings
 import math, time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -332,6 +333,19 @@ def score_pooled(p, # (n, c) logits, or values
     found = {f'val_{k}': score(k) for k in watched}
     return dict(val_score=0. if math.isnan(headline) else headline, **found)
 
+# %% ../../nbs/60_training/06_loop.ipynb #loopdiv1
+@patch
+def has_diverged(self:Trainer) -> bool: # with the best weights kept; refused where there are none
+    "Is the loss of the epoch no number any more?"
+    losses = self.record['train_loss'], self.record.get('val_loss', 0.)
+    if all(map(math.isfinite, losses)): return False
+    what = (f'the loss is no number any more in epoch {self.epoch + 1}; a learning rate (train.lr) below '
+            f'{self.config.lr:g} may help')
+    if not any(getattr(c, 'weights', None) for c in self.callbacks):
+        raise UserError(f'{what[0].upper()}{what[1:]}.')
+    warnings.warn(f'{what}. The best weights from before are kept.', stacklevel=2)
+    return True
+
 # %% ../../nbs/60_training/06_loop.ipynb #fffa1725
 @patch
 def fit(self:Trainer) -> list: # the history
@@ -342,6 +356,7 @@ def fit(self:Trainer) -> list: # the history
         for self.epoch in range(self.config.epochs):
             started = time.perf_counter()
             self.record = dict(epoch=self.epoch, **self.one_epoch(), **self.validate())
+            if self.has_diverged(): break
             self.record['seconds'] = round(time.perf_counter() - started, 3)
             self.history.append(self.record)
             self.emit('after_epoch')

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 import pandas as pd
 
 from ..core import UserError
+from ..corpora.listing import list_some
 from ..features.reading import ExtractSettings
 from ..features.sources import GIVEN
 from ..features.tracks import FeatureStore
@@ -186,6 +187,9 @@ def read_options(config:RunConfig) -> dict: # model settings; `modalities` may b
 # %% ../../nbs/60_training/09_run_config.ipynb #train010
 def use_given(config:RunConfig, store:FeatureStore) -> RunConfig:
     "The settings of a run on features that were brought along: no encoder, no text guide."
-    given = ', '.join(f'{m} {encoder}' for m, encoder in store.facts['encoders'].items())
+    def tell(m, encoder): # with the columns, where a table has them
+        columns = store[m].source.get('columns', []) if m in store else []
+        return f'{m} {encoder}' + (f' ({len(columns)} columns: {list_some(columns, 6)})' if columns else '')
+    given = ', '.join(tell(m, encoder) for m, encoder in store.facts['encoders'].items())
     print(f'Features as they were given: {given}. Nothing is encoded.')
     return replace(config, encoders=GIVEN, train=replace(config.train, lambda_text=0.))
