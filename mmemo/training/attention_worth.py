@@ -23,7 +23,7 @@ from ..labels import task_space
 from ..models.intervene import CHANGES, intervene
 from .evaluation import (compare_predictions, get_probabilities, infer_task, list_label_columns,
                                        name_units, predict, score)
-from .intervals import FEW_NOTE, find_interval
+from .intervals import FEW_NOTE, average_sums, find_interval
 from .metrics import HEADLINES, LOWER, SHARE
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00009
@@ -48,7 +48,7 @@ def compare_answers(before:pd.DataFrame, after:pd.DataFrame, # answers of one mo
     sums = np.stack([np.bincount(g, moves), np.bincount(g)], -1)
     has_values = 'predicted' not in before and task_space(infer_task(before)).kind == 'continuous'
     bounds = (0, np.inf) if has_values else SHARE
-    changed = find_interval(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), sums, bounds)
+    changed = find_interval(average_sums, sums, bounds)
     unlabelled = before[list_label_columns(before)].isna().any(axis=1)
     gap = None if unlabelled.all() else compare_predictions(after, before, by=by)
     return dict(changed=changed, score=gap)

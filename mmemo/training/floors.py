@@ -20,7 +20,7 @@ from ..labels import EXPRESSION8
 from ..media.frames import VideoReader
 from ..media.sound import read_audio
 from ..planted.corpus import PlantedConfig, make_planted
-from .intervals import find_interval
+from .intervals import average_sums, find_interval
 
 # %% ../../nbs/60_training/15_floors.ipynb #ca96b82e
 def pool_clips(packed, # features of a corpus: `values (n, d)`, `valid`, `offsets`, `clip_ids`
@@ -49,7 +49,7 @@ def score_over_subjects(right, # (n,) bool
     "The share that is right, with its interval over subjects."
     _, codes = np.unique(subject, return_inverse=True)
     sums = np.stack([np.bincount(codes, right), np.bincount(codes)], -1)
-    figure = find_interval(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), sums)
+    figure = find_interval(average_sums, sums)
     return dict({k: figure[k] for k in ('value', 'ci95', 'n_groups')}, n=len(codes))
 
 # %% ../../nbs/60_training/15_floors.ipynb #4d6a3e83
