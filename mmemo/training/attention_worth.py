@@ -7,23 +7,25 @@ __all__ = ['MOST_HEADS', 'SOME', 'SOME_MOVE', 'CONCLUSIONS', 'SHORT', 'HOW', 'NO
            'compare_subsets', 'thin_windows', 'list_parts', 'measure_part', 'list_maps', 'measure_attention',
            'measure_bound', 'judge_change', 'format_change', 'format_gap', 'describe_change', 'describe_finding',
            'find_part', 'name_part', 'format_part', 'describe_map_worth', 'describe_subsets', 'describe_worth',
-           'explain_worth', 'name_attention', 'tabulate_change', 'tabulate_worth', 'tabulate_subsets']
+           'explain_worth', 'read_worth', 'pick_worth', 'name_attention', 'tabulate_change', 'tabulate_worth',
+           'tabulate_subsets']
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00004
 from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.special import betaincinv
 
-from ..core import rng_for
+from ..core import read_json, rng_for
 from ..features.windows import Windows
 from ..labels import task_space
 from ..models.intervene import CHANGES, intervene
 from .evaluation import (compare_predictions, find_subsets, get_probabilities, infer_task,
                                        list_label_columns, name_units, predict, restrict_classes, score)
-from .intervals import FEW_NOTE, average_sums, find_interval
+from .intervals import FEW_NOTE, GIVEN, average_sums, find_interval
 from .metrics import HEADLINES, LOWER, SHARE
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00009
@@ -284,7 +286,7 @@ def describe_worth(worth:dict) -> list: # of sentences
     is_few = any(of['changed']['few_groups'] for of in (f, *f.get('subsets', {}).values()))
     few = f' {FEW_NOTE}' if is_few else ''
     stands = f"Measured on {worth['answers']} {worth['unit']}s of {worth['clips']} clips"
-    return lines + [f"{stands}, split {worth['split']}, unsmoothed; 95 % intervals over {by}s.{few}"]
+    return lines + [f"{stands}, split {worth['split']}, unsmoothed; 95 % intervals over {by}s, {GIVEN}.{few}"]
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0038c
 def explain_worth(run, # a Run, or what has its metrics and model
@@ -294,6 +296,17 @@ def explain_worth(run, # a Run, or what has its metrics and model
     if worth: return describe_worth(worth) if worth['parts'] else []
     if hasattr(getattr(run, 'model', None), 'fit'): return []
     return [NOT_MEASURED.replace('this map matters', 'its maps matter').format(where)]
+
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atwsub12
+def read_worth(folder:Path, metrics:dict) -> dict|None: # a run's folder, its metrics.json
+    "What the attention of a run is worth, as its training measured it, or somebody after it."
+    later = folder/'attention.json'
+    return metrics.get('attention') or (read_json(later, dict) if later.exists() else None)
+
+def pick_worth(worth:dict|None) -> dict|None: # changed, score; empty: there are no maps; None: not measured
+    "All attention of a model, made uniform."
+    if worth is None: return None
+    return {k: worth['parts'][0]['uniform'][k] for k in ('changed', 'score')} if worth['parts'] else {}
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00039
 def name_attention(part:dict) -> str: # 'audio -> visual, head 1'
