@@ -323,12 +323,12 @@ def list_notes(result:dict) -> list: # sentences
         notes.append(f"{describe_intervals(f['n_groups'], by)}.")
         notes.append(explain_trainings(f.get('trainings', 1)))
         if f['few_groups']: notes.append(FEW_NOTE)
-    notes += [*result['notes'], PARTS_NOTE]
+    notes += result['notes']
     for mark in LANDMARKS[result['paper']]:
         if mark.beside: continue
         values = ', '.join(f'{k} {v:.4g}' for k, v in mark.scores.items())
         notes.append(f'{mark.who}, {mark.on}: {values}; nothing here may be compared with it.')
-    return notes
+    return [*notes, PARTS_NOTE]
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #3f79e766
 TWIN = ('This is a planted twin of the data set: its figures are not about people, '
