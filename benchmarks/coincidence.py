@@ -21,7 +21,7 @@ from mmemo.models.intervene import intervene
 from mmemo.planted.corpus import (COINCIDENCE_LABELS, EVENT, PlantedConfig, PlanRow,
                                   plan_corpus, render_clip)
 from mmemo.training.evaluation import predict
-from mmemo.training.intervals import find_interval, format_ci
+from mmemo.training.intervals import average_sums, find_interval, format_ci
 from mmemo.training.runs import load_run
 
 LAGS = (-1., -.7, -.5, -.35, -.25, -.15, -.08, 0., .08, .15, .25, .35, .5, .7, 1.)
@@ -65,7 +65,7 @@ def measure_curve(pred:pd.DataFrame, plan:pd.DataFrame) -> list: # of dictionari
     rows = []
     for lag, part in table.groupby('lag'):
         sums = np.stack([part.says.to_numpy(float), np.ones(len(part))], 1) # one clip a person
-        figure = find_interval(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), [sums], (0., 1.))
+        figure = find_interval(average_sums, sums)
         rows.append(dict(lag=float(lag), share=figure['value'], ci95=figure['ci95'], people=len(part)))
     return rows
 

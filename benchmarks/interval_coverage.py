@@ -21,7 +21,7 @@ import tyro
 
 from mmemo.core import rng_for, write_json
 from mmemo.explain.errors import find_ece, measure_gap
-from mmemo.training.intervals import find_difference, find_interval
+from mmemo.training.intervals import average_sums, find_difference, find_interval
 from mmemo.training.metrics import accuracy, ccc_from_sums, macro_f1, per_class_f1, uar
 
 PEOPLE = (5, 8, 12, 16, 24, 60)
@@ -97,7 +97,6 @@ def draw_confidences(rng, people:int, trials:int, sure:float, bins:int=15) -> np
 
 # a kind of interval: what is drawn, what is asked, and the interval of one draw
 
-share = lambda s: s[..., 0]/s[..., 1]
 confused = lambda s: s[..., 0, 1]/s[..., 0, :].sum(-1) # a cell of the confusion: class 0 taken for class 1
 f1_of_last = lambda s: per_class_f1(s)[..., -1]
 SCORES = {'accuracy': accuracy, 'macro-F1': macro_f1, 'mean recall': uar, 'F1 of one class': f1_of_last, 'cell of a confusion': confused}
@@ -137,7 +136,7 @@ class Kind:
         total = np.sum([self.draw(rng, 2000, 10).sum(0 if self.what == 'slice' else (0, 1)) for _ in range(10)], 0)
         if self.what == 'slice': return float(np.diff(accuracy(total.sum(1)))[0]*-1)
         if self.what == 'ece': return find_ece(total[None])['value']
-        return float((ccc_from_sums if self.what == 'ccc' else share)(total))
+        return float((ccc_from_sums if self.what == 'ccc' else average_sums)(total))
 
     def find(self, drawn) -> dict: # one draw -> value, ci95
         f = SCORES.get(self.of.split(' of ')[0] if self.what == 'difference' else self.of)
@@ -146,7 +145,7 @@ class Kind:
         if self.what == 'slice': return measure_gap(accuracy, *drawn, rows=drawn.shape[1]*self.population.slice)
         if self.what == 'ece': return find_ece(drawn)
         if self.what == 'ccc': return find_interval(ccc_from_sums, drawn, (-1., 1.))
-        return find_interval(share, drawn, (0., np.inf) if self.what == 'error' else (0., 1.))
+        return find_interval(average_sums, drawn, (0., np.inf) if self.what == 'error' else (0., 1.))
 
 
 def list_kinds() -> list:

@@ -105,3 +105,21 @@ def test_a_model_without_maps_says_nothing(tmp_path):
     assert list_card_worth(none) == render_attention(none) == []
     fitted = types.SimpleNamespace(metrics={}, model=types.SimpleNamespace(fit=None)) # of a run from before
     assert list_card_worth(fitted) == render_attention(fitted) == []
+
+
+def test_each_part_of_the_corpus_is_told_by_itself(run):
+    "From the same answers: the parts' figures, weighed by their clips, are those of all; two classes are decided between where a part has two."
+    from mmemo.pages.report import render_attention
+    from mmemo.panels.truth import render_worth
+    worth = run.metrics['attention']
+    whole, *rest = worth['parts']
+    for how in ('uniform', 'silenced', 'shuffled'):
+        parts = whole[how]['subsets']
+        assert set(parts) == {'both', 'audio', 'video', 'xor'} and sum(f['clips'] for f in parts.values()) == worth['clips'], how
+        assert all(f['score']['metric'] == 'macro_f1' and f['changed']['few_groups'] for f in parts.values())
+    assert not any('subsets' in part['uniform'] for part in rest)
+    sentence = next(line for line in (run.folder/'card.md').read_text().split('. ') if 'by part of the corpus' in line)
+    n = whole['uniform']['subsets']['xor']['clips']
+    assert f' of {n} clip' in sentence.split('xor')[1] and '| part | clips | change |' in (run.folder/'card.md').read_text()
+    page = ''.join(render_attention(run))
+    assert 'Each part of the corpus, and each direction' in page and 'by part of the corpus' in render_worth(run)

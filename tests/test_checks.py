@@ -63,6 +63,7 @@ REFUSED = [
     ('no valence', {}, VA, "task 'va' needs a column 'valence'"), ('valence without a value', dict(valence=np.nan, arousal=.5), VA, 'none of 36 clips has a label; fill in valence, arousal'),
     ('valence in words', dict(valence=['high']*36, arousal=.5), VA, "clip 'c0': valence is 'high'; expected a number"),
     ('a decimal comma', dict(valence=['0,5']*36, arousal=.5), VA, r"valence is '0,5'; expected a number .write 0.5, with a point"),
+    ('a point for thousands and a decimal comma', dict(valence=['1.234,5']*36, arousal=.5), VA, r"valence is '1.234,5'; expected a number .write 1234.5, with a point and without a mark"),
     ('valence from 2 to 9', dict(valence=list(range(2, 8))*6, arousal=.5), VA, 'valence is outside -1 to 1 in 36 of 36 rows, such as 2 of'),
     ('no sentiment', {}, dict(window=dict(task='sentiment')), "needs a column 'sentiment'"), ('no emotions', {}, dict(window=dict(task='emotions')), 'needs a column'),
     ('frames asked for', {}, dict(window=dict(level='frame')), "level 'frame' needs a table of frames"),

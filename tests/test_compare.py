@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from mmemo.commands.cli import main
-from mmemo.training.compare import (format_comparison, compare, make_rows, make_model_config, compare_pairs, build_fitting, find_main_score, pool_seeds, write_small_print, read_tables, train_all)
+from mmemo.training.compare import (build_fitting, compare, compare_pairs, find_main_score, make_model_config,
+                                    make_rows, pool_seeds, read_tables, train_all)
+from mmemo.training.compare_tables import format_comparison, list_main_rows, write_small_print
 from mmemo.pages.comparison import write_comparison, plot_differences
 from mmemo.core import UserError, read_json
 from mmemo.training.evaluation import evaluate
@@ -102,6 +104,20 @@ def test_text_and_page_say_what_must_be_said(done):
     assert all(w in made for w in ('synthetic', 'id="scores"', 'id="differences"', 'bicross-0/card.md', 'text is not in the table'))
     fig = plot_differences(told)
     assert {t.y[0] for t in fig.data} == {'visual', 'linear'} and len(fig.data) == 10
+
+
+def test_what_attention_is_worth_stands_beside_the_score(done):
+    "Each training's own figure, as its run has it; a model without maps, and a run that did not measure, say so in words."
+    out, told = done
+    own = [read_json(out/f'bicross-{s}'/'metrics.json')['attention']['parts'][0]['uniform'] for s in (0, 1)]
+    row = told['rows'][0]
+    assert [w['score'] for w in row['attention']] == [f['score'] for f in own] and told['rows'][2]['attention'] == [{}]
+    shown = {r['model']: r['attention'] for r in list_main_rows(told)}
+    low, high = sorted(f['score']['value'] for f in own)
+    assert shown['bicross'] == f'{(low + high)/2:+.2f} ({low:+.2f} to {high:+.2f})' and shown['linear'] == 'no maps'
+    assert 'made uniform' in format_comparison(told) and '>attention</th>' in write_comparison(out).read_text()
+    unknown = dict(told, rows=[dict(r, attention=[None, None]) for r in told['rows'] if r['model'] == 'bicross'])
+    assert [r['attention'] for r in list_main_rows(unknown)] == ['not measured']
 
 
 def test_seeds_of_a_person_stay_together(done, planted):

@@ -114,6 +114,36 @@ def test_one_film_with_long_sound_pads_no_batch():
     assert describe_overhang(dict(audio=store['audio']), corpus.clips.clip_id) == ''
 
 
+def test_a_long_gap_inside_a_film_pads_no_batch():
+    "Nobody is seen for two minutes of one film of fifty, and the sound goes on: no window reaches over, no frame is lost, and it is told."
+    corpus, store = make_even(dict(visual=np.full(50, 10.), audio=np.r_[np.full(49, 10.), 130.]))
+    store['visual'].time[-125:] += 120.
+    w = Windows(corpus, store, WindowSettings(length=50, stride=30))
+    assert w.steps['audio'] == 102 # as where a film ends: two seconds and one step's grace at both ends
+    all_of_it = w.whole()
+    own = all_of_it.clip_index == 49
+    seconds, heard = all_of_it.time['visual'][own], all_of_it.time['audio'][own]
+    is_there, is_heard = all_of_it.mask['visual'][own], all_of_it.mask['audio'][own]
+    assert len(np.unique(seconds[is_there])) == 250, 'each frame stands in a window'
+    for t, m, a, n in zip(seconds, is_there, heard, is_heard):
+        assert t[m].max() - t[m].min() < 2 and abs(a[n].min() - t[m].min()) < .1 and abs(a[n].max() - t[m].max()) < .1
+    lost = measure_overhang(store, corpus.clips.clip_id).set_index('clip_id').seconds
+    assert lost['c49'] == pytest.approx(120, abs=.2) and not lost.drop('c49').any()
+    assert describe_overhang(store, ['c49']) .startswith('119.9')
+    silent = make_even(dict(visual=np.full(2, 10.), audio=np.full(2, 10.)))[1] # and where there is no sound in it either
+    silent['visual'].time[-125:] += 120.; silent['audio'].time[-250:] += 120.
+    assert Windows(corpus.subset(corpus.clips.clip_id.isin(['c0', 'c1'])), silent, WindowSettings(length=50, stride=30)).steps['audio'] <= 102
+    assert not measure_overhang(silent, ['c0', 'c1']).seconds.any()
+
+
+def test_a_short_gap_and_a_slow_film_are_not_parted():
+    for more, rate, parted in ((4.9, 25, False), (5.2, 25, True), (5.2, 1, False)):
+        corpus, store = make_even(dict(visual=[60., 60.], audio=[70., 70.]), (('visual', rate), ('audio', 50)))
+        store['visual'].time[-30*rate:] += more
+        grid = Windows(corpus, store, WindowSettings(length=10_000)).whole()
+        assert (grid.clip_index == 1).sum() == 1 + parted, (more, rate)
+
+
 @pytest.mark.parametrize('more, kept', [(0, 500), (.02, 501), (.04, 502), (.06, 502), (3., 502)])
 def test_one_step_of_grace(more, kept):
     corpus, store = make_even(dict(visual=[10., 10.], audio=[10., 10. + more]))

@@ -51,7 +51,8 @@ class Compare:
 def compare_models(asked:Compare) -> int: # exit status
     "Corpus, features, all trainings, table and page; status 3 where a model failed or a clip was set aside."
     from mmemo.pages.comparison import write_comparison
-    from mmemo.training.compare import TABLES, check_models, compare, format_comparison
+    from mmemo.training.compare import TABLES, check_models, compare
+    from mmemo.training.compare_tables import format_comparison
     check_place(asked.out, 'comparison', TABLES)
     check_models(asked.models, asked.against, asked.seeds, asked.options) # before anything is encoded
     place = asked.corpus or make_demo_corpus()

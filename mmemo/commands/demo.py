@@ -21,11 +21,11 @@ from ..corpora.manifest import Corpus
 from ..corpora.splits import check_disjoint
 from ..features.extract import extract
 from ..places import check_place, whole_entries
-from ..planted.corpus import PlantedConfig, SUBSETS, make_planted
+from ..planted.corpus import SUBSETS, PlantedConfig, make_planted
 from ..ranges import SEED, Range, Text, check_fields
 from ..training.card import WARNINGS
 from ..training.floors import probe_states
-from ..training.intervals import format_ci
+from ..training.intervals import explain_trainings, format_ci
 from ..training.loop import TrainConfig
 from ..training.run_config import RunConfig
 from ..training.runs import load_run, run_experiment
@@ -171,7 +171,7 @@ def summarise_demo(result:dict, # what stands in demo.json
     page = Path(out)/'report.html'
     return '\n'.join([
         WARNING, *([WARNINGS['small']] if result.get('small') else []), '',
-        f'Test clips of {n} unseen subjects; [95 % interval over subjects]', '',
+        f'Test clips of {n} unseen subjects; [95 % interval over subjects]', explain_trainings(1), '',
         'Macro-F1, eight classes (XOR and coincidence: two each)', format_table(result['rows'], 'macro_f1'), '',
         'Accuracy', format_table(result['rows'], 'accuracy'), '',
         'Controls: what no single stream can tell', *_describe_controls(result['controls']), '',
@@ -205,8 +205,8 @@ def write_pages(out:Path, runs:dict, result:dict, corpus:Corpus):
         scores = {'macro-F1': format_figure(r['macro_f1']), 'accuracy': format_figure(r['accuracy'])}
         shown.append(dict(model=r['model'], subset=r['subset'], **scores, clips=r['n_clips'], subjects=r['n_subjects']))
     links = ', '.join(f'<a href="{m}/report.html">{m}</a>' for m in runs)
-    note = ('Test clips of unseen subjects; 95 % intervals over subjects. '
-            'XOR clips are decided between their two classes.')
+    note = ('Test clips of unseen subjects; 95 % intervals over subjects. XOR and coincidence clips are decided '
+            f'between their two classes. {explain_trainings(1)}')
     text = render_page('mmemo demo', [
         render_text('The demo: does a fused model gain from a second modality?', 'h1'), render_warning(WARNING), *small,
         render_figure(draw_sample_strip(corpus), 'faces'),

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PAPERS', 'SAYS', 'set_aside', 'deal_official', 'deal_fold', 'deal_at_random', 'deal_speakers_apart', 'Variant',
-           'Paper', 'Request', 'make_request', 'find_variant', 'check_request', 'takes_words', 'make_base_config',
-           'read_data', 'group_all_twins', 'deal_protocols', 'spell_protocol']
+           'Paper', 'Request', 'make_request', 'find_variant', 'name_parts', 'check_request', 'takes_words',
+           'make_base_config', 'read_data', 'group_all_twins', 'deal_protocols', 'spell_protocol']
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #recipes4
 from dataclasses import dataclass, field, replace
@@ -121,9 +121,10 @@ PAPERS = Registry('paper')
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #48e9dcc8
 _ALONE = dict(dim=256, layers=0, norm='post', pool='mean', deviation=False, channel_dropout=0.) # TCN and MLP
+_UNKNOWN = 'how the paper has it is not known to us'
 _SYSTEM1 = {
-    'face-alone': Variant('visual', _ALONE, about='the face alone: TCN, MLP and text guide'),
-    'voice-alone': Variant('audio', _ALONE, dict(lambda_text=0.), about='the voice alone: TCN and MLP'),
+    'face-alone': Variant('visual', _ALONE, about=f'the face alone: TCN, MLP and text guide; {_UNKNOWN}'),
+    'voice-alone': Variant('audio', _ALONE, dict(lambda_text=0.), about=f'the voice alone: TCN and MLP; {_UNKNOWN}'),
     'without-text': Variant('bicross-paper', {}, dict(lambda_text=0.), about='bicross-paper without its text guide')}
 _SYSTEM1 |= {f'window-{t}': Variant('bicross-paper', window=dict(length=t, stride=t//2, eval_stride=t//2),
                                     about=f'bicross-paper on windows of {t} frames') for t in (30, 90, 120)}
@@ -199,6 +200,12 @@ def find_variant(paper:Paper, name:str) -> Variant: # name: of a model, or of a 
                         + guess_meant(name, [*MODELS, *paper.variants]))
     MODELS.get_or_explain(name)
     return Variant(name)
+
+# %% ../../nbs/85_commands/03_recipes.ipynb #repvar06
+def name_parts(paper:Paper, name:str) -> str: # 'stated', 'code' or 'chosen'
+    "Where the parts of a model or variant come from."
+    ending = find_variant(paper, name).model.rpartition('-')[2]
+    return dict(paper='stated', code='code').get(ending, 'chosen')
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #10baf099
 def check_request(request:Request) -> Paper:

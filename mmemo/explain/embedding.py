@@ -23,7 +23,7 @@ from ..features.windows import WindowSettings, Windows
 from ..labels import LabelSpace, prompts_for, task_space
 from ..ranges import SEED, Range, check_fields
 from ..training.evaluation import name_units
-from ..training.intervals import find_interval
+from ..training.intervals import average_sums, find_interval
 from ..training.metrics import accuracy, count_confusions, uar
 from ..training.objectives import embed_classes
 
@@ -298,10 +298,6 @@ def _score_share(name:str, n, f, sums, # f: sums of groups -> share
     return {'class': name, 'n': int(n), 'value': share['value'], 'low': low, 'high': high,
             'n_groups': share['n_groups'], 'few_groups': share['few_groups'], 'chance': 1/space.n}
 
-def _recall(s) -> np.ndarray: # (..., 2) right, all -> (...); NaN of none
-    right, n = s[..., 0], s[..., 1]
-    return np.divide(right, n, out=np.full(np.shape(n), np.nan), where=n > 0)
-
 # %% ../../nbs/70_explain/04_embedding.ipynb #115c78c4b
 def score_zero_shot(similar, # (n, c) from `compute_cosines`
                     labels, # (n,) names or indices; missing where there is none
@@ -323,7 +319,7 @@ def score_zero_shot(similar, # (n, c) from `compute_cosines`
         right, n = counts[:, i, i], counts[:, i].sum(-1)
         if not n.sum(): continue
         sums = np.stack([right, n], -1)[n > 0]
-        rows.append(_score_share(name, n.sum(), _recall, sums, space))
+        rows.append(_score_share(name, n.sum(), average_sums, sums, space))
     rows.append(_score_share('mean of classes', len(known), uar, counts, space))
     rows.append(_score_share('all clips', len(known), accuracy, counts, space))
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from ..corpora.cells import label_groups
 from ..corpora.manifest import Corpus
 from ..training.evaluation import (ABOUT, compare_predictions, encode_labels, find_score, get_probabilities,
                                        infer_task, list_classes, measure_score, name_units, sum_by_group)
-from ..training.intervals import describe_groups, find_interval, leave_out, measure_chance, widen
+from ..training.intervals import average_sums, describe_groups, find_interval, leave_out, measure_chance, widen
 from ..training.metrics import HEADLINES, SHARE, get_bounds
 
 # %% ../../nbs/70_explain/07_errors.ipynb #e6564f12
@@ -316,7 +316,7 @@ def measure_reliability(pred:pd.DataFrame, bins:int=15, by:str='subject',
                        ) -> pd.DataFrame: # start, end, n, n_groups, confidence, accuracy, low, high
     "How often predictions of each confidence are right; one row a bin that is not empty."
     sums, edges, out = sum_calibration(pred, bins, by), np.linspace(0, 1, bins + 1), []
-    share = lambda s: s[..., 2]/np.maximum(s[..., 0], 1)
+    share = lambda s: average_sums(s[..., [2, 0]])
     for k in range(bins):
         n, confidence, right = sums[:, k].sum(0)
         if not n: continue

@@ -19,7 +19,7 @@ from .attribution import Attribution, Question, widen_mask
 from ..features.batch import Batch
 from ..labels import task_space
 from ..models.parts import Scale
-from ..training.intervals import find_interval
+from ..training.intervals import average_sums, find_interval
 from ..training.metrics import SHARE
 
 # %% ../../nbs/70_explain/10_map_scores.ipynb #af5c09fb
@@ -50,11 +50,8 @@ def average_over_subjects(figures, # (n,) one a clip, NaN where there is none
     names, who = np.unique(np.asarray(subjects)[known], return_inverse=True)
     total = np.bincount(who, figures[known], len(names))
     count = np.bincount(who, minlength=len(names))
-    def mean(s):
-        total, n = s[..., 0], s[..., 1]
-        return total / np.where(n > 0, n, np.nan)
     sums = np.stack([total, count], 1)
-    return dict(find_interval(mean, sums, bounds), n=int(known.sum()))
+    return dict(find_interval(average_sums, sums, bounds), n=int(known.sum()))
 
 # %% ../../nbs/70_explain/10_map_scores.ipynb #d93b39f8
 def smooth_steps(values:Tensor, time:Tensor, mask:Tensor, # (b, t)

@@ -22,7 +22,7 @@ from ..media.sound import loudness_db, read_audio
 from ..media.threads import map_in_threads
 from ..training.evaluation import name_units
 from ..training.floors import pool_clips
-from ..training.intervals import FEW_GROUPS, find_interval
+from ..training.intervals import FEW_GROUPS, average_sums, find_interval
 from ..training.metrics import count_confusions, uar
 
 # %% ../../nbs/70_explain/09_probe.ipynb #aba6bc72
@@ -75,7 +75,7 @@ def probe_subject(x, # (n, d) one row a clip: pooled features, or a model's embe
     right = _predict_names(x, y, fold, C) == y
     share = np.bincount(y, right)/np.bincount(y) # of each person's clips
     sums = np.stack([share, np.ones(n)], 1)
-    score = find_interval(lambda s: s[..., 0]/s[..., 1], sums)
+    score = find_interval(average_sums, sums)
     raised = bool(score['ci95'][0] > 1/n)
     return dict(score, chance=1/n, raised=raised, n=len(y))
 

@@ -7,7 +7,7 @@ __all__ = ['VISUAL_ENCODERS', 'SPEECH_ENCODERS', 'ENCODERS', 'SMALL_CLIP', 'SMAL
            'EncoderFiles', 'find_safetensors', 'hash_encoder', 'check_encoder', 'read_published', 'find_hub_folder',
            'find_local_folder', 'find_folder_files', 'find_open_clip_files', 'find_visual_files',
            'find_transformers_files', 'find_speech_files', 'fetch', 'is_synthetic_only', 'quiet', 'write_random_visual',
-           'write_random_speech', 'write_random_face', 'VGGish', 'keep_vggish']
+           'write_random_speech', 'keep_encoder', 'write_random_face', 'VGGish', 'keep_vggish']
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #efimport
 import warnings
@@ -22,6 +22,7 @@ from torch import nn
 from ..core import (DamagedFile, Registry, UserError, atomic_path, data_dir, file_hash, name_damage, read_json,
                         stable_hash, write_json)
 from .plain import open_pixels, open_spectrum
+from ..places import find_place, whole_folder
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #addeaa79
 VISUAL_ENCODERS = Registry('visual encoder')
@@ -311,20 +312,28 @@ def write_random_speech(folder:Path, # made if it is not there
         extractor().save_pretrained(folder)
     return Path(folder)
 
+# %% ../../nbs/40_features/03_encoder_files.ipynb #efkeep02
+def keep_encoder(folder, weights:dict, config:dict) -> Path: # name -> tensor; what `config.json` holds
+    "A new folder of an encoder, whole or not at all."
+    from safetensors.torch import save_file
+    place = find_place(folder)
+    for name in ('config.json', 'model.safetensors'):
+        if (place/name).exists():
+            raise UserError(f'{folder}: there is a {name} already; it is kept. Name another folder.')
+    with whole_folder(folder) as made:
+        save_file({k: v.contiguous() for k, v in weights.items()}, made/'model.safetensors')
+        write_json(made/'config.json', config)
+    return Path(folder)
+
 # %% ../../nbs/40_features/03_encoder_files.ipynb #efface02
 def write_random_face(folder, arch:str='resnet18', side:int=64, seed:int=0) -> Path: # pixels
     "Write a face network with random weights as a folder that `load_visual` reads."
     import timm
-    from safetensors.torch import save_file
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = timm.create_model(arch, num_classes=7)
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder/'model.safetensors')
     about = dict(architecture=arch, pretrained_cfg=dict(input_size=[3, side, side], mean=[.5]*3, std=[.5]*3))
-    write_json(folder/'config.json', about)
-    return folder
+    return keep_encoder(folder, net.state_dict(), about)
 
 # %% ../../nbs/40_features/03_encoder_files.ipynb #efvgg002
 class VGGish(nn.Module):
@@ -350,14 +359,9 @@ class VGGish(nn.Module):
 def keep_vggish(published, # the .pth file, or the weights by name
                 folder, hz:float=25.) -> Path: # steps a second
     "A folder that `load_speech` reads, from VGGish's published weights."
-    from safetensors.torch import save_file
     weights = published if isinstance(published, dict) else read_published(published)
     with torch.device('meta'): wanted = VGGish().state_dict()
     for name, value in wanted.items():
         if name not in weights or weights[name].shape != value.shape:
             raise UserError(f"these are no weights of VGGish: expected '{name}' {tuple(value.shape)}.")
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({k: weights[k].contiguous() for k in wanted}, folder/'model.safetensors')
-    write_json(folder/'config.json', dict(model_type='vggish', hz=hz))
-    return folder
+    return keep_encoder(folder, {k: weights[k] for k in wanted}, dict(model_type='vggish', hz=hz))

@@ -20,7 +20,7 @@ from ..core import UserError
 from ..labels import COLOURS, MODALITY_COLOURS
 from .clip_plots import encode_thumbnail
 from .theme import SEQUENTIAL, SPOKEN, draw_placeholder, pick_colour, set_title, spread_labels
-from ..training.intervals import leave_out, measure_chance, widen
+from ..training.intervals import average_sums, leave_out, measure_chance, widen
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #58648c64
 SYMBOLS = {'Neutral': 'circle', 'Anger': 'square', 'Disgust': 'diamond', 'Fear': 'triangle-up',
@@ -345,7 +345,7 @@ def measure_lag_band(weight, # (n, l) of a LagCurve
     w = np.asarray(weight, float)
     if len(w) < 2: return None
     if over == 'heads': return w.min(0), w.max(0)
-    mean, without = leave_out(lambda s: s[..., 0]/s[..., 1], np.stack([w, np.ones_like(w)], -1))
+    mean, without = leave_out(average_sums, np.stack([w, np.ones_like(w)], -1))
     return widen(mean, measure_chance(without), len(w) - 1, len(w), (-np.inf, np.inf))
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #lagf0002b

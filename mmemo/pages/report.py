@@ -16,7 +16,7 @@ from ..core import DamagedFile, UserError, atomic_path, read_json
 from ..labels import TASKS
 from .html import render_figure, render_markdown, render_page, render_table, render_text, render_warning
 from .score_plots import plot_confusion, plot_history, plot_scores, plot_value_scatter, prettify
-from ..training.attention_worth import explain_worth, tabulate_worth
+from ..training.attention_worth import explain_worth, tabulate_subsets, tabulate_worth
 from ..training.card import explain_judging
 from ..training.intervals import FEW_NOTE, describe_intervals, explain_trainings
 from ..training.metrics import EACH_EMOTION, HEADLINES, SHOWN
@@ -204,8 +204,9 @@ def render_attention(run) -> list: # pieces of HTML; none of a model without att
     if not lines: return []
     body = [render_text('What attention is worth', 'h2'), render_text(lines[0])]
     if not worth: return body
-    parts = render_table(tabulate_worth(worth))
-    summary = 'Each direction, layer and head, where it is made uniform'
+    subsets = tabulate_subsets(worth)
+    parts = ''.join(map(render_table, filter(None, (subsets, tabulate_worth(worth)))))
+    summary = f"{'Each part of the corpus, and each' if subsets else 'Each'} direction, layer and head"
     body += [render_text(' '.join(lines[1:]), cls='soft'), f'<details><summary>{summary}</summary>{parts}</details>']
     return body
 

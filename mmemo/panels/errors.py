@@ -31,7 +31,7 @@ from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, PanelState, Work, make_
                                 make_step_buttons, panel_or_reason, redraw_each, write_prose)
 from .source import ClipSource, open_run, open_source
 from ..training.evaluation import list_classes, measure_score
-from ..training.intervals import format_ci
+from ..training.intervals import GIVEN, GIVEN_BOTH, format_ci
 
 # %% ../../nbs/90_panels/10_errors.ipynb #errlab01
 def _keep_labelled(source:ClipSource) -> pd.DataFrame: # predictions of the clips on offer that have a label
@@ -210,7 +210,7 @@ def plot_slices(sliced:pd.DataFrame, # from `score_slices`
     has_few = shown.few_groups.any() and shown.low.notna().any()
     notes = ['intervals over few subjects are too narrow'] if has_few else []
     if n > most: notes.append(f'the worst {most} of {n}')
-    return add_subtitle(fig, '; '.join([*notes, 'bars: 95 % intervals over subjects']))
+    return add_subtitle(fig, '; '.join([*notes, f'bars: 95 % intervals over subjects, {GIVEN}']))
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750017b
 def plot_outcomes(compared:dict, # from `compare_runs`
@@ -226,7 +226,8 @@ def plot_outcomes(compared:dict, # from `compare_runs`
         rows.outcome, rows.share, rows.low, rows.high, texts, 'share of clips', title,
         chosen=outcome,
         patterns=['', '/', 'x', '.'])
-    return add_subtitle(fig, 'paired difference with its 95 % interval over subjects; click a bar to see its clips')
+    stands_on = f'paired difference with its 95 % interval over subjects, {GIVEN_BOTH}'
+    return add_subtitle(fig, f'{stands_on}; click a bar to see its clips')
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750020
 def describe_worst(searched:pd.DataFrame) -> list: # from `find_worst_slice` -> sentences
@@ -463,7 +464,7 @@ def show_facts(self:ErrorController):
         f'run <b>{html.escape(src.name)}</b>',
         f'{n} clips{people}',
         f'accuracy <b>{format_interval(src.accuracy)}</b>',
-        f'95 % intervals over {over}']
+        f'95 % intervals over {over}, {GIVEN}']
     if src.corpus.synthetic: parts.append('synthetic')
     self.view.facts.value = f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 

@@ -19,6 +19,7 @@ from ..pages.score_plots import prettify
 from .jobs import JobRunner
 from .parts import format_duration
 from ..training.callbacks import StopSwitch
+from ..training.intervals import GIVEN
 from ..training.loop import TrainConfig
 from ..training.metrics import HEADLINES
 from ..training.run_clips import find_corpus
@@ -298,6 +299,6 @@ def describe_look(looked:dict|None) -> str:
     f = looked['figure']
     who = f"training {looked['number']} ({looked['model']})"
     return (f"Test subjects: {prettify(looked['score'])} {format_interval(f)}, "
-            f"{f['n_groups']} {f['by']}s, {who}, chosen on validation. "
+            f"{f['n_groups']} {f['by']}s, {GIVEN}: {who}, chosen on validation. "
             'This is the figure to report. What you train from here on knows it through you: '
             'another look needs other people.')

@@ -22,13 +22,13 @@ from ..explain.truth import (RANDOM, Verdict, describe_gaps, gather_judged_clips
                                  tabulate_verdict)
 from ..labels import MODALITY_COLOURS
 from ..pages.html import render_figure, render_page, render_table, render_text, render_warning
-from ..training.attention_worth import explain_worth
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder, pick_colour, pick_letter, set_title
 from .jobs import JobRunner
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, panel_or_reason,
                                 redraw_each)
 from .source import open_source
-from ..training.intervals import format_ci
+from ..training.attention_worth import explain_worth
+from ..training.intervals import GIVEN, format_ci
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00008
 INKS = dict(
@@ -108,7 +108,7 @@ def plot_auc(rows:pd.DataFrame) -> go.Figure: # of `tabulate_verdict`; a dot's c
     fig.update_layout(showlegend=False)
     set_title(fig, describe_auc(rows), 150 + 42*len(names), margin=dict(t=94, l=LEFT_MARGIN, r=28))
     return fig.update_layout(title_subtitle_text='● as trained  ○ weights drawn anew  ■ explains nothing; '
-                                                 'lines: 95 % over subjects; dotted: a coin')
+                                                 f'lines: 95 % over subjects, {GIVEN}; dotted: a coin')
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00011
 def average_areas(curves:dict, # of a Verdict: order -> way -> (b, points)
@@ -493,7 +493,7 @@ class TruthPanel(Panel):
             named = rows.assign(map=rows['map'].map(format_map_name), modality=rows.modality.map(SPOKEN))
             shown = [{k: ('' if v != v else v) for k, v in r.items()} for r in named.to_dict('records')]
         blocks = [render_figure(f, n) for n, f in self.controller.figures(self.view.figures).items()]
-        measured = render_table(shown, 'Each map; low and high: 95 % over subjects')
+        measured = render_table(shown, f'Each map; low and high: 95 % over subjects, {GIVEN}')
         head = [render_text(title, 'h1'), *self.list_notes(), self.view.worth.value, self.view.line.value]
         return render_page(title, [*head, *blocks, measured])
 

@@ -32,6 +32,7 @@ from .clip import write_facts
 from .parts import (TAB_STYLE, Canvas, PageWatch, Panel, PanelState, Work, make_dropdown, make_row,
                                 make_step_buttons, panel_or_reason, redraw_each, step_round, write_prose)
 from .source import ClipSource, find_row, list_clip_options, open_source
+from ..training.intervals import GIVEN
 from ..training.metrics import HEADLINES
 
 # %% ../../nbs/90_panels/09_what_if.ipynb #wi740011b
@@ -366,7 +367,7 @@ def plot_curves(rows:pd.DataFrame, # of `curves`, so far
     notes = ['synthetic clips'] if synthetic else []
     few = ', and so few make intervals too narrow' if rows.few_groups.any() else ''
     if rows.low.notna().any():
-        notes.append(f'bands: 95 % intervals over {int(rows.n_groups.max())} {over}{few}')
+        notes.append(f'bands: 95 % intervals over {int(rows.n_groups.max())} {over}{few}, {GIVEN}')
     else:
         notes.append(f'no intervals: they need two {over} or more')
     fig = plot_changes(rows, {**CHANGES, 'shift': 'seconds, above 0 later'}, metric)

@@ -169,7 +169,7 @@ function render({ model, el }) {
   const names = Object.fromEntries(["sound", "words", "label", "curve"].map((k) => [k, make("div", "mm-name", side)]));
 
   // state of this view
-  let data = {}, map = null, rows = {}, size = { w: 0, h: 0 }, ink = {}, now = get("time") ?? 0, began = null, frame = 0, said = "", mine = false, lastTold = 0, drag = null, hover = null, dead = false, tight = false;
+  let data = {}, map = null, rows = {}, size = { w: 0, h: 0 }, ink = {}, now = get("time") ?? 0, began = null, frame = 0, said = "", mine = false, lastTold = 0, drag = null, pointer = null, hover = null, dead = false, tight = false;
   const film = new Film(video, (m) => model.send(m), (s) => { said = s; layout(); }, () => { drawStill(); });
   const put = (values) => { mine = true; for (const [k, v] of Object.entries(values)) model.set(k, v); mine = false; model.save_changes(); };
 
@@ -295,6 +295,7 @@ function render({ model, el }) {
     word.style.display = video.style.display === "none" ? "" : "none";
     for (const c of [still, live]) { const d = devicePixelRatio || 1; c.width = Math.round(size.w * d); c.height = Math.round(size.h * d); c.getContext("2d").setTransform(c.width / size.w, 0, 0, c.height / size.h, 0, 0); }
     inks();
+    point();
     drawStill();
   }
 
@@ -501,6 +502,15 @@ function render({ model, el }) {
     return { t, text: sec(t) };
   }
 
+  function point() { // say what lies under the pointer now, whether it moved or the rows did
+    hover = drag?.moved ? { text: `${drag.span[0].toFixed(2)} to ${drag.span[1].toFixed(2)} s` } : pointer && told(...pointer);
+    tip.style.display = hover?.text ? "block" : "none";
+    if (!hover?.text) return;
+    tip.textContent = hover.text;
+    tip.style.left = `${clamp(pointer[0] + 14, 0, Math.max(0, size.w - tip.offsetWidth - 2))}px`;
+    tip.style.top = `${clamp(pointer[1] - 32, 0, size.h - 24)}px`;
+  }
+
   // pointer: a click seeks; a drag on a row selects; a drag on the axis moves the playhead
   const where = (e) => { const b = stage.getBoundingClientRect(); return [e.clientX - b.left, e.clientY - b.top]; };
   const seekable = (px, py) => px >= LEFT - 6 && px <= size.w - right() + 6 && !(inside("map", py) && map && map.axes.key !== "time");
@@ -513,16 +523,10 @@ function render({ model, el }) {
     if (drag.scrub) seek(time(px));
   });
   stage.addEventListener("pointermove", (e) => {
-    const [px, py] = where(e);
+    const [px, py] = pointer = where(e);
     if (drag?.scrub) seek(time(px), false);
     else if (drag && (drag.moved ||= Math.abs(px - drag.from) > 4)) { const a = time(drag.from), b = time(px); drag.span = [Math.min(a, b), Math.max(a, b)]; }
-    hover = drag?.moved ? { text: `${drag.span[0].toFixed(2)} to ${drag.span[1].toFixed(2)} s` } : told(px, py);
-    tip.style.display = hover?.text ? "block" : "none";
-    if (hover?.text) {
-      tip.textContent = hover.text;
-      tip.style.left = `${clamp(px + 14, 0, Math.max(0, size.w - tip.offsetWidth - 2))}px`;
-      tip.style.top = `${clamp(py - 32, 0, size.h - 24)}px`;
-    }
+    point();
     stage.style.cursor = seekable(px, py) ? (py >= rows.axis[0] - 2 ? "ew-resize" : "crosshair") : "default";
     paint();
   });
@@ -535,7 +539,7 @@ function render({ model, el }) {
     else seek(time(px));
   });
   stage.addEventListener("pointercancel", () => { drag = null; paint(); });
-  stage.addEventListener("pointerleave", () => { hover = null; tip.style.display = "none"; paint(); });
+  stage.addEventListener("pointerleave", () => { pointer = null; point(); paint(); });
   stage.addEventListener("dblclick", () => { put({ selection: [] }); labels(); paint(); });
   video.addEventListener("click", () => { root.focus({ preventScroll: true }); toggle(); });
   video.addEventListener("loadedmetadata", () => { if (Math.abs(video.currentTime - now) > 1e-3) video.currentTime = now; if (get("playing")) play(true); });
@@ -613,7 +617,7 @@ function render({ model, el }) {
     "change:playing": () => { if (!mine) play(get("playing")); },
     "change:speed": () => { video.playbackRate = get("speed") || 1; labels(); },
     "change:loop": labels, "change:selection": () => { labels(); paint(); }, "change:span": () => { labels(); drawStill(); },
-    "change:sound": () => { header(); drawStill(); }, "change:clip_id": header, "change:show": header, "change:query": header, "change:layer": header, "change:head": header,
+    "change:sound": () => { header(); point(); drawStill(); }, "change:clip_id": header, "change:show": header, "change:query": header, "change:layer": header, "change:head": header,
   };
   for (const [k, f] of Object.entries(heard)) model.on(k, f);
   const message = (m, buffers) => { if (m.kind === "piece" || m.kind === "no-film") film.take(m, buffers?.[0]); };

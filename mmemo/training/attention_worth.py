@@ -4,26 +4,28 @@
 
 # %% auto #0
 __all__ = ['MOST_HEADS', 'SOME', 'SOME_MOVE', 'CONCLUSIONS', 'SHORT', 'HOW', 'NOT_MEASURED', 'measure_moves', 'compare_answers',
-           'thin_windows', 'list_parts', 'measure_part', 'list_maps', 'measure_attention', 'measure_bound',
-           'judge_change', 'format_change', 'format_gap', 'describe_change', 'describe_finding', 'find_part',
-           'name_part', 'format_part', 'describe_map_worth', 'describe_worth', 'explain_worth', 'name_attention',
-           'tabulate_worth']
+           'compare_subsets', 'thin_windows', 'list_parts', 'measure_part', 'list_maps', 'measure_attention',
+           'measure_bound', 'judge_change', 'format_change', 'format_gap', 'describe_change', 'describe_finding',
+           'find_part', 'name_part', 'format_part', 'describe_map_worth', 'describe_subsets', 'describe_worth',
+           'explain_worth', 'read_worth', 'pick_worth', 'name_attention', 'tabulate_change', 'tabulate_worth',
+           'tabulate_subsets']
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00004
 from copy import copy
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.special import betaincinv
 
-from ..core import rng_for
+from ..core import read_json, rng_for
 from ..features.windows import Windows
 from ..labels import task_space
 from ..models.intervene import CHANGES, intervene
-from .evaluation import (compare_predictions, get_probabilities, infer_task, list_label_columns,
-                                       name_units, predict, score)
-from .intervals import FEW_NOTE, find_interval
+from .evaluation import (compare_predictions, find_subsets, get_probabilities, infer_task,
+                                       list_label_columns, name_units, predict, restrict_classes, score)
+from .intervals import FEW_NOTE, GIVEN, average_sums, find_interval
 from .metrics import HEADLINES, LOWER, SHARE
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00009
@@ -48,10 +50,24 @@ def compare_answers(before:pd.DataFrame, after:pd.DataFrame, # answers of one mo
     sums = np.stack([np.bincount(g, moves), np.bincount(g)], -1)
     has_values = 'predicted' not in before and task_space(infer_task(before)).kind == 'continuous'
     bounds = (0, np.inf) if has_values else SHARE
-    changed = find_interval(lambda s: s[..., 0]/np.maximum(s[..., 1], 1), sums, bounds)
+    changed = find_interval(average_sums, sums, bounds)
     unlabelled = before[list_label_columns(before)].isna().any(axis=1)
     gap = None if unlabelled.all() else compare_predictions(after, before, by=by)
     return dict(changed=changed, score=gap)
+
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atwsub02
+def compare_subsets(before:pd.DataFrame, after:pd.DataFrame, # answers of one model to the same windows
+                    by:str, subsets:dict, # of `find_subsets`
+                   ) -> dict: # name -> what `compare_answers` says, and how many clips; parts without any are left out
+    "What a change did, by part of the corpus."
+    out, has_classes = {}, infer_task(before) == 'expression'
+    for name, part in subsets.items():
+        x, y = (p[p.clip_id.isin(part['clips'])] for p in (before, after))
+        if has_classes and part['restrict']:
+            x, y = (restrict_classes(p, part['restrict']) for p in (x, y))
+        if len(x):
+            out[name] = dict(compare_answers(x, y, by), clips=int(x.clip_id.nunique()))
+    return out
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00014
 def thin_windows(windows:Windows, most:int, # windows; there is always one
@@ -93,13 +109,17 @@ def list_parts(maps:list) -> list: # AttentionMaps -> [{query, key, layer, head}
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00019
 def measure_part(model, windows:Windows, before:pd.DataFrame, part:dict, # of `list_parts`
-                 by:str) -> dict: # the part, and for each change what `compare_answers` says
+                 by:str, subsets:dict={}, # of the corpus; by them only the attention of the whole model is told
+                ) -> dict: # the part, and for each change what `compare_answers` says, and of subsets `compare_subsets`
     "What one part of a model's attention is worth."
+    if part['query'] is not None: subsets = {}
     is_wide = part['layer'] is None and part['head'] is None
     figures = {}
     for how in CHANGES if is_wide else CHANGES[:1]:
         with intervene(model, how, **part): after = predict(model, windows)
         figures[how] = compare_answers(before, after, by)
+        if subsets:
+            figures[how]['subsets'] = compare_subsets(before, after, by, subsets)
     return dict(part, **figures)
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0020b
@@ -122,7 +142,8 @@ def measure_attention(model, windows:Windows, # on validation clips
     with intervene(model, None): # by the road that forms the weights: rounding changes no answer
         before = predict(model, few)
     if by not in before or before[by].isna().all(): by = 'clip_id'
-    parts = [measure_part(model, few, before, part, by) for part in list_parts(maps)]
+    subsets = find_subsets(windows.corpus)
+    parts = [measure_part(model, few, before, part, by, subsets) for part in list_parts(maps)]
     task, space = infer_task(before), task_space(windows.settings.task, windows.corpus.labels)
     has_values, has_labels = space.kind == 'continuous', parts[0]['uniform']['score'] is not None
     return dict(
@@ -244,6 +265,16 @@ def describe_map_worth(worth:dict|None, # of a run's metrics
     f = part['uniform']
     return f"{describe_change(f, worth, what=name_part(part, worth['signed']))}: {describe_finding(f, worth)}."
 
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atwsub05
+def describe_subsets(subsets:dict, worth:dict) -> str: # of `compare_subsets`
+    "What making all attention uniform did to each part of the corpus."
+    parts = []
+    for name, f in subsets.items():
+        gap = format_gap(f['score'], worth['metric'])
+        clips = f"{f['clips']} clip{'s'*(f['clips'] != 1)}"
+        parts.append(f"{name} {format_change(f, worth)} of {clips}{f' ({gap})' if gap else ''}")
+    return f"Made uniform, by part of the corpus: {'; '.join(parts)}."
+
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00037
 def describe_worth(worth:dict) -> list: # of sentences
     "What all attention of a model is worth, and on what that stands."
@@ -251,9 +282,11 @@ def describe_worth(worth:dict) -> list: # of sentences
     what, f = name_part(whole, worth['signed']), whole['uniform']
     lines = [f"{describe_change(f, worth, what=what)}: {describe_finding(f, worth, several=True)}."]
     lines += [describe_change(whole[how], worth, how, what) + '.' for how in CHANGES[1:]]
-    few = f' {FEW_NOTE}' if f['changed']['few_groups'] else ''
+    if f.get('subsets'): lines.append(describe_subsets(f['subsets'], worth))
+    is_few = any(of['changed']['few_groups'] for of in (f, *f.get('subsets', {}).values()))
+    few = f' {FEW_NOTE}' if is_few else ''
     stands = f"Measured on {worth['answers']} {worth['unit']}s of {worth['clips']} clips"
-    return lines + [f"{stands}, split {worth['split']}, unsmoothed; 95 % intervals over {by}s.{few}"]
+    return lines + [f"{stands}, split {worth['split']}, unsmoothed; 95 % intervals over {by}s, {GIVEN}.{few}"]
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0038c
 def explain_worth(run, # a Run, or what has its metrics and model
@@ -264,6 +297,17 @@ def explain_worth(run, # a Run, or what has its metrics and model
     if hasattr(getattr(run, 'model', None), 'fit'): return []
     return [NOT_MEASURED.replace('this map matters', 'its maps matter').format(where)]
 
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atwsub12
+def read_worth(folder:Path, metrics:dict) -> dict|None: # a run's folder, its metrics.json
+    "What the attention of a run is worth, as its training measured it, or somebody after it."
+    later = folder/'attention.json'
+    return metrics.get('attention') or (read_json(later, dict) if later.exists() else None)
+
+def pick_worth(worth:dict|None) -> dict|None: # changed, score; empty: there are no maps; None: not measured
+    "All attention of a model, made uniform."
+    if worth is None: return None
+    return {k: worth['parts'][0]['uniform'][k] for k in ('changed', 'score')} if worth['parts'] else {}
+
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw00039
 def name_attention(part:dict) -> str: # 'audio -> visual, head 1'
     "A part in a table."
@@ -271,17 +315,30 @@ def name_attention(part:dict) -> str: # 'audio -> visual, head 1'
     numbers = [f', {k} {part[k] + 1}' for k in ('layer', 'head') if part[k] is not None]
     return f"{part['key']} -> {part['query']}{''.join(numbers)}"
 
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atwsub07
+def tabulate_change(f:dict, worth:dict) -> dict: # of `compare_answers` -> texts: what moved, score
+    "One change, with its intervals, in a row of a table."
+    moved = 'values moved by' if worth['counts'] == 'values' else 'answers changed'
+    write = lambda value: format_change(dict(changed=dict(value=value)), worth)
+    low, high = f['changed']['ci95'] or (None, None)
+    span = '' if low is None else f' [{write(low)}, {write(high)}]'
+    return {moved: format_change(f, worth) + span, 'score': format_gap(f['score'], worth['metric']) or 'no labels'}
+
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0039c
 def tabulate_worth(worth:dict) -> list: # of dictionaries with texts: attention, change, what moved, score
     "Every part that was measured, as rows."
-    rows, moved = [], 'values moved by' if worth['counts'] == 'values' else 'answers changed'
-    write = lambda value: format_change(dict(changed=dict(value=value)), worth)
+    rows = []
     for part in worth['parts']:
         for how in (c for c in CHANGES if c in part):
-            f = part[how]
-            low, high = f['changed']['ci95'] or (None, None)
-            span = '' if low is None else f' [{write(low)}, {write(high)}]'
-            gap = format_gap(f['score'], worth['metric']) or 'no labels'
-            rows.append({'attention': name_attention(part), 'change': how, moved: format_change(f, worth) + span,
-                         'score': gap})
+            rows.append({'attention': name_attention(part), 'change': how, **tabulate_change(part[how], worth)})
+    return rows
+
+# %% ../../nbs/60_training/10_attention_worth.ipynb #atwsub09
+def tabulate_subsets(worth:dict) -> list: # of dictionaries with texts: part, clips, change, what moved, score
+    "Each part of the corpus under each change of all attention; none where the corpus has no parts."
+    whole, rows = worth['parts'][0], []
+    for name in whole['uniform'].get('subsets', {}):
+        for how in CHANGES:
+            f = whole[how]['subsets'][name]
+            rows.append({'part': name, 'clips': f['clips'], 'change': how, **tabulate_change(f, worth)})
     return rows

@@ -11,11 +11,11 @@ __all__ = ['WARNINGS', 'format_figure', 'format_row', 'format_markdown_table', '
 from dataclasses import is_dataclass
 
 from ..models.stated import list_words
+from .attention_worth import explain_worth, tabulate_subsets, tabulate_worth
 from .intervals import FEW_NOTE, describe_intervals, explain_trainings, format_ci
 from .metrics import HEADLINES, SHOWN
 from .published import find_published
 from .run_config import list_settings, write_command
-from .attention_worth import explain_worth, tabulate_worth
 
 # %% ../../nbs/60_training/11_card.ipynb #239d4f48
 def format_figure(figure:dict) -> str: # '0.871 [0.842, 0.896]'
@@ -148,7 +148,8 @@ def list_card_worth(run) -> list: # parts of the card; none of a model without a
     lines, worth = explain_worth(run), run.metrics.get('attention')
     if not lines: return []
     parts = ['## What attention is worth', ' '.join(lines)]
-    return parts + [format_markdown_table(tabulate_worth(worth))] if worth else parts
+    tables = (tabulate_subsets(worth), tabulate_worth(worth)) if worth else ()
+    return parts + [format_markdown_table(rows) for rows in tables if rows]
 
 # %% ../../nbs/60_training/11_card.ipynb #cardpage
 def write_card(run) -> str:

@@ -8,8 +8,7 @@ __all__ = ['RECIPE_FOR', 'HERE', 'TABLES', 'Plan', 'pick_options', 'make_model_c
            'pack_store', 'unpack_store', 'start_worker', 'train_in_worker', 'count_workers', 'train_in_turn',
            'train_at_once', 'train_all', 'pool_seeds', 'pick_figures', 'find_main_score', 'read_tables', 'make_row',
            'compare_pairs', 'mark_looks', 'make_rows', 'check_models', 'describe_surroundings', 'describe_comparison',
-           'make_csv_lines', 'write_csv', 'compare', 'format_brief', 'list_main_rows', 'list_part_rows',
-           'list_loss_rows', 'explain_tuning', 'write_small_print', 'format_comparison']
+           'make_csv_lines', 'write_csv', 'compare']
 
 # %% ../../nbs/60_training/14_compare.ipynb #42922a63
 import copy, csv, io, multiprocessing, os, time, traceback, warnings
@@ -31,14 +30,14 @@ from ..features.sources import open_features
 from ..features.tracks import FeatureStore
 from ..models.registry import MODELS, make_config
 from ..places import check_place, whole_entries
+from .attention_worth import pick_worth, read_worth
 from .card import list_warnings
 from .checks import MISSING_SIDES, check_data, check_table
 from .evaluation import compare_predictions, evaluate, find_subsets, list_classes
-from .intervals import (FEW_NOTE, adjust_for_looks, describe_intervals, explain_looks, explain_trainings,
-                                      format_ci, format_p)
+from .intervals import adjust_for_looks
 from .loop import TrainConfig
 from .run_clips import deal_missing, name_place
-from .run_config import RunConfig, count_origins, describe_origins, read_options, use_given
+from .run_config import RunConfig, count_origins, read_options, use_given
 from .runs import build_for, check_run_folder, describe, list_changed, run_experiment, split_windows
 from .step_cost import COST, StepClock
 
@@ -341,7 +340,8 @@ def make_row(model:str, plans:list, corpus, tables:dict, parameters:int|None=Non
                 step_ms=_median(costs, 'step_ms'), peak_mb=_median(costs, 'peak_mb'), batch=first.train.batch,
                 epochs=[m['training']['epochs'] for m in metrics],
                 seconds=round(sum(m['seconds'] for m in metrics), 1), smoothing=widths,
-                options=dict(first.options), scores=scores, each=_list_each(metrics, scores))
+                options=dict(first.options), scores=scores, each=_list_each(metrics, scores),
+                attention=[{}] if fitted else [pick_worth(read_worth(p.folder, m)) for p, m in zip(plans, metrics)])
 
 def _median(costs, name) -> float|None: # over the runs that know it
     values = [c[name] for c in costs if c.get(name) is not None]
@@ -515,112 +515,3 @@ def compare(corpus, # a Corpus, or where one is
         write_csv(half/'compare.csv', make_csv_lines(rows))
         finish(half)
     return result
-
-# %% ../../nbs/60_training/14_compare.ipynb #80d21ec2
-def format_brief(figure:dict, sign:str='') -> str: # '0.93 [0.90, 0.95]'; sign '+' for differences
-    "A figure with its interval, to the digits that it supports."
-    if figure is None or figure.get('value') is None: return ''
-    ci = figure.get('ci95')
-    digits = 3 if ci and ci[1] - ci[0] < .02 else 2
-    text = f"{figure['value']:{sign}.{digits}f}"
-    return f"{text} {format_ci(ci, f'{sign}.{digits}f')}" + (' *' if figure.get('few_groups') else '')
-
-# %% ../../nbs/60_training/14_compare.ipynb #b680707f
-def list_main_rows(result:dict) -> list: # of dictionaries
-    "One row a model: the main score, accuracy, the difference, the seeds, the cost."
-    rows, reference = [], result['against']
-    for r in [r for r in result['rows'] if 'scores' in r]:
-        every, main = r['scores']['all'], find_main_score(r['scores']['all'])
-        gap = ((r.get('against') or {}).get('all') or {}).get(main)
-        each = r['each']['all'][main]
-        row = {'model': r['model'], main: format_brief(every[main])}
-        if 'accuracy' in every and main != 'accuracy':
-            row['accuracy'] = format_brief(every['accuracy'])
-        row[f'{main} minus {reference}'] = format_brief(gap, '+') if gap else ''
-        row['p'] = format_p(gap)
-        alone = 'fitted, no seed' if r.get('fitted') else 'given this training'
-        row['seeds'] = f'{min(each):.3f} to {max(each):.3f}' if len(each) > 1 else alone
-        row['parameters'] = f"{r['parameters']:,}"
-        row['ms a step'] = _format_ms(r['step_ms'])
-        row['peak MB'] = '' if r['peak_mb'] is None else f"{r['peak_mb']:.0f}"
-        rows.append(row)
-    return rows
-
-def _format_ms(ms) -> str:
-    if ms is None: return ''
-    return f'{ms:.0f}' if ms >= 10 else f'{ms:.1f}'
-
-# %% ../../nbs/60_training/14_compare.ipynb #22257a8a
-def list_part_rows(result:dict, score:str='') -> list: # of dictionaries: models down, subsets across
-    "One score on every part of the clips."
-    rows = []
-    for r in [r for r in result['rows'] if 'scores' in r]:
-        name = score or find_main_score(r['scores']['all'])
-        parts = {s: format_brief(v[name]) for s, v in r['scores'].items() if name in v}
-        rows.append(dict(model=r['model'], **parts))
-    return rows
-
-# %% ../../nbs/60_training/14_compare.ipynb #22257a8b
-def list_loss_rows(result:dict, subset:str='xor') -> list: # of dictionaries
-    "Log-loss beside the prior's, and what the model gains on it."
-    rows = []
-    for r in [r for r in result['rows'] if 'scores' in r]:
-        v = r['scores'].get(subset, {})
-        if 'prior_log_loss' not in v: continue
-        rows.append({'model': r['model'], 'log-loss': format_brief(v['log_loss']),
-                     "the prior's": format_brief(v['prior_log_loss']),
-                     'better by': format_brief(v['log_loss_gain'], '+'), 'accuracy': format_brief(v['accuracy'])})
-    return rows
-
-# %% ../../nbs/60_training/14_compare.ipynb #cmptunin
-def explain_tuning(rows:list, recipes:dict) -> list: # rows that have scores; model -> training settings of its own
-    "How much each model was tuned, and where its sizes come from."
-    given = [f"{r['model']} ({', '.join(f'{k} {v}' for k, v in r['options'].items())})"
-             for r in rows if r.get('options')]
-    lines = ['Tuning: no setting was searched here, so each model had the same number of trials, none; validation '
-             'chose the epoch that is kept and the smoothing of each training; on test subjects nothing was chosen.']
-    sizes = [describe_origins(r['model'], r['origins']) for r in rows if r.get('origins')]
-    heads = {'Settings given by hand, after trials that this table cannot count': given,
-             "Where the models' settings come from": sizes}
-    lines += [f"{head}: {'; '.join(items)}." for head, items in heads.items() if items]
-    for m, settings in recipes.items():
-        words = [f'{k} {v:g}' if isinstance(v, float) else f'{k} {v}' for k, v in settings.items()]
-        lines.append(f"{m} is trained with settings of its own: {', '.join(words)}.")
-    return lines
-
-# %% ../../nbs/60_training/14_compare.ipynb #0e3118d3
-def write_small_print(result:dict) -> list: # sentences
-    "What the figures stand on."
-    rows = [r for r in result['rows'] if 'scores' in r]
-    main = find_main_score(rows[0]['scores']['all'])
-    f, by = rows[0]['scores']['all'][main], result['by']
-    rule = f['convention'][:1].upper() + f['convention'][1:]
-    lines = [f"Split {f['split']}; {describe_intervals(f['n_groups'], by)}. {rule}."]
-    lines += [explain_trainings(max(len(r['seeds']) for r in rows)), *_explain_gaps(rows, main)]
-    if f['few_groups']: lines.append(FEW_NOTE)
-    for r in [r for r in result['rows'] if 'skipped' in r]:
-        what = 'failed' if r['failed'] else 'is not in the table'
-        lines.append(f"{r['model']} {what}: {r['skipped']}")
-    lines += explain_tuning(rows, result['recipes'])
-    lines.append(f"A step: forward, backward and optimiser on {rows[0]['batch']} windows, one thread each, as it went "
-                 'in training; memory: what training adds to the process.')
-    return lines
-
-def _explain_gaps(rows:list, score:str) -> list: # of sentences: how often was looked, on all clips and on their parts
-    gaps = [(subset, of[score]) for r in rows for subset, of in (r.get('against') or {}).items() if score in of]
-    looks = {name: [g['looks'] for subset, g in gaps if (subset == 'all') == whole and g.get('looks')]
-             for name, whole in (('all clips', True), ('parts of the clips', False))}
-    return [f'On {name} {explain_looks(n[0])}' for name, n in looks.items() if n]
-
-# %% ../../nbs/60_training/14_compare.ipynb #0e3118d3b
-def format_comparison(result:dict) -> str: # what `compare` gave
-    "The comparison for a terminal."
-    show = lambda rows: pd.DataFrame(rows).fillna('').to_string(index=False)
-    subsets = {s for r in result['rows'] for s in r.get('scores', {})}
-    main = find_main_score(next(r['scores']['all'] for r in result['rows'] if 'scores' in r))
-    parts = [*result['warnings'], show(list_main_rows(result))]
-    if len(subsets) > 1:
-        parts.append(f'{main} on each part of the clips\n' + show(list_part_rows(result)))
-    if loss := list_loss_rows(result):
-        parts.append('Clips that need both modalities (xor): log-loss beside that of the prior\n' + show(loss))
-    return '\n\n'.join([*parts, '\n'.join(write_small_print(result))])

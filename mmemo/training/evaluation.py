@@ -18,7 +18,7 @@ from ..core import UserError
 from ..corpora.cells import label_groups
 from ..corpora.splits import find_units
 from ..labels import TASKS, task_space
-from .intervals import find_difference, find_interval
+from .intervals import average_sums, find_difference, find_interval
 from .metrics import (EACH_EMOTION, HEADLINES, LOWER, SCORES, SHARE, describe_rule, get_bounds,
                                     per_class_f1, row_log_loss, sum_for_task)
 
@@ -324,7 +324,7 @@ def compute_figures(pred, by:str='subject', prior=None, # (c,) training shares, 
         return dict(out, n=int(total.flat[0])//len(tables)) # the first of the sums is the number
     losses = [sum_log_loss(t, by, prior) for t in tables]
     for k in losses[0]:
-        out[k] = dress(k, lambda s: s[..., 0]/np.maximum(s[..., 1], 1), [of[k] for of in losses])
+        out[k] = dress(k, average_sums, [of[k] for of in losses])
     each = {c: dress('f1', lambda s, i=i: per_class_f1(s)[..., i]) for i, c in enumerate(names)}
     seen = total.sum(0) + total.sum(1)
     absent, n = [c for c, k in zip(names, seen) if k == 0], int(total.sum())//len(tables)

@@ -209,6 +209,18 @@ def test_hover_tells_value_and_both_times(page):
     assert abs(float(tip.inner_text().split('voice ')[1].split(' s')[0]) - .52*end) < .03
 
 
+def test_what_the_hover_says_follows_the_map(page):
+    "The pointer rests where it is and the map becomes another one: from the kernel here, as from any chooser."
+    page.mouse.move(*at(page, .4, 120)); page.mouse.move(*at(page, .42, 122))
+    tip = page.locator('.mm-tip').first
+    before = tip.inner_text()
+    in_python(page, 'setattr(panel.state, "query", "audio")')
+    page.wait_for_function("t => document.querySelector('.mm-tip').innerText !== t", arg=before, timeout=20_000)
+    assert tip.inner_text().startswith('voice ') or tip.inner_text().startswith('masked'), tip.inner_text()
+    in_python(page, 'setattr(panel.state, "query", "visual")')
+    page.wait_for_function("t => document.querySelector('.mm-tip').innerText === t", arg=before, timeout=20_000)
+
+
 HASH = "() => { const c = document.querySelector('.mm-still'), d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, w = c.width, cut = (a, b) => { let n = 0; for (let i = 4*w*a; i < 4*w*b; i += 4) n = (n*31 + d[i] + 256*d[i+1] + 65536*d[i+2]) | 0; return n; }; const k = devicePixelRatio, h = c.height; return [cut(4*k, 254*k), cut(262*k, h)]; }"
 
 
@@ -310,8 +322,13 @@ def test_a_page_without_a_kernel(browser, tmp_path):
     wait_film(page)
     page.mouse.click(*at(page, .6, 120)); page.wait_for_timeout(300)
     assert abs(frame(page) - clock(page)*25) <= 1.2
-    pick(page.locator('select[data-of="head"]'), '2')
-    page.locator('select[data-of="show"]').select_option(label='attribution')
+    page.mouse.move(*at(page, .5, 120)); page.mouse.move(*at(page, .52, 122))
+    tip = page.locator('.mm-tip')
+    seen = [tip.inner_text()] # the pointer stays where it is; what it lies on becomes another head, another direction, another map
+    pick(page.locator('select[data-of="head"]'), '2'); seen.append(tip.inner_text())
+    page.locator('select[data-of="query"]').select_option(index=1); seen.append(tip.inner_text())
+    page.locator('select[data-of="show"]').select_option(label='attribution'); seen.append(tip.inner_text())
+    assert [s.split(' ')[0] for s in seen[:3]] == ['face', 'face', 'voice'] and len(set(seen)) == 4 and 'looks at' not in seen[3], seen
     page.wait_for_timeout(200)
     page.screenshot(path=SHOTS/'player-page.png')
     assert not page.errors and [u for u in asked if not u.startswith(('file:', 'data:', 'blob:'))] == []
