@@ -42,8 +42,8 @@ class BiCrossConfig(ModelConfig):
     pool: str = 'mean' # chosen, clip level: each step of a stream counts the same; 'attention' learns weights over them
     deviation: bool = True # chosen, clip level: the deviation over time goes with the mean
     product: bool = False # chosen: whether the head sees the product of the pooled face and voice, without time
-    own_heads: bool = False # chosen: whether each stream also answers by itself
-    gates: bool = False # chosen: with own heads, whether face and voice together decide how much each answer counts
+    own_heads: bool = True # chosen: each stream also answers by itself
+    gates: bool = True # chosen: with own heads, face and voice together decide how much each answer counts
     dropout: float = .1 # chosen: in TCN and attention
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for all its length
     head_dropout: float = .3 # chosen: before and within the head
