@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'HEADS', 'HALF', 'name_kind', 'find_folder', 'find_place', 'check_place', 'is_shared', 'check_free',
-           'find_half', 'hold_lock', 'open_lock', 'lock_place', 'sweep_half', 'exchange_folders', 'swap_folder',
-           'link_file', 'carry_over', 'half_folder', 'check_still_there', 'put_entries', 'whole_folder', 'is_flat',
-           'whole_entries']
+           'find_half', 'hold_lock', 'open_lock', 'name_place', 'lock_place', 'sweep_half', 'exchange_folders',
+           'swap_folder', 'link_file', 'carry_over', 'half_folder', 'check_still_there', 'put_entries', 'whole_folder',
+           'is_flat', 'whole_entries']
 
 # %% ../nbs/02_places.ipynb #place004
 import atexit, os, shutil, socket
@@ -135,13 +135,22 @@ def open_lock(path:Path) -> int|None: # the handle; None where another process h
         except FileNotFoundError: pass
         os.close(handle)
 
+# %% ../nbs/02_places.ipynb #placenam1
+def name_place(e:OSError, half:Path, place:Path): # an error about something in `half`
+    "Let an error speak of the place, which somebody asked for, and not of its half."
+    if e.filename and Path(e.filename).is_relative_to(half):
+        e.filename = str(place/Path(e.filename).relative_to(half))
+
 # %% ../nbs/02_places.ipynb #place023
 @contextmanager
 def lock_place(place): # a folder that is about to be written, or written into
     "Nobody else writes there meanwhile: a second one is told so."
     place, asked = find_place(place), place
     path = find_half(place)/f'{place.name}.lock'
-    handle = open_lock(path)
+    try: handle = open_lock(path)
+    except OSError as e:
+        e.filename = str(place)
+        raise
     if handle is None:
         who = path.read_text() if path.is_file() else ''
         raise UserError(f'{asked}: another process{who} is writing here; '
@@ -222,6 +231,9 @@ def half_folder(place:Path, keep:str=''): # absolute; a name under which it is k
         for left in home.glob('*.next'):
             if left.name.startswith(f'{place.name}.'):
                 shutil.rmtree(left, ignore_errors=True)
+    except OSError as e:
+        name_place(e, mine/place.name, place)
+        raise
     finally:
         is_begun = (mine/place.name).is_dir() and any((mine/place.name).iterdir())
         if not (keep and is_begun): forget()
