@@ -4,8 +4,8 @@
 
 Everything here is synthetic. A clip counts in a modality where its truth table says that the modality shows something, and where the planted interval
 leaves steps on both sides. Further references tell what an AUC is worth here: nearness to the middle of the clip, and the same maps scored against
-another clip's interval. Planted intervals nearly all hold the middle, so position alone scores high; the second table therefore asks only about the steps
-that one of two intervals holds, the clip's own or another clip's: there position alone is worth 0.5.
+another clip's interval. The second table asks only about the steps that one of two intervals holds, the clip's own or another clip's: there position
+alone is worth 0.5.
 """
 import time
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ Click: the canvas of the player (map, sound, words, label, curve) shows another 
 Prompt: from the click on Apply, with a sentence never read before, until the star stands elsewhere. Typing: from the last letter, with the pause of 0.25 s that the panel waits for more. Colour: from the choice
 of another column until the plane wears it. Laid out by UMAP; the time until UMAP stands in the place of PCA after the notebook began is told too.
 Errors: from a click on a cell of the confusion matrix, no cell twice, until its clips stand below. Attribution: from a click on "next clip" until the frames of a clip never seen before are there, and, on further
-clips, until its contributions by integrated gradients (32 steps) are.
+clips, until its contributions by integrated gradients are.
 """
 import os, platform, sys, tempfile, time
 from dataclasses import dataclass
