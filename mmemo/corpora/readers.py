@@ -180,7 +180,8 @@ def take_firsts(table:pd.DataFrame, # several rows a clip
     "What the rows of each clip say of it; refused where they say two things."
     known = [c for c in table if c != 'clip_id' and (c in NAMES or c in VALUES)]
     nameless = table.clip_id.isna().to_numpy()
-    if nameless.any(): raise UserError(f"{where}, line {nameless.argmax() + 2}: 'clip_id' is empty.")
+    if nameless.any():
+        raise UserError(f"{where}, line {nameless.argmax() + 2}: 'clip_id' is empty.")
     of_clips = table.groupby('clip_id', sort=False)
     kinds = of_clips[known].nunique()
     for c in known:
