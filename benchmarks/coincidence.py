@@ -83,7 +83,7 @@ def main(s:Settings):
     told = dict(synthetic=True, date=str(date.today()), command=f'python benchmarks/coincidence.py --run {s.run}', model=run.config.model, seed=run.config.seed, people=s.people,
                 clips=len(plan), curves=curves, cores=os.cpu_count(), seconds=round(time.perf_counter() - start))
     write_json(s.out, told)
-    print('Synthetic. Share called a coincidence, by how much later the voice is; [95 % interval over people]')
+    print('Synthetic, given this training. Share called a coincidence, by how much later the voice is; [95 % interval over people]')
     for a, b in zip(*curves.values()): print(f"{a['lag']:+.2f} s  {a['share']:.2f} {format_ci(a['ci95'])}   attention uniform {b['share']:.2f}")
 
 
