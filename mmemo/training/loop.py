@@ -69,7 +69,7 @@ class TrainConfig(StepConfig):
     class_weight: float = 0.5 # class weights 1/n^this, and (absent/present)^this for several emotions; 0 = none
     lambda_text: float = 0.1 # weight of the text guide; 0 = none, and no text tower is loaded
     guide: str = 'class_prompt' # or 'infonce'
-    lambda_alone: float = 1.0 # weight of each stream's own answer, where a model gives one (chosen; 0 = none)
+    lambda_alone: float = 0.3 # weight of each stream's own answer, where a model gives one (chosen; 0 = none)
     guide_scale: float = 100.0 # 1/temperature at the start
     learn_scale: bool = True # learn the temperature, capped at 100
     modality_dropout: float = 0.0 # chance to hide a modality of a training window, on top of the model's own
