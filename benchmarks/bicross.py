@@ -27,7 +27,7 @@ from mmemo.models.registry import MODELS
 from mmemo.planted.corpus import SUBSETS, PlantedConfig, make_planted
 from mmemo.training.card import format_figure
 from mmemo.training.compare import pool_seeds
-from mmemo.training.evaluation import compare_predictions, measure_score, predict
+from mmemo.training.evaluation import compare_predictions, find_subsets, measure_score, predict, restrict_classes
 from mmemo.training.loop import TrainConfig, make_objective, train
 from mmemo.training.run_config import RunConfig
 from mmemo.training.runs import build_for, embed_anchors, split_windows, takes_text
@@ -74,7 +74,6 @@ def list_rows(s:Settings) -> dict: # row -> (registered name, options, settings 
 
 def predict_both(model, windows) -> pd.DataFrame: # predictions, and what is predicted with uniform attention
     base = predict(model, windows)
-    if not getattr(model, 'layers', None): return base.assign(uniform=base.predicted)
     with intervene(model, 'uniform'): other = predict(model, windows)
     return base.assign(uniform=other.predicted)
 
@@ -89,7 +88,6 @@ def one(job:tuple) -> pd.DataFrame: # (settings, corpus, row, its plan, seed); i
     start, store = time.perf_counter(), extract(corpus, 'tiny', 'tiny', progress=False)
     windows = split_windows(config, corpus, store)
     anchors = embed_anchors(config, corpus.labels) if takes_text(config) else None
-    torch.manual_seed(seed)
     model = build_for(config, windows['train'], anchors)
     history = train(model, windows['train'], windows['val'], config.train, make_objective(config.train, windows['train'], corpus.labels.n, anchors))
     table = predict_both(model, windows['test']).assign(parameters=sum(p.numel() for p in model.parameters()))
@@ -100,22 +98,17 @@ def one(job:tuple) -> pd.DataFrame: # (settings, corpus, row, its plan, seed); i
     return table
 
 
-def choose_part(table:pd.DataFrame, corpus, part:str) -> pd.DataFrame:
-    if part == 'all': return table
-    inside = corpus.clips[corpus.clips.subset == part].clip_id
-    return table[table.clip_id.isin(inside)].reset_index(drop=True)
-
-
 def compare_rows(found:dict, corpus, base:str, rows:list) -> list: # of dictionaries, one a row and part
-    "Accuracy of each row on each part, and its difference to the base."
-    told = []
+    "Accuracy of each row on each part, and its difference to the base; parts of two classes are decided between them."
+    told, parts = [], {'all': dict(clips=set(corpus.clips.clip_id), restrict=None), **find_subsets(corpus)}
     for row in rows:
-        for part in ('all', *SUBSETS):
-            ours, theirs = (choose_part(found[r], corpus, part) for r in (row, base))
-            figure = measure_score(ours, 'accuracy')
-            gap = None if row == base else {k: v for k, v in compare_predictions(ours, theirs, 'accuracy').items()}
-            uniform = (ours.uniform.astype(str) == ours.label.astype(str)).mean() - (ours.predicted.astype(str) == ours.label.astype(str)).mean()
-            told.append(dict(row=row, part=part, base=base, accuracy=figure, minus_base=gap, uniform=float(uniform), parameters=int(ours.parameters.iloc[0])))
+        for name, part in parts.items():
+            ours, theirs = (found[r][found[r].clip_id.isin(part['clips'])].reset_index(drop=True) for r in (row, base))
+            gap = None if row == base else compare_predictions(ours, theirs, 'accuracy', restrict=part['restrict'])
+            bent = (ours.uniform.astype(str) == ours.label.astype(str)).mean() - (ours.predicted.astype(str) == ours.label.astype(str)).mean()
+            if part['restrict']: ours = restrict_classes(ours, part['restrict'])
+            told.append(dict(row=row, part=name, base=base, accuracy=measure_score(ours, 'accuracy'), minus_base=gap, uniform=float(bent),
+                             parameters=int(ours.parameters.iloc[0])))
     return told
 
 
@@ -124,7 +117,7 @@ def show(told:list):
     table = pd.DataFrame([dict(row=t['row'], part=t['part'], text=f"{t['accuracy']['value']:.3f}" if t['minus_base'] is None else
                                f"{t['accuracy']['value']:.3f} ({t['minus_base']['value']:+.3f} [{t['minus_base']['ci95'][0]:+.3f}, {t['minus_base']['ci95'][1]:+.3f}])") for t in told])
     print(table.pivot(index='row', columns='part', values='text')[['all', *SUBSETS]].reindex(table.row.unique()).to_string())
-    print({t['row']: round(t['uniform'], 3) for t in told if t['part'] == 'all'}, '<- what uniform attention changes in accuracy, all')
+    print('What uniform attention changes in accuracy, all clips, eight classes:', {t['row']: round(t['uniform'], 3) for t in told if t['part'] == 'all'})
 
 
 def main(s:Settings):

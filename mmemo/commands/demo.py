@@ -21,7 +21,7 @@ from ..corpora.manifest import Corpus
 from ..corpora.splits import check_disjoint
 from ..features.extract import extract
 from ..places import check_place, whole_entries
-from ..planted.corpus import SUBSETS, PlantedConfig, make_planted
+from ..planted.corpus import NEED_BOTH, SUBSETS, PlantedConfig, make_planted
 from ..ranges import SEED, Range, Text, check_fields
 from ..training.card import WARNINGS
 from ..training.floors import probe_states
@@ -92,7 +92,7 @@ def format_table(rows:list, # of `collect_rows`
 # %% ../../nbs/85_commands/02_demo.ipynb #35678931
 def measure_controls(corpus:Corpus, store, runs:dict) -> dict: # part -> control -> figures
     "Can each state be read, is each modality alone at chance, and is the linear model no better than the prior?"
-    parts = {s: {} for s in ('xor', 'coincidence')}
+    parts = {s: {} for s in NEED_BOTH}
     for r in probe_states(corpus, store, floors=False):
         if r['kind'] == 'cue':
             parts['xor'][f"{r['modality']}_state"] = {k: r[k] for k in ('value', 'ci95', 'n')}

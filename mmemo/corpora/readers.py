@@ -20,8 +20,8 @@ from .affwild2 import read_affwild2
 from .cells import NAMES, VALUES
 from .cremad import read_cremad
 from .listing import check_choice, list_some
-from .manifest import (Corpus, Report, check_labels, check_manifest, check_titles, find_manifest,
-                                    load_corpus, name_classes, name_table, read_table, write_table)
+from .manifest import (Corpus, Report, check_filled, check_labels, check_manifest, check_titles,
+                                    find_manifest, load_corpus, name_classes, name_table, read_table, write_table)
 from .mosei import read_mosei
 from .ravdess import read_ravdess
 from ..labels import CREMA6, EXPRESSION8, RAVDESS8, guess_class, label_space
@@ -179,9 +179,7 @@ def take_firsts(table:pd.DataFrame, # several rows a clip
                 where) -> pd.DataFrame: # one row a clip: names, labels, values
     "What the rows of each clip say of it; refused where they say two things."
     known = [c for c in table if c != 'clip_id' and (c in NAMES or c in VALUES)]
-    nameless = table.clip_id.isna().to_numpy()
-    if nameless.any():
-        raise UserError(f"{where}, line {nameless.argmax() + 2}: 'clip_id' is empty.")
+    check_filled(table, 'clip_id', str(where))
     of_clips = table.groupby('clip_id', sort=False)
     kinds = of_clips[known].nunique()
     for c in known:

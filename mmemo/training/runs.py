@@ -38,7 +38,7 @@ from .loop import make_objective, train
 from .objectives import choose_loss, embed_classes
 from .run_clips import deal_missing, describe_changes, list_split, name_place, read_sides, restore_split
 from .run_config import RunConfig, choose_prompts, make_run_config, read_options
-from .attention_worth import measure_attention
+from .attention_worth import measure_attention, read_worth
 
 # %% ../../nbs/60_training/12_runs.ipynb #6b2ed45b
 class HistoryFile:
@@ -411,8 +411,8 @@ def load_run(folder, device:str='cpu') -> Run:
     about, config, model = read_model(folder, changed)
     tell_edited(folder, changed)
     metrics = read_optional(folder/'metrics.json', changed, lambda p: read_json(p, dict), LostFigures())
-    if not metrics.get('attention') and (folder/'attention.json').exists(): # measured later
-        metrics['attention'] = read_optional(folder/'attention.json', [], lambda p: read_json(p, dict), None)
+    worth = read_optional(folder/'attention.json', [], lambda p: read_worth(folder, metrics), None)
+    if worth: metrics['attention'] = worth
     history = read_optional(folder/'history.jsonl', changed, read_history, [])
     predictions = read_optional(folder/'predictions.parquet', changed, pd.read_parquet, None)
     return Run(folder, config, model.to(device), metrics, predictions, history, about)
