@@ -19,7 +19,7 @@ from ..features.sources import open_features
 from ..features.tracks import FeatureStore
 from ..pages.report import tabulate_results, write_report
 from ..training.checks import check_table
-from ..training.intervals import GIVEN, describe_intervals
+from ..training.intervals import FEW_NOTE, GIVEN, describe_intervals
 from ..training.metrics import HEADLINES
 from ..training.objectives import choose_loss
 from ..training.run_clips import deal_missing, name_place
@@ -94,6 +94,7 @@ def print_scores(scores:dict, # subset -> score -> figure, as `evaluate` gives t
     if rows.shape[1] < 10: print(rows.to_string(index=False))
     else: print(rows.set_index('part').T.rename_axis(None, axis=1).to_string())
     figure = scores['all'][HEADLINES[task]]
+    if figure['few_groups']: print(FEW_NOTE)
     print(f"{describe_intervals(figure['n_groups'], figure['by'])}; {GIVEN}.")
 
 # %% ../../nbs/85_commands/08_train.ipynb #train027
