@@ -259,7 +259,7 @@ class Demo:
     "`mmemo demo`: the main job on a planted corpus, offline."
     out: Path = Path('runs/demo') # folder for the corpus, the runs, demo.json and the report
     seed: int = 0 # of the training; the corpus has its own
-    clips: int|None = None # a small demo of so many short clips, 48 or more, in seconds; all 1,024 where not given
+    clips: int|None = None # a small demo of so many short clips, 48 or more, in seconds; all 1,280 where not given
 
     ranges = dict(seed=SEED, clips=CLIPS)
 

@@ -106,8 +106,8 @@ class Evaluate:
     "`mmemo evaluate`: score a trained run, on its own test clips or on another corpus."
     run: Positional[Path] # a run's folder
     corpus: Path|None = None # the run's own where not given
-    split: str = 'test' # which clips; 'all' for all of them
-    attention: bool = False # in place of scores: what its attention is worth, on its validation clips; kept in the run
+    split: str = '' # which clips: test where not given (val for --attention); 'all' for all of them
+    attention: bool = False # in place of scores: what its attention is worth; kept in the run where it is on validation
     out: Path|None = None # folder for metrics.json and predictions.parquet; nothing is written where not given
     cache: Path|None = None # folder of the feature cache
     faces: str = 'as trained' # or 'none' (cropped already), 'haar', 'yunet', where this corpus needs another way
@@ -125,32 +125,36 @@ def evaluate_run(asked:Evaluate) -> int: # exit status
     from mmemo.training.runs import load_run
     if asked.out: check_place(asked.out, 'table of scores', SCORES)
     run = load_run(asked.run)
-    predictions, scores, store = score_run(run, asked.corpus, asked.split, asked.cache, asked.faces, asked.model_file)
+    predictions, scores, store = score_run(run, asked.corpus, asked.split or 'test', asked.cache, asked.faces,
+                                           asked.model_file)
     print_scores(scores, run.config.task)
     if asked.out: keep_scores(asked.out, predictions, scores)
     return SET_ASIDE if len(store.quarantine) else OK
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evatt002
 def measure_run(asked:Evaluate) -> int: # exit status
-    "Measure what the attention of a run is worth, on the clips that were its validation; print, keep."
+    "Measure what the attention of a run is worth, on its validation clips or another split of its own; print, keep."
     from mmemo.core import write_json
     from mmemo.features.sources import open_features
     from mmemo.training.attention_worth import describe_worth, measure_attention
     from mmemo.training.run_clips import find_corpus
     from mmemo.training.runs import choose_settings, load_run
-    if asked.corpus or asked.out or asked.split != 'test':
-        raise UserError('--attention is about the validation clips of the run itself, and is kept in its folder; '
-                        'leave out --corpus, --split and --out.')
-    run = load_run(asked.run)
-    worth = run.metrics.get('attention')
+    if asked.corpus or asked.out:
+        raise UserError('--attention is about the clips of the run itself, and is kept in its folder; '
+                        'leave out --corpus and --out.')
+    run, split = load_run(asked.run), asked.split or 'val'
+    worth = run.metrics.get('attention') if split == 'val' else None
     if not worth:
-        if 'val' not in set(run.sides.split):
-            raise UserError(f'{run.folder}: no clip of this run was for validation, so nothing can be measured.')
+        known = sorted(run.sides.split.dropna().unique())
+        if split not in known:
+            raise UserError(f"{run.folder}: no clip of this run is of split '{split}', so nothing can be measured; "
+                            f"it has {', '.join(known)}.")
         settings = choose_settings(run, asked.faces, asked.model_file)
         corpus, store = open_features(find_corpus(run), run.config.encoders, asked.cache, settings, run.config.text)
-        windows = run.windows(run.clips(corpus, store), store, 'val')
-        worth = measure_attention(run.model, windows, run.config.by, run.config.attention or 256)
-        write_json(run.folder/'attention.json', worth)
+        windows = run.windows(run.clips(corpus, store), store, split)
+        most = run.config.attention or 256 if split == 'val' else len(windows)
+        worth = measure_attention(run.model, windows, run.config.by, most)
+        if split == 'val': write_json(run.folder/'attention.json', worth)
     lines = describe_worth(worth) if worth['parts'] else ['This model has no attention.']
     print('\n'.join(lines))
     return OK

@@ -133,7 +133,7 @@ PAPERS['bicross'] = Paper(
     'bicross', 'System 1 (arXiv 2603.11971)', ('affwild2-expr',),
     ('bicross-paper', 'face-alone', 'voice-alone', 'without-text', 'window-30', 'window-120', 'bicross'), ('official',),
     {'bicross-paper': RECIPES['bicross-paper'],
-     'bicross': replace(RECIPES['bicross-paper'], lambda_alone=RECIPES['default'].lambda_alone)},
+     'bicross': replace(RECIPES['bicross-paper'], lambda_alone=RECIPES['default'].lambda_alone, smoothing=None)},
     'clip-vit-b32+wav2vec2-base', WindowSettings(60, 30, 'frame', 'expression', 30), variants=_SYSTEM1,
     notes=('bicross-paper has the stated parts and no others; bicross is what this project made of the idea.',
            'The paper compares modalities and windows; its figures for them are not known to us.'))

@@ -72,7 +72,8 @@ class Cost:
         return (f'Encoding: {e.clips} clips, about {spell_duration(e.seconds)} and {e.megabytes:,.0f} MB of disk '
                 f'({self.free_gb:.0f} GB are free); what is in the cache already is not done again.\n'
                 f'Training: {self.runs} runs, {self.at_once} at once, at most {self.epochs} epochs of about '
-                f'{self.steps} steps (measured here: {ms} a step): at most {training}.')
+                f'{self.steps} steps (measured here: {ms} a step): at most {training}, '
+                'scores and what attention is worth not counted.')
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #471ef712c
 def count_windows(frames, window:WindowSettings) -> int: # (n,) frames of each clip

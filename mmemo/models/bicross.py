@@ -44,6 +44,7 @@ class BiCrossConfig(ModelConfig):
     product: bool = False # chosen: whether the head sees the product of the pooled face and voice, without time
     own_heads: bool = True # chosen: each stream also answers by itself
     gates: bool = True # chosen: with own heads, face and voice together decide how much each answer counts
+    joint_dropout: float = .3 # chosen: with gates, share of training windows in which the streams' own answers must do
     dropout: float = .1 # chosen: in TCN and attention
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for all its length
     head_dropout: float = .3 # chosen: before and within the head
@@ -103,20 +104,24 @@ def silence(x:Tensor, on:Tensor) -> Tensor: # (b, ...), (b,) bool
 
 # %% ../../nbs/50_models/05_bicross.ipynb #fe0b4626
 class Gates(nn.Module):
-    "How much each answer counts, from what all streams show."
-    def __init__(self, wide:int, streams:int):
+    "How much each answer counts, from what all streams show: shares that sum to 1."
+    def __init__(self, wide:int, streams:int, dropout:float=0.):
         super().__init__()
         self.weigh = nn.Linear(wide * streams, streams + 1)
+        self.dropout = dropout
         nn.init.zeros_(self.weigh.weight)
         nn.init.zeros_(self.weigh.bias)
 
-    def forward(self, answers:list, z:list, # (b, c) or (b, t, c) each; (b, wide) or (b, t, wide) each
+    def forward(self, answers:list, z:list, # (b, c) or (b, t, c) each, the joint one last; (b, ..., wide) each
                 task:str) -> Tensor: # (b, c) or (b, t, c)
-        "Scores add; values within a range are averaged."
-        g = 2 * self.weigh(torch.cat(z, -1)).sigmoid()
-        total = sum(g[..., i:i + 1] * a for i, a in enumerate(answers))
-        is_value = task_space(task).kind == 'continuous'
-        return total / g.sum(-1, keepdim=True) if is_value else total
+        "The weighted mean of values; of scores it stands for as many as there are, as a sum would."
+        g = self.weigh(torch.cat(z, -1))
+        if self.training and self.dropout:
+            lost = torch.rand_like(g[..., -1:]) < self.dropout
+            g = torch.cat([g[..., :-1], g[..., -1:].masked_fill(lost, -1e4)], -1)
+        g = g.softmax(-1)
+        mean = sum(g[..., i:i + 1] * a for i, a in enumerate(answers))
+        return mean if task_space(task).kind == 'continuous' else len(answers) * mean
 
 # %% ../../nbs/50_models/05_bicross.ipynb #d9eb998f
 class BiCross(EmotionModel):
@@ -136,7 +141,7 @@ class BiCross(EmotionModel):
         self.head = Readout(c, streams=3 if self.meeting else 2)
         wide = self.head.norms[0].normalized_shape[0]
         self.own = nn.ModuleList(Readout(c, streams=1) for _ in self.modalities) if c.own_heads else None
-        self.gates = Gates(wide, 2) if c.own_heads and c.gates else None
+        self.gates = Gates(wide, 2, c.joint_dropout) if c.own_heads and c.gates else None
 
 # %% ../../nbs/50_models/05_bicross.ipynb #635433c6
 @patch

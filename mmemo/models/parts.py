@@ -66,6 +66,7 @@ class ModelConfig:
                   layers=Range(0, 64), ffn=Range(1, 64), tcn_levels=Range(0, 12), kernel=Range(1, 255),
                   norm=('post', 'pre'), pool=('attention', 'mean'), hidden=Range(1, 65_536),
                   dropout=_SHARE, channel_dropout=_SHARE, head_dropout=_SHARE, modality_dropout=Range(0, 1),
+                  joint_dropout=Range(0, 1),
                   text_dim=Range(0, 100_000), reach=Range(.01, 10_000))
 
     def check(self):

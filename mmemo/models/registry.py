@@ -50,7 +50,7 @@ MODELS.update(make_entries(BiCross, BiCrossConfig, {
     'bicross-sequential': (dict(sequential=True), 'System 1, the voice reads the updated face'),
     'bicross-paper': (dict(reach=(), meet=False, own_heads=False, gates=False, voice_tcn=False, product=False,
                            deviation=False, residual=False, token=False, positions=False, channel_dropout=0.,
-                           modality_dropout=0., norm='post', dim=256, heads=8, ffn=4, pool='mean'),
+                           modality_dropout=0., joint_dropout=0., norm='post', dim=256, heads=8, ffn=4, pool='mean'),
                       'System 1, the stated parts and no others; the numbers that are not known to us are our guess'),
 }, 'arXiv 2603.11971'))
 MODELS.update(make_entries(AVTCA, AVTCAConfig, AVTCA_PRESETS, 'arXiv 2407.18552'))

@@ -65,19 +65,19 @@ def join_conventions(scores:dict) -> str: # score -> figure, of all clips
 
 # %% ../../nbs/80_pages/08_report.ipynb #eb3c0fac
 def describe_protocol(scores:dict, # score -> figure, of all clips
-                      smoothing:dict, by:str) -> str: # of the run's metrics; the unit of the split
+                      smoothing:dict, level:str) -> str: # of the run's metrics; 'clip' or 'frame'
     "Split, intervals, convention and smoothing, in a sentence each."
-    figures = [f for f in scores.values() if isinstance(f, dict) and 'value' in f]
+    first = next(f for f in scores.values() if isinstance(f, dict) and 'value' in f)
     width = f"Smoothing {smoothing.get('width', 0):g} s"
     chosen = f", chosen on {smoothing['chosen_on']}." if smoothing.get('chosen_on') else '.'
-    groups = figures[0].get('n_groups', 0)
-    return (f"Split {figures[0].get('split')}; {describe_intervals(groups, by)}, never over frames. "
-            f"{explain_trainings(1)} Convention: {join_conventions(scores)}. {width}{chosen}")
+    smoothed = 'No smoothing, since there is one answer a clip.' if level == 'clip' else width + chosen
+    return (f"Split {first.get('split')}; {describe_intervals(first['n_groups'], first['by'])}, never over frames. "
+            f"{explain_trainings(1)} Convention: {join_conventions(scores)}. {smoothed}")
 
 # %% ../../nbs/80_pages/08_report.ipynb #38fe67aab
-def render_small_print(scores:dict, smoothing:dict, by:str, paper:dict|None=None) -> list: # pieces of HTML
+def render_small_print(scores:dict, smoothing:dict, level:str, paper:dict|None=None) -> list: # pieces of HTML
     "What the figures of a table stand on."
-    out = [describe_protocol(scores['all'], smoothing, by)]
+    out = [describe_protocol(scores['all'], smoothing, level)]
     pairs = []
     for part, values in scores.items():
         rule = values.get('accuracy', {}).get('convention', '')
@@ -107,7 +107,7 @@ def render_results(run) -> list: # pieces of HTML
     fig = plot_scores(rows, head, title=f'{prettify(head)} on each part of the clips, with 95 % intervals')
     return [render_text('Results', 'h2'),
             render_table(tabulate_results(run.scores, task, paper)),
-            *render_small_print(run.scores, run.metrics['smoothing'], run.config.by, paper),
+            *render_small_print(run.scores, run.metrics['smoothing'], run.config.level, paper),
             render_figure(fig, 'scores')]
 
 # %% ../../nbs/80_pages/08_report.ipynb #4b9d00fcc

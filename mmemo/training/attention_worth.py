@@ -321,7 +321,8 @@ def tabulate_change(f:dict, worth:dict) -> dict: # of `compare_answers` -> texts
     moved = 'values moved by' if worth['counts'] == 'values' else 'answers changed'
     write = lambda value: format_change(dict(changed=dict(value=value)), worth)
     low, high = f['changed']['ci95'] or (None, None)
-    span = '' if low is None else f' [{write(low)}, {write(high)}]'
+    few = ' *' if f['changed'].get('few_groups') else ''
+    span = '' if low is None else f' [{write(low)}, {write(high)}]{few}'
     return {moved: format_change(f, worth) + span, 'score': format_gap(f['score'], worth['metric']) or 'no labels'}
 
 # %% ../../nbs/60_training/10_attention_worth.ipynb #atw0039c

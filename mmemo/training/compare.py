@@ -177,7 +177,7 @@ def plan_runs(models, seeds, # a list or range
         is_fitted = hasattr(model, 'fit') # in one step: one seed is enough
         if is_fitted: planned.fitted.append(m)
         planned.plans[m], planned.parameters[m] = [], count_numbers(model)
-        planned.origins[m] = count_origins(getattr(model, 'config', None))
+        planned.origins[m] = count_origins(m, getattr(model, 'config', None))
         for s in [seeds[0]] if is_fitted else seeds:
             config = make_model_config(base, m, s, options, recipes)
             now = list_deciding_facts(to_jsonable(describe(config, model, windows, store, None)))

@@ -36,7 +36,9 @@ def measure_chance(figures) -> np.ndarray: # (g, ...) with each group left out -
     known = ~np.isnan(figures)
     n = np.maximum(known.sum(0), 1)
     mean = np.where(known, figures, 0).sum(0)/n
-    squares = np.where(known, (figures - mean)**2, 0).sum(0)
+    apart = np.where(known, figures - mean, 0)
+    apart = np.where(np.abs(apart) > 1e-12*np.maximum(np.abs(mean), 1), apart, 0) # rounding is no chance
+    squares = (apart**2).sum(0)
     return squares*(n - 1)**2/n/np.maximum(n - 1, 1)
 
 # %% ../../nbs/60_training/02_intervals.ipynb #intcore1

@@ -65,7 +65,7 @@ class TrainConfig(StepConfig):
     loss: str = 'auto'
     # of 'ccc': 'pooled' over all labels of a batch, or of each 'window', and then the mean (as System 3 has it)
     per: str = 'pooled'
-    smoothing: float = 0.0 # share of a label that is spread over all classes
+    smoothing: float|None = None # share of a label spread over all classes; None = 0.1 for 'ce', else 0 (chosen)
     class_weight: float = 0.5 # class weights 1/n^this, and (absent/present)^this for several emotions; 0 = none
     lambda_text: float = 0.1 # weight of the text guide; 0 = none, and no text tower is loaded
     guide: str = 'class_prompt' # or 'infonce'
@@ -105,10 +105,11 @@ def check_settings(config:TrainConfig):
 # %% ../../nbs/60_training/06_loop.ipynb #8a1dc8b0
 RECIPES = Registry('recipe')
 RECIPES['default'] = TrainConfig()
-_PLAIN = dict(clip=0., class_weight=0., lambda_text=0., lambda_alone=0., decay_all=True) # none of our additions
+_PLAIN = dict( # none of our additions
+    clip=0., class_weight=0., smoothing=0., lambda_text=0., lambda_alone=0., decay_all=True)
 
 RECIPES['bicross-paper'] = TrainConfig( # stated: cross-entropy and a contrast with text; the rest is not known to us
-    lambda_alone=0., epochs=20, lr=1e-4, patience=5)
+    lambda_alone=0., smoothing=0., epochs=20, lr=1e-4, patience=5)
 
 RECIPES['avtca-paper'] = TrainConfig(
     **_PLAIN, optimiser='adam', lr=.01, weight_decay=1e-3, batch=8, epochs=128, # stated
@@ -211,8 +212,8 @@ def make_objective(config:TrainConfig, windows, # training windows
     if kind == 'classes' and config.lambda_text and anchors is not None:
         guide = TextGuide(anchors, config.guide, config.guide_scale, config.learn_scale)
     lambda_text = config.lambda_text if guide else 0.
-    return Objective(loss, weight, guide, lambda_text, config.lambda_alone, config.smoothing,
-                     config.per)
+    smoothing = .1*(loss == 'ce') if config.smoothing is None else config.smoothing
+    return Objective(loss, weight, guide, lambda_text, config.lambda_alone, smoothing, config.per)
 
 # %% ../../nbs/60_training/06_loop.ipynb #c4792a6c
 def make_accelerator(config:TrainConfig):

@@ -25,7 +25,7 @@ class Landmark:
 # %% ../../nbs/60_training/08_published.ipynb #pubsys1b
 _BICROSS = (
     Landmark('official', dict(macro_f1=.3334, accuracy=.5371), 'arXiv 2603.11971v1',
-             '60-frame window; the split is not stated, most likely validation', 'affwild2-expr', ('bicross',),
+             '60-frame window; the split is not stated, most likely validation', 'affwild2-expr', ('bicross-paper',),
              'arXiv 2603.11971 v1, 60-frame window, Aff-Wild2 frames, split not stated'),
     Landmark('official', dict(macro_f1=.32), 'arXiv 2603.11971v2',
              'the split is not stated, most likely validation', 'affwild2-expr'),

@@ -8,6 +8,7 @@ __all__ = ['ORIGINS', 'RunConfig', 'make_dataclass', 'make_run_config', 'list_ch
            'use_given']
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgimpx
+from collections import Counter
 from dataclasses import replace
 import re, shlex
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -21,6 +22,7 @@ from ..features.sources import GIVEN
 from ..features.tracks import FeatureStore
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
+from ..models.stated import list_words
 from ..ranges import Range, Text, check_fields, guess_path
 from .loop import TrainConfig
 
@@ -147,19 +149,15 @@ def list_settings(config, # a model's dataclass with commented fields
     return pd.DataFrame(rows)
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgtun2
-ORIGINS = dict(stated='stated by its source', code="taken from its source's code", chosen='chosen by us',
-               unknown='not known to us')
+ORIGINS = {'stated': 'stated by its source', 'not known to us': 'not known to us (our guess)',
+           'filled in': 'filled in', 'code': "taken from its source's code", 'chosen': 'chosen by us'}
 
-def count_origins(config) -> dict: # one of ORIGINS -> how many of a model's settings
-    "Who decided on a model's settings, as the notes at its fields have it; where they do not say, we did."
+def count_origins(name:str, config) -> dict: # of a model: registered name, settings -> one of ORIGINS -> how many
+    "Who decided on a model's settings: the words of its card, or what stands at its fields."
     if not is_dataclass(config): return {}
-    out = {}
-    for note in list_settings(config).note:
-        first = re.split(r'[\s:;,]', note.strip())[0]
-        first = 'unknown' if note.startswith('not known') else first
-        first = first if first in ORIGINS else 'chosen'
-        out[first] = out.get(first, 0) + 1
-    return out
+    words = [row['word'] for row in list_words(name, config)]
+    words = words or [re.split(r'[\s:;,]', note.strip())[0] for note in list_settings(config).note]
+    return dict(Counter(word if word in ORIGINS else 'chosen' for word in words))
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgtun4
 def describe_origins(model:str, origins:dict) -> str: # as from `count_origins`
