@@ -109,6 +109,8 @@ def test_a_challenges_files_from_runs(paper, task, more, wild, tmp_path, capsys)
         clips = corpus.clips.clip_id[corpus.clips.split == split]
         wanted = corpus.frames[corpus.frames.clip_id.isin(clips)]
         assert len(sent) == len(wanted) > 0 and set(sent.clip_id) == set(clips.str.replace(r'@.*', '', regex=True))
+    assert main(['submit', *runs, '--out', str(tmp_path/'own'), *cache]) == 0, 'a run knows its corpus, and how it is read'
+    assert all(p.read_bytes() == (tmp_path/'sent'/p.name).read_bytes() for p in (tmp_path/'own').iterdir()) and 'is not smoothed' in capsys.readouterr().out
     assert main(['submit', *runs, '--corpus', place, '--out', str(tmp_path/'sent'), '--splits', 'nobody', *cache]) == 2
     assert "no clip is of split 'nobody'" in capsys.readouterr().err
 

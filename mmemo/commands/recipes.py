@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPERS', 'SAYS', 'set_aside', 'deal_official', 'deal_fold', 'deal_at_random', 'deal_speakers_apart', 'Variant',
            'Paper', 'Request', 'make_request', 'find_variant', 'name_parts', 'check_request', 'takes_words',
-           'make_base_config', 'read_data', 'group_all_twins', 'deal_protocols', 'spell_protocol']
+           'name_data', 'make_base_config', 'read_data', 'group_all_twins', 'deal_protocols', 'spell_protocol']
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #recipes4
 from dataclasses import dataclass, field, replace
@@ -17,9 +17,9 @@ import pandas as pd
 from ..core import Registry, UserError, guess_meant
 from ..corpora.affwild2_files import read_affwild2_folds
 from ..corpora.leaks import check_leaks, group_twins
-from ..corpora.manifest import Corpus, load_corpus
+from ..corpora.manifest import Corpus
 from ..corpora.ravdess import split_ravdess
-from ..corpora.readers import read_corpus
+from ..corpora.readers import open_corpus
 from ..corpora.splits import deal_clips, folds_by_subject
 from ..features.encoder_files import resolve_encoders
 from ..features.reading import ExtractSettings
@@ -232,6 +232,13 @@ def takes_words(request:Request, model:str) -> bool:
     entry = MODELS[model]
     return 'modalities' in entry.config.__dataclass_fields__ or 'text' in entry.model.modalities
 
+# %% ../../nbs/85_commands/03_recipes.ipynb #repdata1
+def name_data(request:Request) -> str: # what `open_corpus` takes
+    "Where the data are: a folder with a table of one's own, or one with the name of its reader before it."
+    root = Path(request.root)
+    has_table = any((root/f'manifest.{e}').exists() for e in ('csv', 'parquet'))
+    return str(root) if has_table else f'{request.data}:{root}'
+
 # %% ../../nbs/85_commands/03_recipes.ipynb #10baf099b
 def make_base_config(request:Request, name:str, task:str) -> tuple: # RunConfig, and options 'MODEL.setting' -> value
     "The settings of one model or variant for one task; nothing is smoothed."
@@ -242,7 +249,7 @@ def make_base_config(request:Request, name:str, task:str) -> tuple: # RunConfig,
     train = replace(recipe, **variant.train | changed)
     window = replace(request.window, task=task, **variant.window)
     text = request.text if takes_words(request, variant.model) else ''
-    config = RunConfig(model=variant.model, corpus=str(request.root), encoders=request.encoders, text=text,
+    config = RunConfig(model=variant.model, corpus=name_data(request), encoders=request.encoders, text=text,
                        settings=request.settings, window=window, train=train, smoothing=0.)
     options = variant.options | _list_options(request, p, variant.model, window)
     named = pick_options(request.options, name)
@@ -264,10 +271,7 @@ def read_data(request:Request) -> Corpus:
     root = Path(request.root)
     if not root.exists():
         raise UserError(f'{root}: there is no such file or folder.')
-    manifests = [root/f'manifest.{e}' for e in ('csv', 'parquet')]
-    if root.is_dir() and any(m.exists() for m in manifests):
-        return load_corpus(root)
-    return read_corpus(request.data, root)[0]
+    return open_corpus(name_data(request))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #reptwins
 def group_all_twins(corpus:Corpus, cache=None, progress:bool=True) -> Corpus:

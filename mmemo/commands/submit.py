@@ -21,6 +21,8 @@ from ..ranges import Text
 # %% ../../nbs/85_commands/14_submit.ipynb #sbtask01
 def find_challenge(runs:list) -> str: # 'expr' or 'va'
     "What the runs answer together; raises `UserError` where that is no challenge's question."
+    if not runs:
+        raise UserError('no run is named; expected its folder, as in `mmemo submit runs/expr`.')
     for run in runs:
         if run.config.level != 'frame':
             raise UserError(f"{run.folder}: answers clips as a whole (level '{run.config.level}'), "
@@ -98,6 +100,8 @@ def send_answers(asked:Submit) -> int: # exit status
         settings = choose_settings(run, asked.faces, asked.model_file)
         place = asked.corpus or find_corpus(run)
         corpus, store = open_features(place, run.config.encoders, asked.cache, settings, run.config.text)
+        if asked.smooth and not run.metrics['smoothing']['width']:
+            print(f'Mind: {run.folder} is not smoothed: its width is 0 s.')
         tables.append(answer_frames(run, corpus, store, asked.smooth))
         has_gaps = has_gaps or bool(len(store.quarantine))
     for file in write_splits(join_answers(tables), corpus, task, asked.out, asked.splits):

@@ -225,8 +225,10 @@ def plot_loudness(samples, rate:int=16000, end:float|None=None, title:str|None=N
     fig.add_hline(y=-50, line=dict(width=1, dash='dot', color='#888888'))
     fig.add_annotation(x=1.012, xref='paper', y=-50, xanchor='left', text='silence (-50)')
     loudest = f'loudest {db.max():.0f} dB at {t[db.argmax()]:.2f} s'
-    text = title or f'{(db > -50).mean():.0%} of the time above silence; {loudest}'
-    return finish_time_row(fig, end or len(samples)/rate, text, height, title='loudness (dB)',
+    seconds = len(samples)/rate
+    ends = f', which ends at {seconds:.1f} s' if end and seconds < end - .1 else ''
+    text = title or f'{(db > -50).mean():.0%} of the sound{ends}, above silence; {loudest}'
+    return finish_time_row(fig, end or seconds, text, height, title='loudness (dB)',
                            range=[-92, 2], tickvals=[-80, -60, -40, -20, 0])
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #6184cbaa
