@@ -111,6 +111,7 @@ def test_maps_of_every_system_are_shown(name):
     import torch
     from mmemo.models.registry import build
     from mmemo.panels.clip import ClipState, plot_clip_lag, plot_map
+    from mmemo.panels.player import list_map_options
     from mmemo.features.batch import Batch
     torch.manual_seed(0)
     own = {} if name == 'avtca-paper' else dict(length=12)
@@ -121,6 +122,8 @@ def test_maps_of_every_system_are_shown(name):
     seen = Evidence('x', ('a',), np.zeros(12), np.ones((12, 1)), .48, np.ones(12, bool), maps)
     drawn = [plot_map(seen, of, ClipState()) for of in ('visual', 'audio')]
     assert all(f.data and f.data[0].type == 'heatmap' for f in drawn)
+    for layer in (v for _, v in list_map_options(maps)[0]):
+        for of in ('visual', 'audio'): plot_map(seen, of, ClipState(layer=layer)), plot_clip_lag(seen, layer)
     if name == 'avtca-paper': assert drawn[0].layout.yaxis.title.text == 'face time (s), queries'; return
     features = name == 'rjcma-code'
     assert [f.layout.xaxis.title.text for f in drawn] == [f'features of the {s}, keys' if features else f'{s} time (s), keys' for s in ('face', 'voice')]

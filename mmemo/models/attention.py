@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['open_empty', 'attend', 'CrossAttention', 'encode_time', 'AttentionMap', 'cut_axis', 'join_heads', 'place_streams',
-           'pass_on', 'rollout', 'join_maps', 'choose_pair', 'LagCurve', 'usual_step', 'trace_lag_curve']
+           'pass_on', 'rollout', 'has_even_layers', 'join_maps', 'choose_pair', 'LagCurve', 'usual_step',
+           'trace_lag_curve']
 
 # %% ../../nbs/50_models/01_attention.ipynb #79e7ce04
 import math
@@ -196,6 +197,12 @@ def rollout(maps:list, # AttentionMaps of all layers
     block = flow[:, place[query], place[key]]
     return block / block.sum(-1, keepdim=True).clamp(min=1e-12)
 
+# %% ../../nbs/50_models/01_attention.ipynb #aggsize1
+def has_even_layers(maps:list) -> bool: # AttentionMaps
+    "Has each stream as many steps in one layer as in another?"
+    sizes = {(m.query, m.weights.shape[2]) for m in maps} | {(m.key, m.weights.shape[3]) for m in maps}
+    return len(sizes) == len({stream for stream, _ in sizes})
+
 # %% ../../nbs/50_models/01_attention.ipynb #agg00006b
 def join_maps(maps:list, query:str, key:str,
               layer:int=0, # -1 the mean over layers, -2 their rollout; others count from 0
@@ -205,6 +212,9 @@ def join_maps(maps:list, query:str, key:str,
     fitting = [m for m in maps
                if (m.query, m.key) == (query, key) and (layer < 0 or m.layer == layer)]
     if not fitting: return None
+    if layer < 0 and not has_even_layers(maps):
+        raise UserError('the layers of this model see its streams at different lengths, so there is neither a mean nor '
+                        'a rollout of them; choose a layer.')
     if layer == -2:
         weights = rollout(maps, query, key, head)[:, None]
     else:

@@ -21,12 +21,12 @@ from ..explain.evidence import Evidence
 from ..features.words import read_clip_words
 from ..labels import COLOURS
 from ..media.sound import read_audio
-from ..models.attention import join_maps
-from ..training.attention_worth import format_part
+from ..models.attention import has_even_layers, join_maps
 from ..pages.clip_plots import describe_map, describe_signed, find_spans, measure_spectrum, trace_envelope
 from ..pages.html import embed_json, render_page, render_text
 from ..pages.theme import DASHES, SPOKEN, pick_colour
 from .film import ClipFilm, read_film_type
+from ..training.attention_worth import format_part
 
 # %% ../../nbs/90_panels/02_player.ipynb #04fea7d3
 def to_bytes(x, kind=np.float32) -> bytes:
@@ -199,8 +199,9 @@ def list_map_options(maps:list) -> tuple: # of the layer, of the head: lists of 
     layers = sorted({m.layer for m in maps}) or [0]
     n_heads = max((m.weights.shape[1] for m in maps), default=1)
     of_layer = [(str(i + 1), i) for i in layers]
-    if len(layers) > 1: of_layer.append(('mean of all', -1))
-    if maps and not any(m.signed for m in maps):
+    is_even = has_even_layers(maps)
+    if len(layers) > 1 and is_even: of_layer.append(('mean of all', -1))
+    if maps and is_even and not any(m.signed for m in maps):
         of_layer.append(('rollout', -2))
     of_head = [('mean', -1)]
     if n_heads > 1: of_head.append(('largest', -2))
