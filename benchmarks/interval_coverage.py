@@ -22,7 +22,7 @@ import tyro
 from mmemo.core import rng_for, write_json
 from mmemo.explain.errors import find_ece, measure_gap
 from mmemo.training.intervals import average_sums, find_difference, find_interval
-from mmemo.training.metrics import accuracy, ccc_from_sums, macro_f1, per_class_f1, uar
+from mmemo.training.metrics import accuracy, ccc_from_sums, macro_f1, per_class_f1, uar, weighted_f1
 
 PEOPLE = (5, 8, 12, 16, 24, 60)
 SPREADS = dict(none=(0., 0.), small=(.03, .05), usual=(.13, .15), large=(.3, .3)) # of a training: as a whole, in each class
@@ -71,12 +71,19 @@ def draw_answers(rng, people:int, trials:int, p:Population) -> np.ndarray: # (tr
     return np.stack(out, 1).reshape(trials, p.models, p.trainings, people, CLASSES, CLASSES)
 
 
-def draw_values(rng, people:int, trials:int, gain:float, gains:float, level:float, noise:float) -> tuple: # (trials, people, 6), (trials, people, 2)
-    "Values read in each person's own scale and level: sums as of `sum_for_ccc`; absolute errors and their number."
+def draw_values(rng, people:int, trials:int, gain:float, gains:float, level:float, noise:float, second:float=0.) -> tuple: # (trials, models, people, 6), (trials, models, people, 2)
+    "Values read in each person's own scale and level: sums as of `sum_for_ccc`; absolute errors and their number. A second model reads them with another gain."
     y = .3*rng.normal(size=(trials, people, 1)) + .4*rng.normal(size=(trials, people, CLIPS))
-    x = (gain + gains*rng.normal(size=(trials, people, 1)))*y + level*rng.normal(size=(trials, people, 1)) + noise*rng.normal(size=y.shape)
-    n = np.full((trials, people), float(CLIPS))
-    return np.stack([n, x.sum(2), y.sum(2), (x*x).sum(2), (y*y).sum(2), (x*y).sum(2)], -1), np.stack([np.abs(x - y).sum(2), n], -1)
+    scale, shift, n = gains*rng.normal(size=(trials, people, 1)), level*rng.normal(size=(trials, people, 1)), np.full((trials, people), float(CLIPS))
+    read = [(g + scale)*y + shift + noise*rng.normal(size=y.shape) for g in ((gain, second) if second else (gain,))]
+    sums = [np.stack([n, x.sum(2), y.sum(2), (x*x).sum(2), (y*y).sum(2), (x*y).sum(2)], -1) for x in read]
+    return np.stack(sums, 1), np.stack([np.stack([np.abs(x - y).sum(2), n], -1) for x in read], 1)
+
+
+def draw_losses(rng, people:int, trials:int, a:float, b:float, wrong:float) -> np.ndarray: # (trials, people, 2): log-loss and number; right mostly, sure and wrong now and then, people unlike
+    is_wrong = rng.random((trials, people, CLIPS)) < rng.beta(a, b, (trials, people, 1))
+    loss = np.where(is_wrong, rng.gamma(2, wrong/2, is_wrong.shape), rng.gamma(.5, .1, is_wrong.shape))
+    return np.stack([loss.sum(2), np.full((trials, people), float(CLIPS))], -1)
 
 
 def draw_means(rng, people:int, trials:int, a:float, b:float) -> np.ndarray: # (trials, people, 2): sum and number of figures between 0 and 1, as AUCs of maps
@@ -99,14 +106,14 @@ def draw_confidences(rng, people:int, trials:int, sure:float, bins:int=15) -> np
 
 confused = lambda s: s[..., 0, 1]/s[..., 0, :].sum(-1) # a cell of the confusion: class 0 taken for class 1
 f1_of_last = lambda s: per_class_f1(s)[..., -1]
-SCORES = {'accuracy': accuracy, 'macro-F1': macro_f1, 'mean recall': uar, 'F1 of one class': f1_of_last, 'cell of a confusion': confused}
+SCORES = {'accuracy': accuracy, 'macro-F1': macro_f1, 'weighted F1': weighted_f1, 'mean recall': uar, 'F1 of one class': f1_of_last, 'cell of a confusion': confused}
 
 
 @dataclass(frozen=True)
 class Kind:
     "One kind of interval: `of` names what is asked, the rest what is drawn."
     of: str
-    what: str # score, difference, ccc, error, mean, ece, slice
+    what: str # score, difference, ccc, error, loss, mean, ece, slice
     population: Population = Population()
     values: tuple = ()
 
@@ -121,6 +128,7 @@ class Kind:
 
     def draw(self, rng, people, trials):
         if self.what in ('ccc', 'error'): return draw_values(rng, people, trials, *self.values)[self.what == 'error']
+        if self.what == 'loss': return draw_losses(rng, people, trials, *self.values)
         if self.what == 'mean': return draw_means(rng, people, trials, *self.values)
         if self.what == 'ece': return draw_confidences(rng, people, trials, *self.values)
         return draw_answers(rng, people, trials, self.population)
@@ -133,10 +141,13 @@ class Kind:
             else: parts = np.concatenate([self.draw(rng, 300, 100).sum(3) for _ in range(12)])
             values = f(parts.astype(float)).mean((0, 2))
             return float(values[0] - values[1]) if self.what == 'difference' else float(values[0])
+        if self.what in ('ccc', 'error'):
+            each = (ccc_from_sums if self.what == 'ccc' else average_sums)(np.sum([self.draw(rng, 2000, 10).sum((0, 2)) for _ in range(10)], 0))
+            return float(each[0] - each[1] if len(each) == 2 else each[0])
         total = np.sum([self.draw(rng, 2000, 10).sum(0 if self.what == 'slice' else (0, 1)) for _ in range(10)], 0)
         if self.what == 'slice': return float(np.diff(accuracy(total.sum(1)))[0]*-1)
         if self.what == 'ece': return find_ece(total[None])['value']
-        return float((ccc_from_sums if self.what == 'ccc' else average_sums)(total))
+        return float(average_sums(total))
 
     def find(self, drawn) -> dict: # one draw -> value, ci95
         f = SCORES.get(self.of.split(' of ')[0] if self.what == 'difference' else self.of)
@@ -144,18 +155,22 @@ class Kind:
         if self.what == 'difference': return find_difference(f, list(drawn[0]), list(drawn[1]), rows=drawn.shape[2]*CLIPS)
         if self.what == 'slice': return measure_gap(accuracy, *drawn, rows=drawn.shape[1]*self.population.slice)
         if self.what == 'ece': return find_ece(drawn)
-        if self.what == 'ccc': return find_interval(ccc_from_sums, drawn, (-1., 1.))
-        return find_interval(average_sums, drawn, (0., np.inf) if self.what == 'error' else (0., 1.))
+        if self.what in ('ccc', 'error'):
+            f, bounds = (ccc_from_sums, (-1., 1.)) if self.what == 'ccc' else (average_sums, (0., np.inf))
+            return find_interval(f, drawn[0], bounds) if len(drawn) == 1 else find_difference(f, *drawn, bounds)
+        return find_interval(average_sums, drawn, (0., np.inf) if self.what == 'loss' else (0., 1.))
 
 
 def list_kinds() -> list:
     "Every kind of interval that the product prints."
     at = lambda level, **more: Population(level, **more)
     kinds = [Kind(of, 'score', at(level)) for of in ('accuracy', 'macro-F1') for level in (.4, 1.45, 2.1, 2.6)]
-    kinds += [Kind('mean recall', 'score', at(1.45)), Kind('mean recall', 'score', at(2.6)), Kind('F1 of one class', 'score', at(1.45)), Kind('F1 of one class', 'score', at(2.6)),
+    kinds += [Kind('weighted F1', 'score', at(1.45)), Kind('mean recall', 'score', at(1.45)), Kind('mean recall', 'score', at(2.6)), Kind('F1 of one class', 'score', at(1.45)), Kind('F1 of one class', 'score', at(2.6)),
               Kind('cell of a confusion', 'score', at(.4)), Kind('accuracy', 'score', at(1.45, person=.7)), Kind('accuracy', 'score', at(2.6, person=.7))]
     kinds += [Kind('macro-F1', 'score', at(level, trainings=3, spread=s)) for level in (1.45, 2.1) for s in ('usual', 'large')]
     kinds += [Kind('CCC', 'ccc', values=v) for v in ((.7, .2, .15, .3), (.5, .3, .3, .3), (.9, .05, .05, .1))]
+    kinds += [Kind('CCC of two models', 'ccc', values=(.7, .2, .15, .3, .5)), Kind('mean absolute error of two models', 'error', values=(.7, .2, .15, .3, .5))]
+    kinds += [Kind('log-loss', 'loss', values=v) for v in ((1, 14, 3.), (.5, 7, 3.), (2, 18, 3.), (2, 6, 2.5))]
     kinds += [Kind('mean absolute error', 'error', values=(.7, .2, .15, .3)), Kind('mean over clips, as AUC of maps', 'mean', values=(8., 4.)), Kind('mean over clips, as AUC of maps', 'mean', values=(30., 1.5))]
     kinds += [Kind('ECE', 'ece', values=(v,)) for v in (.75, 1.2, 2., 4.)]
     kinds += [Kind('slice minus everything', 'slice', at(1.45, slice=4)), Kind('slice minus everything', 'slice', at(2.6, slice=4))]

@@ -229,6 +229,11 @@ def name_units(pred:pd.DataFrame, by:str='subject') -> np.ndarray: # (n,) text: 
     first = each.subject[~pd.Series(units).duplicated()].to_numpy() # units are numbered as they come
     return first[pd.factorize(units)[0]][row].astype(str)
 
+def _name_whom(pred, by) -> str: # the word for the units: subjects that share a film are one group
+    if by != 'subject' or 'group' not in pred: return by
+    is_joined = len(set(name_units(pred))) < len(set(label_groups(pred.subject)))
+    return 'group' if is_joined else by
+
 # %% ../../nbs/60_training/07_evaluation.ipynb #evalsums
 def sum_by_group(pred, by:str='subject') -> tuple: # names (g,), sums (g, ...)
     "What every score needs to know of each group."
@@ -311,11 +316,11 @@ def compute_figures(pred, by:str='subject', prior=None, # (c,) training shares, 
                     restrict=None, # classes that were decided between
                     unit:str='clip', **about) -> dict: # unit, split, smoothing: repeated in every figure
     "All scores of one set of predictions, with intervals; where there are several trainings each is scored by itself."
-    task, names, tables = infer_task(pred), list_classes(pred), split_trainings(pred)
+    task, names, tables, whom = infer_task(pred), list_classes(pred), split_trainings(pred), _name_whom(pred, by)
     sums = [sum_by_group(t, by)[1] for t in tables]
     def dress(k, f, s=sums):
         rule = describe_convention(pred, unit, restrict, k)
-        return {**find_interval(f, s, get_bounds(k)), 'by': by, 'unit': unit, **about, 'convention': rule}
+        return {**find_interval(f, s, get_bounds(k)), 'by': whom, 'unit': unit, **about, 'convention': rule}
     out, total = {k: dress(k, f) for k, f in SCORES[task].items()}, sum(sums).sum(0)
     if task == 'emotions':
         each = {c: _emotion_figures(i, dress) for i, c in enumerate(names)}
