@@ -230,7 +230,7 @@ def test_every_model_makes_a_whole_run_and_loads_again(model, tmp_path):
     assert len(again.history) == (1 if model == 'linear' else 3)
     card = (tmp_path/'r'/'card.md').read_text()
     for word in ('synthetic', '## Result', '## Stated and chosen', '## Repeat', 'mmemo train', 'Convention'): assert word in card
-    if model == 'bicross': assert '0.3334 (arXiv 2603.11971' in card
+    assert ('0.3334 (arXiv 2603.11971' in card) == (model == 'bicross-paper') and ('Published figures are' in card) == ('(arXiv' in card)
 
 
 @pytest.mark.parametrize('level, task', [('frame', 'expression'), ('clip', 'va'), ('frame', 'va')])

@@ -153,9 +153,10 @@ PAPERS['rcma'] = Paper(
     {m: RECIPES['rcma'] for m in ('rjcma-v4-paper', 'rcma-v1-paper', 'rcma-v1', 'rjcma-v4', 'rjcma-code')},
     'clip-vit-b32+logmel', WindowSettings(300, 200, 'frame', 'valence', 200), tasks=('valence', 'arousal'),
     text='bert-base@9,10,11,12', transcribe='whisper-base',
-    notes=('A frozen CLIP stands in the place of IR-50, log-mel bands in that of VGGish; neither is fine-tuned. '
+    notes=('The recipe has a frozen CLIP in the place of IR-50, log-mel bands in that of VGGish; neither is fine-tuned. '
            'Name folders of your own (--encoders FACES+SOUNDS) for others.',
-           'Words are read by the last four layers of BERT, as stated; Whisper writes them down in the place of Vosk.'))
+           'In the recipe words are read by the last four layers of BERT, as stated, and written down by Whisper in the '
+           'place of Vosk.'))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #c323609e
 @dataclass
@@ -203,10 +204,11 @@ def find_variant(paper:Paper, name:str) -> Variant: # name: of a model, or of a 
     return Variant(name)
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #repvar06
-def name_parts(paper:Paper, name:str) -> str: # 'stated', 'code' or 'chosen'
+def name_parts(paper:Paper, name:str) -> str: # 'stated', 'of stated parts', 'code' or 'chosen'
     "Where the parts of a model or variant come from."
     ending = find_variant(paper, name).model.rpartition('-')[2]
-    return dict(paper='stated', code='code').get(ending, 'chosen')
+    stated = 'of stated parts' if name in paper.variants else 'stated'
+    return dict(paper=stated, code='code').get(ending, 'chosen')
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #10baf099
 def check_request(request:Request) -> Paper:

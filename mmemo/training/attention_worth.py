@@ -173,7 +173,7 @@ CONCLUSIONS = dict( # of one map, of all that a model has
     little=('this map explains little', 'its maps explain little'),
     few=('{} clips are too few to say what this map explains', '{} clips are too few to say what its maps explain'),
     part=('this map shows a part of what decides', 'its maps show a part of what decides'),
-    open=('answers hang on where it looks, the score not measurably',)*2,
+    open=('answers hang on it, the score not measurably',)*2,
     harm=('the score is better without it',)*2)
 
 def judge_change(f:dict, worth:dict) -> str: # one of CONCLUSIONS

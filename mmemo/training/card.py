@@ -155,11 +155,11 @@ def list_card_worth(run) -> list: # parts of the card; none of a model without a
 def write_card(run) -> str:
     "The run as a page of Markdown."
     data = [dict(split=s, **counts) for s, counts in run.metrics['data'].items()]
-    command = write_command(run.config, run.folder.name + '-again')
+    command, results = write_command(run.config, run.folder.name + '-again'), list_results(run)
     parts = [f"# {run.config.model} on {run.about['data']['corpus']}",
              *(f'> **Mind:** {w}' for w in run.metrics['warnings']),
-             '## Result', explain_judging(run), format_markdown_table(list_results(run)),
-             'Published figures are of another corpus: a landmark, not a rival.',
+             '## Result', explain_judging(run), format_markdown_table(results),
+             *['Published figures are of another corpus: a landmark, not a rival.']*any(r['published'] for r in results),
              *list_card_worth(run),
              '## Data', format_markdown_table(data), explain_features(run),
              *list_card_settings(run),

@@ -19,27 +19,27 @@ class Landmark:
     who: str # the source: paper and version, or whose work it is
     on: str # its protocol, in words
     data: str = '' # of which data set
-    models: tuple = () # on whose cards it stands
-    cited: str = '' # source and protocol, as a card has it
+    models: tuple = () # whose figure it is: beside them it stands, and on their cards
 
 # %% ../../nbs/60_training/08_published.ipynb #pubsys1b
+_OWN1 = ('bicross-paper',)
 _BICROSS = (
     Landmark('official', dict(macro_f1=.3334, accuracy=.5371), 'arXiv 2603.11971v1',
-             '60-frame window; the split is not stated, most likely validation', 'affwild2-expr', ('bicross-paper',),
-             'arXiv 2603.11971 v1, 60-frame window, Aff-Wild2 frames, split not stated'),
+             '60-frame window; the split is not stated, most likely validation', 'affwild2-expr', _OWN1),
     Landmark('official', dict(macro_f1=.32), 'arXiv 2603.11971v2',
-             'the split is not stated, most likely validation', 'affwild2-expr'),
-    Landmark('official', dict(macro_f1=.25), "ABAW's VGGFACE baseline", 'official validation', 'affwild2-expr'))
+             'the split is not stated, most likely validation', 'affwild2-expr', _OWN1),
+    Landmark('official', dict(macro_f1=.25), "ABAW's VGGFACE baseline", 'official validation', 'affwild2-expr', _OWN1))
 
 # %% ../../nbs/60_training/08_published.ipynb #pubsys2b
 _MIXED = 'random 80/20, speakers on both sides (the kind of F1 is not stated)'
+_OWN2, _CODE2 = ('avtca-paper',), ('avtca-code',)
 _AVTCA = (
-    Landmark('random', dict(accuracy=.9611, macro_f1=.9378), 'arXiv 2407.18552', _MIXED, 'ravdess'),
+    Landmark('random', dict(accuracy=.9611, macro_f1=.9378), 'arXiv 2407.18552', _MIXED, 'ravdess', _OWN2),
     Landmark('speakers', dict(accuracy=.6667, macro_f1=.6585), 'the released code, run again by others',
-             'speakers apart, as shipped, with a pre-trained face network', 'ravdess'),
+             'speakers apart, as shipped, with a pre-trained face network', 'ravdess', _CODE2),
     Landmark('speakers', dict(accuracy=.8188, uar=.8086, macro_f1=.8096), 'the same, tuned by others',
-             'speakers apart, the best of several settings', 'ravdess'),
-    Landmark('random', dict(accuracy=.9413, macro_f1=.9467), 'arXiv 2407.18552', _MIXED, 'crema-d'))
+             'speakers apart, the best of several settings', 'ravdess', _CODE2),
+    Landmark('random', dict(accuracy=.9413, macro_f1=.9467), 'arXiv 2407.18552', _MIXED, 'crema-d', _OWN2))
 
 # %% ../../nbs/60_training/08_published.ipynb #pubsys3b
 def _values(valence:float, arousal:float, mean:float) -> dict: # score -> value
@@ -47,13 +47,14 @@ def _values(valence:float, arousal:float, mean:float) -> dict: # score -> value
     return dict(ccc_valence=valence, ccc_arousal=arousal, ccc=mean)
 
 # %% ../../nbs/60_training/08_published.ipynb #pubsys3d
+_OWN3 = ('rjcma-v4-paper',)
 _RCMA = (
     Landmark('fold 0', _values(.455, .652, .554), 'arXiv 2403.13659v4',
-             'face, voice and words; official validation, fold 0 of 6', 'affwild2-va'),
+             'face, voice and words; official validation, fold 0 of 6', 'affwild2-va', _OWN3),
     Landmark('fold 1', _values(.585, .674, .629), 'arXiv 2403.13659v4',
-             'face, voice and words; validation, the best of 6 folds', 'affwild2-va'),
-    Landmark('fold 0', _values(.24, .20, .22), "ABAW's baseline", 'official validation', 'affwild2-va'),
-    Landmark('', _values(.542, .619, .5807), 'arXiv 2403.13659v4', 'hidden test set, with words', 'affwild2-va'),
+             'face, voice and words; validation, the best of 6 folds', 'affwild2-va', _OWN3),
+    Landmark('fold 0', _values(.24, .20, .22), "ABAW's baseline", 'official validation', 'affwild2-va', _OWN3),
+    Landmark('', _values(.542, .619, .5807), 'arXiv 2403.13659v4', 'hidden test set, with words', 'affwild2-va', _OWN3),
     Landmark('', _values(.537, .576, .557), 'its predecessor, without words', 'hidden test set', 'affwild2-va'))
 
 LANDMARKS = dict(bicross=_BICROSS, avtca=_AVTCA, rcma=_RCMA) # system -> its figures
@@ -73,15 +74,15 @@ def list_published() -> pd.DataFrame: # system, task, data, metric, value, proto
     return pd.DataFrame(rows)
 
 # %% ../../nbs/60_training/08_published.ipynb #604f1f4a
-def find_landmarks(paper:str, protocol:str, data:str, score:str) -> list: # of Landmark
-    "Published figures of a score that stand on this protocol."
+def find_landmarks(paper:str, protocol:str, data:str, score:str, model:str) -> list: # of Landmark
+    "Published figures of a model's score that stand on this protocol."
     known = [mark for mark in LANDMARKS[paper] if mark.data in ('', data)]
-    return [mark for mark in known if mark.beside == protocol and score in mark.scores]
+    return [mark for mark in known if mark.beside == protocol and score in mark.scores and model in mark.models]
 
 # %% ../../nbs/60_training/08_published.ipynb #pubfindd
 def find_published(model:str, task:str, metric:str) -> tuple: # value or None, and what it stands on
     "The figure that stands on a model's card."
     for mark in (m for landmarks in LANDMARKS.values() for m in landmarks if model in m.models):
         if TASK_OF.get(mark.data, 'expression') == task and metric in mark.scores:
-            return mark.scores[metric], mark.cited
+            return mark.scores[metric], ', '.join(filter(None, (mark.who, mark.data, mark.on)))
     return None, ''
