@@ -25,7 +25,7 @@ from ..planted.corpus import NEED_BOTH, SUBSETS, PlantedConfig, make_planted
 from ..ranges import SEED, Range, Text, check_fields
 from ..training.card import WARNINGS
 from ..training.floors import probe_states
-from ..training.intervals import explain_trainings, format_ci
+from ..training.intervals import FEW_NOTE, explain_trainings, format_ci
 from ..training.loop import TrainConfig
 from ..training.run_config import RunConfig
 from ..training.runs import load_run, run_experiment
@@ -63,12 +63,12 @@ def choose_small(clips:int) -> DemoConfig: # in all, within `CLIPS`
 
 # %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084
 def collect_rows(runs:dict) -> list: # model -> run; rows for demo.json
-    "One row a model and subset, each score as {value, ci95}."
+    "One row a model and subset, each score as {value, ci95, few_groups}."
     rows = []
     for model, run in runs.items():
         for subset in ('all', *SUBSETS):
             scores = run.scores[subset]
-            figures = {s: {k: scores[s][k] for k in ('value', 'ci95')} for s in SCORES}
+            figures = {s: {k: scores[s][k] for k in ('value', 'ci95', 'few_groups')} for s in SCORES}
             rows.append(dict(
                 model=model, subset=subset, **figures,
                 n_clips=scores['n_clips'], n_subjects=scores['accuracy']['n_groups']))
@@ -77,7 +77,7 @@ def collect_rows(runs:dict) -> list: # model -> run; rows for demo.json
 # %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084b
 def format_figure(figure:dict) -> str: # '0.93 [0.90, 0.95]'
     "A score with its interval; a state that one person shows has none."
-    return f"{figure['value']:.2f} {format_ci(figure['ci95'])}"
+    return f"{figure['value']:.2f} {format_ci(figure['ci95'])}{' *' if figure.get('few_groups') else ''}"
 
 # %% ../../nbs/85_commands/02_demo.ipynb #d3d8e084c
 def format_table(rows:list, # of `collect_rows`
@@ -170,7 +170,7 @@ def summarise_demo(result:dict, # what stands in demo.json
     took = ', '.join(f'{k} {v:.0f} s' for k, v in result['seconds'].items())
     page = Path(out)/'report.html'
     return '\n'.join([
-        WARNING, *([WARNINGS['small']] if result.get('small') else []), '',
+        WARNING, *([WARNINGS['small'], FEW_NOTE] if result.get('small') else []), '',
         f'Test clips of {n} unseen subjects; [95 % interval over subjects]', explain_trainings(1), '',
         'Macro-F1, eight classes (XOR and coincidence: two each)', format_table(result['rows'], 'macro_f1'), '',
         'Accuracy', format_table(result['rows'], 'accuracy'), '',
@@ -200,7 +200,7 @@ def write_pages(out:Path, runs:dict, result:dict, corpus:Corpus):
     from mmemo.pages.html import render_figure, render_page, render_table, render_warning, render_text
     from mmemo.pages.report import write_report
     for run in runs.values(): write_report(run.folder)
-    shown, small = [], [render_warning(WARNINGS['small'])] if result.get('small') else []
+    shown, small = [], [render_warning(f"{WARNINGS['small']} {FEW_NOTE}")] if result.get('small') else []
     for r in result['rows']:
         scores = {'macro-F1': format_figure(r['macro_f1']), 'accuracy': format_figure(r['accuracy'])}
         shown.append(dict(model=r['model'], subset=r['subset'], **scores, clips=r['n_clips'], subjects=r['n_subjects']))
