@@ -107,15 +107,15 @@ class Gates(nn.Module):
     "How much each answer counts, from what all streams show: shares that sum to 1."
     def __init__(self, wide:int, streams:int, dropout:float=0.):
         super().__init__()
-        self.weigh = nn.Linear(wide * streams, streams + 1)
+        self.share = nn.Linear(wide * streams, streams + 1)
         self.dropout = dropout
-        nn.init.zeros_(self.weigh.weight)
-        nn.init.zeros_(self.weigh.bias)
+        nn.init.zeros_(self.share.weight)
+        nn.init.zeros_(self.share.bias)
 
     def forward(self, answers:list, z:list, # (b, c) or (b, t, c) each, the joint one last; (b, ..., wide) each
                 task:str) -> Tensor: # (b, c) or (b, t, c)
         "The weighted mean of values; of scores it stands for as many as there are, as a sum would."
-        g = self.weigh(torch.cat(z, -1))
+        g = self.share(torch.cat(z, -1))
         if self.training and self.dropout:
             lost = torch.rand_like(g[..., -1:]) < self.dropout
             g = torch.cat([g[..., :-1], g[..., -1:].masked_fill(lost, -1e4)], -1)
