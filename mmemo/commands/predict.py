@@ -198,7 +198,9 @@ def make_file_page(p:Prediction) -> str: # HTML
     else:
         title = 'Probabilities'
         curve = plot_probabilities(time, probs, seen.classes, end=seen.end)
-    note = f'Each point is the mean over the windows of {seen.window:.1f} s that hold the frame.'
+    whole = '; the answer above is of the clip as a whole, read in windows as long as those of the training'
+    note = (f'Each point is the mean over the windows of {seen.window:.1f} s that hold the frame'
+            f'{whole if seen.clip_probs is not None else ", unsmoothed"}.')
     strip = plot_film_strip(pictures, at, seen.end, has_face, height=170)
     return render_page(f'{name}: prediction', [
         render_text(name, 'h1'), render_text(str(p).split(': ', 1)[1] + '.'), *(render_warning(w) for w in p.warnings),
