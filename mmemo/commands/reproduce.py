@@ -319,7 +319,7 @@ def describe_groups(result:dict) -> list: # a sentence, or one a protocol
     counts = {}
     for r in result['rows']:
         for f in r.get('scores', {}).values():
-            counts.setdefault(r['protocol'], describe_intervals(f['n_groups'], result['by']))
+            counts.setdefault(r['protocol'], describe_intervals(f['n_groups'], f.get('by', result['by'])))
     if len(set(counts.values())) == 1: return [f'{next(iter(counts.values()))}.']
     return [f'{protocol}: {words}.' for protocol, words in counts.items()]
 

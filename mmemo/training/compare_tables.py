@@ -112,9 +112,9 @@ def write_small_print(result:dict) -> list: # sentences
     "What the figures stand on."
     rows = [r for r in result['rows'] if 'scores' in r]
     main = find_main_score(rows[0]['scores']['all'])
-    f, by = rows[0]['scores']['all'][main], result['by']
+    f = rows[0]['scores']['all'][main]
     rule = f['convention'][:1].upper() + f['convention'][1:]
-    lines = [f"Split {f['split']}; {describe_intervals(f['n_groups'], by)}. {rule}."]
+    lines = [f"Split {f['split']}; {describe_intervals(f['n_groups'], f.get('by', result['by']))}. {rule}."]
     lines += [explain_trainings(max(len(r['seeds']) for r in rows)), *_explain_gaps(rows, main)]
     if has_attention(result): lines.append(_explain_attention(rows, main))
     if f['few_groups']: lines.append(FEW_NOTE)
