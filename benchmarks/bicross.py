@@ -41,7 +41,7 @@ IN = {'with a product of pooled vectors': dict(product=True), 'with pooling by a
 TRAINED = {'no text guide': dict(lambda_text=0.), 'labels not smoothed': dict(smoothing=0.), 'own answers weigh 1': dict(lambda_alone=1.), 'own answers weigh nothing': dict(lambda_alone=0.)}
 # what the paper states, at the default's width and with its recipe; and one part alone in it
 BARE = dict(own_heads=False, gates=False, joint_dropout=0., reach=(), meet=False, voice_tcn=False, residual=False, deviation=False, positions=False, token=False, channel_dropout=0., modality_dropout=0., norm='post')
-ALONE = {'own answers': dict(own_heads=True), 'own answers and gates': dict(own_heads=True, gates=True, joint_dropout=.3), 'reach': dict(reach=(.1, .3, 1., 10.)), 'meeting': dict(meet=True), 'reach and meeting': dict(reach=(.1, .3, 1., 10.), meet=True),
+ALONE = {'own answers': dict(own_heads=True), 'own answers and gates': dict(own_heads=True, gates=True, joint_dropout=.1), 'reach': dict(reach=(.1, .3, 1., 10.)), 'meeting': dict(meet=True), 'reach and meeting': dict(reach=(.1, .3, 1., 10.), meet=True),
          'TCN of the voice': dict(voice_tcn=True), 'path round the TCN': dict(residual=True), 'deviation': dict(deviation=True), 'time in the streams': dict(positions=True),
          'channel dropout': dict(channel_dropout=.3), 'modality dropout': dict(modality_dropout=.1), 'norm before': dict(norm='pre')}
 ROWS = {'default': {}, **OUT, **IN, 'bare': BARE, **{f'bare, {k}': BARE | v for k, v in ALONE.items()}}

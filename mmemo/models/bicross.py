@@ -44,7 +44,7 @@ class BiCrossConfig(ModelConfig):
     product: bool = False # chosen: whether the head sees the product of the pooled face and voice, without time
     own_heads: bool = True # chosen: each stream also answers by itself
     gates: bool = True # chosen: with own heads, face and voice together decide how much each answer counts
-    joint_dropout: float = .3 # chosen: with gates, share of training windows in which the streams' own answers must do
+    joint_dropout: float = .1 # chosen: with gates, share of training windows in which the streams' own answers must do
     dropout: float = .1 # chosen: in TCN and attention
     channel_dropout: float = .3 # chosen: share of a stream's channels that a training window loses, for all its length
     head_dropout: float = .3 # chosen: before and within the head
