@@ -238,7 +238,7 @@ def test_keys_are_those_of_before(corpus, encoders, tmp_path):
     "Features that somebody has waited a night for are still found: the key, and what a track says of itself."
     run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), ExtractSettings(), tmp_path), make_jobs(corpus)
     find_missing(run, jobs)
-    reading = dict(visual=dict(decoder=[decoder_version('pyav')], decoding=2, every=1, crop={'detector': 'none'}),
+    reading = dict(visual=dict(decoder=[decoder_version('pyav')], decoding=3, every=1, crop={'detector': 'none'}),
                    audio=dict(decoder=decoder_version('pyav'), sound=SOUND_READING, silence=SILENCE_DB))
     for m, e in run.encoders.items():
         facts = dict(weights=e.weight_hash, layers='last', precision=e.precision, version=1, batch=64 if m == 'visual' else 1)

@@ -153,10 +153,10 @@ PAPERS['rcma'] = Paper(
     {m: RECIPES['rcma'] for m in ('rjcma-v4-paper', 'rcma-v1-paper', 'rcma-v1', 'rjcma-v4', 'rjcma-code')},
     'clip-vit-b32+logmel', WindowSettings(300, 200, 'frame', 'valence', 200), tasks=('valence', 'arousal'),
     text='bert-base@9,10,11,12', transcribe='whisper-base',
-    notes=('The recipe has a frozen CLIP in the place of IR-50, log-mel bands in that of VGGish; neither is fine-tuned. '
+    notes=('The recipe has a frozen CLIP in the place of IR-50, log-mel bands in that of VGGish, neither fine-tuned. '
            'Name folders of your own (--encoders FACES+SOUNDS) for others.',
-           'In the recipe words are read by the last four layers of BERT, as stated, and written down by Whisper in the '
-           'place of Vosk.'))
+           'In the recipe words are read by the last four layers of BERT, as stated, and written down by Whisper, not '
+           'by Vosk.'))
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #c323609e
 @dataclass

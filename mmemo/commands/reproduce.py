@@ -320,8 +320,9 @@ def describe_groups(result:dict) -> list: # a sentence, or one a protocol
     for r in result['rows']:
         for f in r.get('scores', {}).values():
             counts.setdefault(r['protocol'], describe_intervals(f['n_groups'], f.get('by', result['by'])))
-    if len(set(counts.values())) == 1: return [f'{next(iter(counts.values()))}.']
-    return [f'{protocol}: {words}.' for protocol, words in counts.items()]
+    each = list(counts.items())
+    if len(set(counts.values())) == 1: each = [('', each[0][1])]
+    return [f"{protocol}{': ' * bool(protocol)}{words}." for protocol, words in each]
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #604f1f4ac
 def list_notes(result:dict) -> list: # sentences
@@ -470,7 +471,8 @@ def plot_landmarks(result:dict): # -> plotly figure
     fig.update_annotations(font_size=13)
     for r in rows:
         for col, s in enumerate(scores, 1):
-            _add_landmarks(fig, r, s, find_landmarks(result['paper'], r['protocol'], result['data'], s, r['model']), col)
+            marks = find_landmarks(result['paper'], r['protocol'], result['data'], s, r['model'])
+            _add_landmarks(fig, r, s, marks, col)
             _add_figure(fig, r, r['scores'][s], col)
     shown = [f for r in rows for f in map(r['scores'].get, scores)]
     least = min([0., *(f['ci95'][0] for f in shown if f and f['ci95'])])
