@@ -47,6 +47,11 @@ def test_parts_of_ours_are_seen_as_such(part):
         assert find_strangers('bicross-paper', [n for n, _ in make_published('bicross-paper', **more).named_parameters()])
 
 
+def test_each_version_has_its_own_joint():
+    assert words_of('rcma-v1-paper')['joint'] == words_of('rjcma-v4-paper')['joint'] == 'stated'
+    assert words_of('rcma-v1-paper', joint='all')['joint'] == words_of('rjcma-v4-paper', joint='other_two')['joint'] == 'chosen'
+
+
 def test_what_is_not_known_can_be_filled_in():
     assert words_of('bicross-paper')['dim'] == 'not known to us'
     words = words_of('bicross-paper', dim=512, heads=4)
