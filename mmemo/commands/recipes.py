@@ -17,7 +17,7 @@ import pandas as pd
 from ..core import Registry, UserError, guess_meant
 from ..corpora.affwild2_files import read_affwild2_folds
 from ..corpora.leaks import check_leaks, group_twins
-from ..corpora.manifest import Corpus
+from ..corpora.manifest import MANIFESTS, Corpus
 from ..corpora.ravdess import split_ravdess
 from ..corpora.readers import open_corpus
 from ..corpora.splits import deal_clips, folds_by_subject
@@ -238,7 +238,7 @@ def takes_words(request:Request, model:str) -> bool:
 def name_data(request:Request) -> str: # what `open_corpus` takes
     "Where the data are: a folder with a table of one's own, or one with the name of its reader before it."
     root = Path(request.root)
-    has_table = any((root/f'manifest.{e}').exists() for e in ('csv', 'parquet'))
+    has_table = any((root/name).exists() for name in MANIFESTS)
     return str(root) if has_table else f'{request.data}:{root}'
 
 # %% ../../nbs/85_commands/03_recipes.ipynb #10baf099b

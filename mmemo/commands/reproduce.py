@@ -6,7 +6,7 @@
 __all__ = ['LONGEST', 'SMOOTHED_NOTE', 'PARTS_NOTE', 'TWIN', 'WRITTEN', 'spell_duration', 'Cost', 'count_windows', 'find_shapes',
            'time_step', 'Tools', 'open_tools', 'make_features', 'time_clip', 'estimate_encoding', 'count_part_windows',
            'list_readers', 'time_models', 'estimate_cost', 'join_tasks', 'read_sides', 'smooth_sides', 'average_seeds',
-           'score_plans', 'list_lines', 'describe_groups', 'list_notes', 'plan_all', 'collect_rows', 'check_lists',
+           'score_plans', 'list_lines', 'list_interval_notes', 'list_notes', 'plan_all', 'collect_rows', 'check_lists',
            'train_parts', 'explain_loss', 'describe_result', 'reproduce', 'format_reproduction', 'plot_landmarks',
            'write_page', 'Reproduce', 'choose_paper']
 
@@ -314,15 +314,14 @@ PARTS_NOTE = ('Parts: stated in what we read of the paper (the card of each run 
               'those of the released code, or chosen by us, with no preset of the paper behind them.')
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #repnote2
-def describe_groups(result:dict) -> list: # a sentence, or one a protocol
+def list_interval_notes(result:dict) -> list: # a sentence, or one a protocol
     "Over how many people the intervals stand; protocols may differ in that."
-    counts = {}
+    notes = {}
     for r in result['rows']:
         for f in r.get('scores', {}).values():
-            counts.setdefault(r['protocol'], describe_intervals(f['n_groups'], f.get('by', result['by'])))
-    each = list(counts.items())
-    if len(set(counts.values())) == 1: each = [('', each[0][1])]
-    return [f"{protocol}{': ' * bool(protocol)}{words}." for protocol, words in each]
+            notes.setdefault(r['protocol'], describe_intervals(f['n_groups'], f.get('by', result['by'])) + '.')
+    first, *others = dict.fromkeys(notes.values())
+    return [f'{protocol}: {words}' for protocol, words in notes.items()] if others else [first]
 
 # %% ../../nbs/85_commands/04_reproduce.ipynb #604f1f4ac
 def list_notes(result:dict) -> list: # sentences
@@ -333,7 +332,7 @@ def list_notes(result:dict) -> list: # sentences
         f, smoothed = figures[0], any('smoothed' in r for r in result['rows'])
         notes.append('Each training is scored by itself, as it answers; the table has the mean of the scores and their '
                      'spread' + SMOOTHED_NOTE*smoothed + '.')
-        notes += describe_groups(result)
+        notes += list_interval_notes(result)
         notes.append(explain_trainings(f.get('trainings', 1)))
         if any(f['few_groups'] for f in figures): notes.append(FEW_NOTE)
     notes += result['notes']
