@@ -41,12 +41,12 @@ def keep_scores(out, predictions, scores:dict): # folder; table of predictions; 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu029
 def place_clips(run, corpus:Corpus, store, is_own:bool) -> tuple: # Corpus, and what is to be said of it, or ''
     "Clips on the side of training; those of another corpus where its table says, unless the run knows their files."
-    from mmemo.training.run_clips import find_corpus, restore_by_file
+    from mmemo.training.run_clips import find_corpus, restore_by_file, use_classes
     if not is_own:
         try: is_own = Path(find_corpus(run)).samefile(corpus.place)
         except (OSError, UserError): pass # the run's own is away, or was made in memory
     if is_own: return run.clips(corpus, store), run.changes(corpus, store)
-    return restore_by_file(corpus, run.sides, store.facts.get('files'))
+    return restore_by_file(use_classes(corpus, run.labels), run.sides, store.facts.get('files'))
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evalu031
 def describe_known(run, predictions, clips) -> str: # clips: as `place_clips` gives them; '' where all are new

@@ -197,7 +197,7 @@ def make_file_page(p:Prediction) -> str: # HTML
         curve = plot_values(time, probs, seen.end, names=seen.classes, reach=seen.space.reach)
     else:
         title = 'Probabilities'
-        curve = plot_probabilities(time, probs, seen.classes, end=seen.end)
+        curve = plot_probabilities(time, probs, seen.space, end=seen.end)
     whole = '; the answer above is of the clip as a whole, read in windows as long as those of the training'
     note = (f'Each point is the mean over the windows of {seen.window:.1f} s that hold the frame'
             f'{whole if seen.clip_probs is not None else ", unsmoothed"}.')
@@ -274,7 +274,7 @@ def predict_file(file, # a video
     corpus, store = extract_file(path, encoders or config.encoders, settings, cache, progress, watch)
     check_features(run, store)
     tell(.85, 'asking the model')
-    corpus.space = run.about.get('space', 'expression8')
+    corpus.space = run.labels
     loud = None if samples is None or not len(samples) else loudness_db(samples)
     mute = 'audio' if loud is None or loud < SILENCE_DB else None
     seen = gather_evidence(run.model, corpus, store, path.stem, config.window, seconds or None, mute=mute)

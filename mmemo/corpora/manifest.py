@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'MANIFESTS', 'KINDS', 'name_sides', 'check_filled', 'check_titles', 'check_manifest', 'open_sheet',
            'read_table', 'write_table', 'read_manifest', 'Corpus', 'scale_shares', 'name_table', 'write_clips',
-           'save_corpus', 'find_manifest', 'read_about', 'name_classes', 'check_labels', 'load_corpus', 'update_corpus',
-           'Report']
+           'save_corpus', 'find_manifest', 'read_about', 'name_classes', 'check_labels', 'guess_space', 'name_space',
+           'use_space', 'load_corpus', 'update_corpus', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 import os
@@ -19,7 +19,7 @@ import pandas as pd
 from ..core import DamagedFile, UserError, atomic_path, patch, read_json, write_json
 from .cells import (MEASURES, NAMES, Sheet, is_parquet, name_clips, name_frames, name_of, put_back,
                                  read_names, read_quickly, read_sheet, spell_with_point, write_cells)
-from ..labels import SPACES, LabelSpace, guess_class, label_space
+from ..labels import SPACES, WHOLE, LabelSpace, describe_space, find_classes, find_typo, label_space, read_space
 from ..places import find_place, whole_entries
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
@@ -161,13 +161,14 @@ class Corpus:
     root: Path # relative paths in the manifest start here
     clips: pd.DataFrame # one row a clip
     frames: pd.DataFrame|None = None # one row a video frame, in order
-    space: str = 'expression8' # label space of the column `label`
+    space: str|LabelSpace = 'expression8' # label space of the column `label`
     facts: dict = field(default_factory=dict) # `synthetic`, generator version and the like
     place: str = '' # where it was read from, as it was asked for; empty where it was made in memory
     sheet: Sheet|None = field(default=None, repr=False, compare=False) # the file's own cells, where it is from one
 
     def __post_init__(self):
-        values = self.space in SPACES and SPACES[self.space].kind != 'classes'
+        values = SPACES.get(self.space, self.space) if isinstance(self.space, str) else self.space
+        values = getattr(values, 'kind', 'classes') != 'classes'
         self.clips, self.frames = name_clips(self.clips, values), name_frames(self.frames)
 
     def __len__(self): return len(self.clips)
@@ -242,7 +243,8 @@ def save_corpus(corpus:Corpus, folder): # becomes folder/{manifest.csv, frames.p
     "Write a corpus's tables; media files stay where they are."
     find_place(folder)
     folder = Path(folder)
-    table, about = name_table(folder), dict(name=corpus.name, space=corpus.space, facts=corpus.facts)
+    table = name_table(folder)
+    about = dict(name=corpus.name, space=describe_space(corpus.labels), facts=corpus.facts)
     root = Path(corpus.root).resolve()
     if root != folder.resolve(): # the tables may stand apart from the clips
         about['root'] = str(root)
@@ -286,22 +288,27 @@ def _check_frames(frames:pd.DataFrame|None, clips:pd.DataFrame, folder:Path):
 def read_about(path:Path) -> dict: # corpus.json: name, space, facts, perhaps root
     "What a corpus says of itself; a field of another kind is named."
     about = read_json(path, dict)
-    for field_name, kind in dict(name=str, space=str, root=str, facts=dict).items():
-        value = about.get(field_name, kind())
-        if not isinstance(value, kind):
+    for field_name, kind in dict(name=str, space=(str, dict), root=str, facts=dict).items():
+        value = about.get(field_name)
+        if value is not None and not isinstance(value, kind):
+            kind = kind if isinstance(kind, type) else kind[-1]
             raise DamagedFile(path, f"expected '{field_name}' to be {kind.__name__}, found {str(value)[:40]}")
-    try: label_space(about.get('space', 'expression8'))
+    try: read_space(about.get('space') or 'expression8')
     except UserError as e: raise DamagedFile(path, str(e).rstrip('.')) from None
     return about
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manlab01
-def name_classes(clips:pd.DataFrame # a manifest
-                ) -> pd.DataFrame: # the same rows; in `label`, words for a class have become its name
-    "Labels by the names of their classes."
-    if 'label' not in clips: return clips
-    words = [word for word in clips.label.unique() if isinstance(word, str)]
-    names = {word: guess_class(word) for word in words if guess_class(word) not in (None, word)}
-    return clips.replace({'label': names}) if names else clips
+def name_classes(clips:pd.DataFrame, # a manifest
+                 labels:LabelSpace) -> pd.DataFrame: # the same rows; words for a class have become its name
+    "Labels by the names of their classes; a word that means none stays."
+    if 'label' not in clips or labels.kind != 'classes': return clips
+    names = {}
+    for word in clips.label.unique():
+        is_word = isinstance(word, str) and not WHOLE.fullmatch(word.strip())
+        if not is_word or word in labels.classes: continue
+        try: names[word] = labels.classes[labels.index(word)]
+        except UserError: continue # `check_labels` names its line
+    return clips.assign(label=clips.label.replace(names)) if names else clips
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manlab02
 def check_labels(clips:pd.DataFrame, labels:LabelSpace, where:str): # where: the table's name, for messages
@@ -315,6 +322,26 @@ def check_labels(clips:pd.DataFrame, labels:LabelSpace, where:str): # where: the
     if line := _first_line(is_odd):
         raise UserError(f'{where}, line {line}: label {faults[clips.label[is_odd].iloc[0]]}')
 
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manspc01
+def guess_space(clips:pd.DataFrame, where:str) -> LabelSpace|str: # a manifest; where: the table's name, for messages
+    "The classes of a table that does not name a label space: those that stand there."
+    if 'label' not in clips: return 'expression8'
+    words = clips.label[clips.label.map(lambda x: isinstance(x, str) and not WHOLE.fullmatch(x.strip())).astype(bool)]
+    word, like = find_typo(words.value_counts().to_dict())
+    if word:
+        raise UserError(f"{where}, line {_first_line(clips.label == word)}: label '{word}' looks like '{like}'; "
+                        "correct it, or list the classes under 'space' in corpus.json.")
+    return find_classes(words)
+
+# %% ../../nbs/20_corpora/01_manifest.ipynb #manspc03
+def name_space(space:LabelSpace|str) -> LabelSpace|str: # a known one by its name
+    known = describe_space(label_space(space))
+    return known if isinstance(known, str) else space
+
+def use_space(corpus:Corpus, space:LabelSpace|str) -> Corpus:
+    "The corpus under other classes; labels that are words for them get their names."
+    return replace(corpus, clips=name_classes(corpus.clips, label_space(space)), space=name_space(space))
+
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
 def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, or a Corpus, which is given back
     "A corpus from a folder (manifest, perhaps `frames.parquet` and `corpus.json`), or from one table."
@@ -326,12 +353,14 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, o
         about = read_about(folder/'corpus.json')
     if (folder/'frames.parquet').exists():
         frames = read_table(folder/'frames.parquet', ())
-    name, space = about.get('name', folder.resolve().name), about.get('space', 'expression8')
+    name, facts = about.get('name', folder.resolve().name), about.get('facts', {})
     root = folder/about['root'] if 'root' in about else folder # the clips may lie elsewhere
     sheet = open_sheet(manifest)
-    sheet.read = clips = name_classes(check_manifest(sheet.read, str(manifest)))
+    clips = check_manifest(sheet.read, str(manifest))
+    space = read_space(about['space']) if about.get('space') else guess_space(clips, str(manifest))
+    sheet.read = clips = name_classes(clips, label_space(space))
     _check_frames(frames, clips, folder)
-    return Corpus(name, root, clips, frames, space, about.get('facts', {}), str(place), sheet)
+    return Corpus(name, root, clips, frames, name_space(space), facts, str(place), sheet)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manupd02
 def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a folder, or one table -> the table
@@ -345,7 +374,8 @@ def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a fold
     known = read_about(about) if about.exists() else {}
     with whole_entries(place, ['corpus.json', path.name]) as half:
         write_clips(corpus, half/path.name)
-        write_json(half/'corpus.json', known | dict(name=corpus.name, space=corpus.space, facts=corpus.facts))
+        said = dict(name=corpus.name, space=describe_space(corpus.labels), facts=corpus.facts)
+        write_json(half/'corpus.json', known | said)
     return path
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #52c362b1

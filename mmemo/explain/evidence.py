@@ -16,7 +16,7 @@ from ..core import UserError, patch
 from ..corpora.manifest import Corpus
 from ..features.batch import without
 from ..features.windows import WindowSettings, Windows
-from ..labels import LabelSpace, task_space
+from ..labels import EXPRESSION8, LabelSpace, task_space
 from ..training.attention_worth import describe_map_worth
 
 # %% ../../nbs/70_explain/01_evidence.ipynb #c8a1f9cf
@@ -60,17 +60,16 @@ class Evidence:
     task: str = 'expression'
     worth: dict|None = None # what attention is worth, of the run's metrics; None: it was not measured
     run: str = '' # the run's folder; '': these answers are of no run
+    labels: LabelSpace = EXPRESSION8 # the corpus's own classes
     @property
-    def space(self) -> LabelSpace: return task_space(self.task)
+    def space(self) -> LabelSpace: return task_space(self.task, self.labels)
 
     @property
     def overall(self) -> np.ndarray: # (c,) of the clip as a whole: by the model's own windows where it judges wholes
         return self.probs.mean(0) if self.clip_probs is None else self.clip_probs
 
     @property
-    def predicted(self) -> str:
-        return self.classes[int(np.argmax(self.overall))]
-
+    def predicted(self) -> str: return self.classes[self.overall.argmax()]
     @property
     def answer(self) -> str: # 'Fear (0.42)', 'mean valence 0.30', 'Fear (0.71), Sadness (0.60)'
         named, kind = list(zip(self.classes, self.overall)), self.space.kind
@@ -203,4 +202,5 @@ def gather_evidence(model, corpus:Corpus, store, # features of the corpus
     facts = corpus.clips.set_index('clip_id').loc[clip_id].to_dict()
     valid = find_seen_frames(store, clip_id, len(t))
     end = float(t[-1] + period/2)
-    return Evidence(clip_id, classes, t, mean, end, valid, maps, overall, length*period, facts, settings.task)
+    return Evidence(clip_id, classes, t, mean, end, valid, maps, overall, length*period, facts, settings.task,
+                    labels=corpus.labels)

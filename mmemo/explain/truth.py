@@ -25,7 +25,7 @@ from .map_scores import (average_over_subjects, compute_area, interval_auc, meas
 from .modalities import find_middle_windows
 from ..features.batch import Batch
 from ..features.windows import Windows
-from ..labels import task_space
+from ..labels import EXPRESSION8, LabelSpace, task_space
 from ..media.frames import VideoReader
 from ..media.sound import read_audio
 
@@ -53,6 +53,7 @@ class JudgedClips:
     clips: pd.DataFrame # a row each
     interval: dict = field(default_factory=dict) # modality -> (b, 2) seconds, as of `read_planted_intervals`
     energy: dict = field(default_factory=dict) # name -> modality -> (b, t): what the input alone does
+    labels: LabelSpace = EXPRESSION8 # the corpus's classes
 
     @property
     def modalities(self) -> list:
@@ -131,7 +132,7 @@ def gather_judged_clips(source, # model, corpus, store, settings, offered: as `o
     intervals = read_planted_intervals(clips)
     intervals = {m: edges for m, edges in intervals.items() if m in batch.x}
     energy = measure_energies(corpus, clips, batch) if intervals else {}
-    return JudgedClips(model.eval(), batch, clips, intervals, energy)
+    return JudgedClips(model.eval(), batch, clips, intervals, energy, corpus.labels)
 
 # %% ../../nbs/70_explain/11_truth.ipynb #xeac13a5
 SMOOTH = .1 # seconds

@@ -19,7 +19,7 @@ import plotly.graph_objects as go
 
 from ..core import UserError
 from ..labels import MODALITY_COLOURS
-from .theme import DASHES, draw_placeholder, mark_label, pick_colour, set_title, spread_labels
+from .theme import draw_placeholder, give_dashes, mark_label, pick_colour, set_title, spread_labels
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #4ec34941
 def find_edges(times, # (t,) seconds, middles of frames; at least one
@@ -67,13 +67,14 @@ def label_ends(fig, values, # (c,) where the lines end
                classes, bold:str, gap:float): # least distance of two labels
     "The name of each line, right of where it ends."
     for name, place in zip(classes, spread_labels(values, gap)):
-        text = mark_label(name)
+        text = mark_label(name, classes)
         if name == bold: text = f'<b>{text}</b>'
         fig.add_annotation(x=1.012, y=place, xref='paper', yref='y', xanchor='left', text=text)
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #86d1c1edb
 def add_spans(fig, rows, # rows: name -> list of (start, end, label)
-              axis:str='y2'): # the categorical axis they stand on
+              axis:str='y2', # the categorical axis they stand on
+              classes=()): # a label space, or the names of all classes
     "Labelled intervals as bars, with the name inside where it fits and on hover always."
     for name, items in rows.items():
         if not items: items = [(0, 0, '')]
@@ -82,7 +83,7 @@ def add_spans(fig, rows, # rows: name -> list of (start, end, label)
         labels = [c for *_, c in items]
         fig.add_bar(orientation='h', y=[name]*len(items), base=starts, yaxis=axis,
                     x=[b - a for a, b in zip(starts, ends)],
-                    marker=dict(color=[pick_colour(c) for c in labels], line_width=0),
+                    marker=dict(color=[pick_colour(c, classes) for c in labels], line_width=0),
                     text=labels, textangle=0, insidetextanchor='middle', textposition='inside',
                     insidetextfont=dict(size=12), showlegend=False, width=.86, customdata=ends,
                     hovertemplate=name + ' %{text}<br>%{base:.2f} to %{customdata:.2f} s<extra></extra>')
@@ -103,12 +104,12 @@ def set_timeline_axes(fig, rows:int, # rows of bars below the lines
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #d6f6afc6
 def plot_probabilities(times, # (t,) seconds
                        probs, # (t, c)
-                       classes, # c names
+                       classes, # a label space, or c names
                        truth=None, # (t,) names or None a frame; or one name for the whole clip
                        end:float|None=None, # seconds, the clip's duration
                        title:str|None=None, # what is seen; worked out where it is not given
                        height:int=330) -> go.Figure:
-    "Eight thin lines, the predicted one thick, and below them what was labelled."
+    "Thin lines, the predicted one thick, and below them what was labelled."
     times = np.asarray(times, float)
     probs = np.asarray(probs, float)
     if not len(times):
@@ -119,13 +120,13 @@ def plot_probabilities(times, # (t,) seconds
     rows = {'predicted': find_spans(times, [classes[i] for i in leads], end)}
     if truth is not None:
         rows['labelled'] = [(0, end, truth)] if isinstance(truth, str) else find_spans(times, truth, end)
-    fig = go.Figure()
+    fig, dashes = go.Figure(), give_dashes(classes)
     for i in [*(i for i in range(len(classes)) if i != first), first]:
-        line = dict(color=pick_colour(classes[i]), width=4 if i == first else 1.6,
-                    dash=DASHES.get(classes[i], 'solid'))
+        line = dict(color=pick_colour(classes[i], classes), width=4 if i == first else 1.6,
+                    dash=dashes[classes[i]])
         fig.add_scatter(x=times, y=probs[:, i], name=classes[i], mode='lines', showlegend=False,
                         hovertemplate='%{y:.2f}', line=line)
-    add_spans(fig, rows)
+    add_spans(fig, rows, classes=classes)
     gap = 17/((height - 98)*(1 - .13*len(rows))) # a line of text
     label_ends(fig, probs[-1], classes, classes[first], gap)
     set_timeline_axes(fig, len(rows), end)

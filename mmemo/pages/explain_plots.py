@@ -29,14 +29,17 @@ SHAPES = ('circle', 'square', 'diamond', 'triangle-up', 'cross', 'triangle-down'
 ANSWER_INK = {'right': '#9DB1DA', 'wrong': '#5F7EBE', 'no label': '#A6A6A6'}
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #922336ff
-def assign_marks(names) -> dict: # value -> (colour, shape)
+def assign_marks(names, classes=()) -> dict: # values; a label space or the names of all classes -> (colour, shape)
     "A class's own mark; for other values colours and shapes that go round at different lengths, so that many differ."
     inks = list(COLOURS.values())[:8]
     marks = {}
     for i, name in enumerate(names):
         if name in ANSWER_INK:
             marks[name] = (ANSWER_INK[name], 'x' if name == 'wrong' else 'circle')
-        elif name in SYMBOLS: marks[name] = (COLOURS[name], SYMBOLS[name])
+        elif name in SYMBOLS:
+            marks[name] = (pick_colour(name, classes), SYMBOLS[name])
+        elif name in classes:
+            marks[name] = (pick_colour(name, classes), SHAPES[list(classes).index(name) % len(SHAPES)])
         else: marks[name] = (inks[i % 8], SHAPES[i % 9])
     return marks
 
@@ -83,11 +86,11 @@ def place_star_labels(stars, # (c, 2)
     return out
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #5621eb2ab
-def add_stars(fig, stars:dict): # class -> (x, y)
+def add_stars(fig, stars:dict, classes=()): # class -> (x, y); a label space, or the names of all classes
     "Prompts as labelled stars, above everything else."
     names = list(stars)
     at = np.array([*stars.values()], float).reshape(-1, 2)
-    inks = [pick_colour(n) for n in names]
+    inks = [pick_colour(n, classes or names) for n in names]
     fig.add_scatter(x=at[:, 0], y=at[:, 1], mode='markers+text', text=[f'<b>{n}</b>' for n in names],
                     textposition=place_star_labels(at, 520, 380), name='prompts', cliponaxis=False, textfont_size=13,
                     marker=dict(symbol='star', size=15, color=inks, line_width=1.6), legendrank=2000,
@@ -95,14 +98,14 @@ def add_stars(fig, stars:dict): # class -> (x, y)
     return fig
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #31a69f7c
-def add_value_points(fig, points, values, ids, wrong, big): # one trace a value; wrong: (n,) bool or None
+def add_value_points(fig, points, values, ids, wrong, big, classes=()): # one trace a value; wrong: (n,) bool or None
     "Points of a column of names, each value with its mark and a place in the legend."
     texts = np.array(['none' if v is None or v != v else str(v) for v in values], object)
     present = set(texts)
-    known = [v for v in [*COLOURS, *ANSWER_INK] if v in present]
-    order = known + sorted(present - set(COLOURS) - set(ANSWER_INK))
+    known = [v for v in dict.fromkeys([*classes, *COLOURS, *ANSWER_INK]) if v in present]
+    order = known + sorted(present - set(known))
     trace = go.Scattergl if big else go.Scatter
-    for v, (ink, shape) in assign_marks(order).items():
+    for v, (ink, shape) in assign_marks(order, classes).items():
         i = np.flatnonzero(texts == v)
         edge = np.where(wrong[i], 1.6, 0) if wrong is not None else 0 # the outline's colour is the template's
         fig.add_trace(trace(
@@ -155,7 +158,8 @@ def plot_embedding(points, # (n, 2) places of clips
                    stars:dict|None=None, # class -> (x, y) of its prompts
                    wrong=None, # (n,) bool: outlined
                    line:str='', # how the map was made, and how far to trust it
-                   title:str|None=None, height:int=560) -> go.Figure:
+                   title:str|None=None, height:int=560,
+                   classes=()) -> go.Figure: # a label space, or the names of all classes
     "Clips in a plane with the prompts of each class as stars among them."
     points = np.asarray(points, float).reshape(-1, 2)
     n = len(points)
@@ -170,8 +174,9 @@ def plot_embedding(points, # (n, 2) places of clips
     fig = go.Figure()
     if numbers: add_number_points(fig, points, column, ids, by, big)
     else:
-        add_value_points(fig, points, column, ids, None if wrong is None else np.asarray(wrong, bool), big)
-    if stars: add_stars(fig, stars)
+        is_wrong = None if wrong is None else np.asarray(wrong, bool)
+        add_value_points(fig, points, column, ids, is_wrong, big, classes)
+    if stars: add_stars(fig, stars, classes)
     finish_map(fig, by, numbers, bool(stars), line)
     seen = f'{n:,} clips by {by}'
     if not numbers:

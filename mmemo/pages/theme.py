@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'NIGHT_INK', 'SPOKEN', 'DASHES', 'make_layout', 'make_template',
-           'set_theme', 'set_title', 'add_subtitle', 'detach_title', 'draw_placeholder', 'lighten_inks', 'pick_colour',
-           'pick_letter', 'mark_label', 'spread_labels']
+           'set_theme', 'set_title', 'add_subtitle', 'detach_title', 'draw_placeholder', 'lighten_inks', 'give_dashes',
+           'pick_colour', 'pick_letter', 'mark_label', 'spread_labels']
 
 # %% ../../nbs/80_pages/01_theme.ipynb #64becfe0
 import json
@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 import plotly.io as pio
 
-from ..labels import CLASS_LETTERS, COLOURS
+from ..labels import CLASS_LETTERS, COLOURS, PALETTE, LabelSpace, give_colours, give_letters
 
 # %% ../../nbs/80_pages/01_theme.ipynb #4775d584
 INK = dict(light=dict(paper='#FFFFFF', text='#212121', grid='#E3E3E3', soft='#616161'),
@@ -137,19 +137,28 @@ SPOKEN = dict(visual='face', audio='voice', text='words') # what people call a m
 DASHES = {'Neutral': 'solid', 'Anger': 'solid', 'Disgust': 'dash', 'Fear': 'dot', 'Happiness': 'solid',
           'Sadness': 'dashdot', 'Surprise': 'dash', 'Other': 'longdash', 'Calm': 'dot'}
 
-# %% ../../nbs/80_pages/01_theme.ipynb #8af8fead
-def pick_colour(label:str) -> str:
-    "The colour of a class, the same in every plot."
-    return COLOURS.get(label, '#444444')
+def give_dashes(classes) -> dict: # class -> plotly's dash: a class's own, else one after the other
+    "Lines that differ where colours come back."
+    kinds = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot')
+    turn = {c: i // len(PALETTE) + i for i, c in enumerate(c for c in classes if c not in DASHES)}
+    return {c: DASHES.get(c) or kinds[turn[c] % len(kinds)] for c in classes}
 
-def pick_letter(label:str) -> str:
-    "The one letter that stands for a class where space is short."
+# %% ../../nbs/80_pages/01_theme.ipynb #8af8fead
+def pick_colour(label:str, classes=()) -> str: # classes: a label space, or the names that the label is one of
+    "The colour of a class, the same in every plot."
+    if label not in classes: return COLOURS.get(label, '#444444')
+    colours = classes.colours if isinstance(classes, LabelSpace) else give_colours(classes)
+    return colours[label]
+
+def pick_letter(label:str, classes=()) -> str: # classes as above
+    "The letter that stands for a class where space is short."
+    if label in classes: return give_letters(classes)[label]
     return CLASS_LETTERS.get(label, label[:1].upper())
 
 # %% ../../nbs/80_pages/01_theme.ipynb #eed234bd
-def mark_label(label:str) -> str: # for a plotly text
+def mark_label(label:str, classes=()) -> str: # for a plotly text; classes: a label space, or names
     "A coloured block, then the name in the text's own colour."
-    return f'<span style="color:{pick_colour(label)}">■</span> {label}'
+    return f'<span style="color:{pick_colour(label, classes)}">■</span> {label}'
 
 # %% ../../nbs/80_pages/01_theme.ipynb #1e806372
 def spread_labels(values, # (n,) where the labels want to be

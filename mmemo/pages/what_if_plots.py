@@ -36,7 +36,8 @@ def mark_bars(inks:list, full:bool, pattern:str|None=None) -> dict: # plotly's m
     return marker
 
 # %% ../../nbs/80_pages/05_what_if_plots.ipynb #wi600013
-def plot_class_bars(classes, rows:dict, # what it is -> (c,) probabilities
+def plot_class_bars(classes, # a label space, or names
+                    rows:dict, # what it is -> (c,) probabilities
                     solid:str, # the row in full colour; the others are pale
                     title:str, marks:dict|None=None, # class -> a word under its name
                     height:int=300) -> go.Figure:
@@ -44,7 +45,7 @@ def plot_class_bars(classes, rows:dict, # what it is -> (c,) probabilities
     marks = marks or {}
     pale = iter(PALE)
     names = [f'{c}<br>{marks[c]}' if c in marks else c for c in classes]
-    inks = [pick_colour(c) for c in classes]
+    inks = [pick_colour(c, classes) for c in classes]
     fig = go.Figure()
     for name, p in rows.items():
         full = name == solid

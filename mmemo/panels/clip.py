@@ -19,7 +19,6 @@ from ..core import UserError, patch
 from ..explain.evidence import Evidence
 from ..labels import MODALITY_COLOURS
 from ..models.attention import AttentionMap, choose_pair, join_maps, trace_lag_curve
-from ..training.attention_worth import format_part
 from ..pages.clip_plots import (plot_attention, plot_film_strip, plot_loudness, plot_probabilities,
                                     plot_spectrogram, plot_waveform)
 from ..pages.explain_plots import plot_lag
@@ -29,6 +28,7 @@ from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_ro
                                 panel_or_reason, redraw_each, step_round)
 from .player import list_map_options
 from .source import find_row, list_clip_options, open_source
+from ..training.attention_worth import format_part
 
 # %% ../../nbs/90_panels/05_clip.ipynb #4f555b63
 class ClipState(PanelState):
@@ -155,7 +155,7 @@ def plot_sound(samples, # (n,) at 16 kHz, or None
 # %% ../../nbs/90_panels/05_clip.ipynb #9ec9bc6db
 def plot_curve(seen:Evidence, label:str|None=None) -> go.Figure:
     "Probabilities frame by frame, and the clip's label below them."
-    fig = plot_probabilities(seen.time, seen.probs, seen.classes, label, seen.end)
+    fig = plot_probabilities(seen.time, seen.probs, seen.space, label, seen.end)
     return add_subtitle(fig, f'each point is the mean over the windows of {seen.window:.1f} s that hold it')
 
 # %% ../../nbs/90_panels/05_clip.ipynb #9ec9bc6dc

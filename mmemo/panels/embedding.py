@@ -297,7 +297,8 @@ def stars(self:EmbeddingController) -> dict: # class -> (x, y)
 @patch
 def figure(self:EmbeddingController) -> go.Figure:
     s = self.state
-    return plot_plane(self.points, self.clips, s.by, self.reading.stars, s.theme, self.lasso)
+    classes = self.source.embedded.space
+    return plot_plane(self.points, self.clips, s.by, self.reading.stars, classes, s.theme, self.lasso)
 
 # %% ../../nbs/90_panels/08_embedding.ipynb #emb00034c
 @patch
@@ -323,7 +324,7 @@ def like(self:EmbeddingController):
     at = np.flatnonzero(self.clips.clip_id == self.state.clip_id)
     if not len(at): return
     now, before = (compute_cosines(self.vectors[at[:1]], r.anchors)[0] for r in (self.reading, self.own))
-    fig = plot_likeness(now, before, self.source.embedded.space.classes)
+    fig = plot_likeness(now, before, self.source.embedded.space)
     redraw(self.view.likeness, fig, self.state.theme)
 
 

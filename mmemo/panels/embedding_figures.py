@@ -113,7 +113,7 @@ def plot_likeness(now, original, # (c,) cosines: by the present prompts, and by 
     fig = go.Figure()
     fig.add_bar(
         x=now[order], y=names, orientation='h', width=.72,
-        marker=dict(color=[pick_colour(c) for c in names], line_width=0),
+        marker=dict(color=[pick_colour(c, classes) for c in names], line_width=0),
         hovertemplate='%{y} %{x:.3f}<extra></extra>')
     if not np.allclose(now, original):
         fig.add_scatter(
@@ -132,6 +132,7 @@ def plot_likeness(now, original, # (c,) cosines: by the present prompts, and by 
 # %% ../../nbs/90_panels/07_embedding_figures.ipynb #emb00022
 def plot_plane(points, # (n, 2)
                clips:pd.DataFrame, by:str, stars:dict, # class -> (x, y)
+               classes=(), # a label space, or the names of all classes
                theme:str='light', lasso:int=0, # counts up when an old lasso is to go
                height:int=500) -> go.Figure:
     "Clips and stars in the plane."
@@ -140,7 +141,8 @@ def plot_plane(points, # (n, 2)
     if not pd.api.types.is_numeric_dtype(values):
         values = values.astype(object).where(values.notna(), None)
     name = FIRST.get(by, by.replace('_', ' '))
-    fig = plot_embedding(points, values.to_numpy(), name, clips.clip_id, stars, wrong, height=height)
+    fig = plot_embedding(points, values.to_numpy(), name, clips.clip_id, stars, wrong, height=height,
+                         classes=classes)
     has_bar = fig.layout.showlegend is False or by not in clips
     fig.update_layout(
         legend=dict(orientation='h', x=0, y=-.01, yanchor='top', title_text='', itemsizing='constant'),

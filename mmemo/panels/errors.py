@@ -9,6 +9,7 @@ __all__ = ['PARTS', 'PAGE', 'JUDGES', 'FIGURES', 'FOLDS', 'JUDGE_NAMES', 'NO_RAN
            'ErrorController', 'ErrorsPanel', 'find_runs_beside', 'errors_panel']
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750004
+from functools import partial
 import html, warnings
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -381,14 +382,15 @@ def _name_outcome(self:ErrorController) -> str:
 def caption(self:ErrorController, r) -> list: # r: row of `clips` -> lines above a strip
     "What there is to say of a clip on the open tab."
     who = f'{r.clip_id} · {r.subject}' if hasattr(r, 'subject') else str(r.clip_id)
+    mark = partial(mark_label, classes=self.source.corpus.labels)
     if self.state.part == 'labels':
         more = ' · look again' if r.issue else ''
-        said = f'model says {mark_label(r.suggested)} {r.p_suggested:.2f}'
-        return [f'labelled {mark_label(r.label)} {r.p_label:.2f}', said, who + more]
+        said = f'model says {mark(r.suggested)} {r.p_suggested:.2f}'
+        return [f'labelled {mark(r.label)} {r.p_label:.2f}', said, who + more]
     if self.state.part == 'runs':
-        return [f'{mark_label(r.label)} · {r.clip_id}', f'{self.state.other}: {r.a}, {self.source.name}: {r.b}']
-    taken_for = '' if r.label == r.predicted else f' → {mark_label(r.predicted)}'
-    return [f'{mark_label(r.label)}{taken_for} {r.confidence:.2f}', who]
+        return [f'{mark(r.label)} · {r.clip_id}', f'{self.state.other}: {r.a}, {self.source.name}: {r.b}']
+    taken_for = '' if r.label == r.predicted else f' → {mark(r.predicted)}'
+    return [f'{mark(r.label)}{taken_for} {r.confidence:.2f}', who]
 
 # %% ../../nbs/90_panels/10_errors.ipynb #er750025
 @patch

@@ -24,7 +24,7 @@ from ..media.sound import read_audio
 from ..models.attention import has_even_layers, join_maps
 from ..pages.clip_plots import describe_map, describe_signed, find_spans, measure_spectrum, trace_envelope
 from ..pages.html import embed_json, render_page, render_text
-from ..pages.theme import DASHES, SPOKEN, pick_colour
+from ..pages.theme import SPOKEN, give_dashes, pick_colour
 from .film import ClipFilm, read_film_type
 from ..training.attention_worth import format_part
 
@@ -52,10 +52,11 @@ def make_sound_rows(samples, # (n,) at `rate`, or None
         spectrum=dict(values=to_bytes(shades, np.uint8), rows=rows, columns=columns, top=float(hz[-1]), every=every))
 
 # %% ../../nbs/90_panels/02_player.ipynb #xd3c4105
-def _choose_colours(classes, values:bool) -> list: # one a class; values: not classes, but valence and the like
+def _choose_colours(space) -> list: # one a class, or one a value
     look = list(COLOURS.values())
-    other = lambda i, c: look[i % 8] if values else pick_colour(c)
-    return [COLOURS.get(c) or other(i, c) for i, c in enumerate(classes)]
+    if space.kind == 'continuous':
+        return [look[i % 8] for i in range(len(space))]
+    return [pick_colour(c, space) for c in space]
 
 # %% ../../nbs/90_panels/02_player.ipynb #04fea7d3c
 def make_curve_row(seen:Evidence, most:int=1500) -> dict: # most: points
@@ -68,7 +69,7 @@ def make_curve_row(seen:Evidence, most:int=1500) -> dict: # most: points
         time=to_bytes(seen.time[::every]), values=to_bytes(seen.probs[::every]), classes=classes,
         kind='value' if values else 'p', window=float(seen.window),
         low=-space.reach if values else 0., high=space.reach if values else 1., lead=lead,
-        colours=_choose_colours(classes, values), dashes=[DASHES.get(c, 'solid') for c in classes])
+        colours=_choose_colours(space), dashes=[*give_dashes(classes).values()])
 
 # %% ../../nbs/90_panels/02_player.ipynb #70b898a8
 def make_label_row(seen:Evidence,
@@ -337,7 +338,7 @@ def _make_rows(seen:Evidence, film:ClipFilm, samples, labels, times) -> dict: # 
     return dict(
         make_sound_rows(samples), curve=make_curve_row(seen), label=make_label_row(seen, labels, times),
         words=spoken, words_timed=timed, end=float(seen.end), fps=film.fps,
-        colours={c: pick_colour(c) for c in {*seen.classes, *COLOURS}}, says=explain_missing(film))
+        colours={c: pick_colour(c, seen.space) for c in {*seen.classes, *COLOURS}}, says=explain_missing(film))
 
 # %% ../../nbs/90_panels/02_player.ipynb #a1d0cf53
 @patch

@@ -219,19 +219,19 @@ def score_clips(v:Verdict, name:str, m:str) -> tuple: # (b,), what it is, whethe
     return value, 'area under deletion', False
 
 # %% ../../nbs/90_panels/11_truth.ipynb #trucl001
-def _add_clips(fig:go.Figure, value, row:int, ids, labels, clip_id:str): # of one part: (n,) each
+def _add_clips(fig:go.Figure, value, row:int, ids, labels, clip_id:str, classes): # of one part: (n,) each
     rank = np.argsort(np.argsort(value, kind='stable'))
     apart = (rank*.618) % 1 - .5 # and the same each time
     is_chosen = [c == clip_id for c in ids]
     fig.add_scatter(
         x=value, y=row + .56*apart,
         mode='markers+text',
-        customdata=ids, text=[pick_letter(x) for x in labels], textposition='middle right', textfont_size=12,
+        customdata=ids, text=[pick_letter(x, classes) for x in labels], textposition='middle right', textfont_size=12,
         hovertext=labels, showlegend=False, cliponaxis=False,
         hovertemplate='%{customdata}, %{hovertext}<br>%{x:.2f}<extra></extra>',
         marker=dict(
             size=[14 if x else 10 for x in is_chosen],
-            color=[pick_colour(x) for x in labels],
+            color=[pick_colour(x, classes) for x in labels],
             line_width=[2.5 if x else 0 for x in is_chosen]))
 
 # %% ../../nbs/90_panels/11_truth.ipynb #tpa00016b
@@ -250,7 +250,7 @@ def plot_clips(v:Verdict, name:str, m:str, clip_id:str='') -> go.Figure: # a dot
     parts, fig = list(dict.fromkeys(part[known])), go.Figure()
     for k, p in enumerate(parts):
         here = known[part[known] == p]
-        _add_clips(fig, value[here], k, ids[here], label[here], clip_id)
+        _add_clips(fig, value[here], k, ids[here], label[here], clip_id, v.judged.labels)
     worst = known[np.argsort(value[known]*(1 if is_much_good else -1), kind='stable')[:3]]
     if is_much_good:
         fig.add_vline(x=.5, line=dict(width=1, dash='dot', color='#888888'))

@@ -468,10 +468,10 @@ def figures(self:WhatIfController, names) -> dict: # name -> figure
         return plot_shares(before, after, src.streams, target, src.classes, s.changes)
     make = dict(
         strip=draw_strip,
-        bars=lambda: plot_answer(before[-1], after[-1], src.classes, s.changes),
+        bars=lambda: plot_answer(before[-1], after[-1], src.space, s.changes),
         share=draw_share,
         curves=lambda: plot_curves(self.lost(), HEADLINES[src.settings.task], synthetic, over),
-        pair=lambda: self._plot_swap(lambda: plot_pair(src.pair(*s.pair), src.pair_row(*s.pair), src.classes)),
+        pair=lambda: self._plot_swap(lambda: plot_pair(src.pair(*s.pair), src.pair_row(*s.pair), src.space)),
         winners=lambda: self._plot_swap(lambda: plot_swap_winners(self.found, src.classes, synthetic)))
     return {n: make[n]() for n in names if n in make}
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['deal_missing', 'mark_clips', 'list_split', 'read_sides', 'find_swapped', 'restore_split', 'count_changes',
-           'describe_changes', 'restore_by_file', 'describe_learnt', 'name_place', 'find_corpus']
+           'describe_changes', 'restore_by_file', 'describe_learnt', 'use_classes', 'name_place', 'find_corpus']
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip004
 from dataclasses import replace
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from ..core import UserError, read_json
-from ..corpora.manifest import SPLITS, Corpus
+from ..corpora.manifest import SPLITS, Corpus, check_labels, use_space
 from ..corpora.readers import READERS
 from ..corpora.splits import deal_clips
 from ..features.windows import LABEL_COLUMNS
+from ..labels import WHOLE, LabelSpace
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip007
 def deal_missing(corpus:Corpus, how:str='subject', # or 'random', which deals anew whatever the table says
@@ -160,6 +161,21 @@ def describe_learnt(sides:pd.DataFrame, files) -> list: # files: hashes -> a sen
     clip = sides.index[is_same][0]
     return [f"The run knows this very file from its training (clip '{clip}', split {sides.split[clip]}); "
             'its answer says nothing about new ones.']
+
+# %% ../../nbs/60_training/03_run_clips.ipynb #rclip041
+def use_classes(corpus:Corpus, labels:LabelSpace, # of a run
+               ) -> Corpus: # with these classes; as it is where classes are not what it is labelled with
+    "A corpus under the classes that a run knows; a label that is none of them is refused."
+    before = corpus.labels
+    if {before.kind, labels.kind} != {'classes'}: return corpus
+    if before.classes == labels.classes: return use_space(corpus, labels)
+    coded = [c for c in corpus.clips.get('label', pd.Series(dtype=object)).dropna() if WHOLE.fullmatch(str(c))]
+    if coded:
+        raise UserError(f"{corpus.name}: label {coded[0]} is a number among {', '.join(before.classes)}; the run knows "
+                        f"{', '.join(labels.classes)}. Write classes by their names.")
+    now = use_space(corpus, labels)
+    check_labels(now.clips, labels, corpus.name)
+    return now
 
 # %% ../../nbs/60_training/03_run_clips.ipynb #rclip027
 def name_place(corpus) -> str: # a Corpus, or where one is

@@ -26,19 +26,20 @@ from ..features.encoder_files import resolve_encoders
 from ..features.encoders import load_text
 from ..features.reading import ExtractSettings
 from ..features.windows import Windows
-from ..labels import task_space
+from ..labels import LabelSpace, describe_space, read_space, task_space
 from ..models.parts import count_outputs
 from ..models.registry import MODELS, build, list_modalities, make_config, read_weights, write_weights
 from ..places import check_free, find_place, whole_folder
+from .attention_worth import measure_attention, read_worth
 from .callbacks import rank_epoch
 from .card import format_figure, get_headline, list_warnings, write_card
 from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import make_objective, train
 from .objectives import choose_loss, embed_classes
-from .run_clips import deal_missing, describe_changes, list_split, name_place, read_sides, restore_split
+from .run_clips import (deal_missing, describe_changes, list_split, name_place, read_sides, restore_split,
+                                      use_classes)
 from .run_config import RunConfig, choose_prompts, make_run_config, read_options
-from .attention_worth import measure_attention, read_worth
 
 # %% ../../nbs/60_training/12_runs.ipynb #6b2ed45b
 class HistoryFile:
@@ -149,6 +150,10 @@ class Run:
     @property
     def classes(self) -> list: return self.about['classes']
 
+    @property
+    def labels(self) -> LabelSpace: # the classes of the corpus it was trained on
+        return read_space(self.about.get('space') or 'expression8')
+
     @cached_property
     def sides(self) -> pd.DataFrame: # by clip_id: split, mark, file
         return read_sides(self.folder)
@@ -157,7 +162,7 @@ class Run:
         "Windows of a corpus as this run's model knows them; of the run's own, `clips` gives the split."
         check_features(self, store)
         modalities = tuple(self.about['features']['dims'])
-        return Windows(corpus, store, self.config.window, split, modalities)
+        return Windows(use_classes(corpus, self.labels), store, self.config.window, split, modalities)
 
     def __repr__(self):
         name = get_headline(self)
@@ -214,7 +219,8 @@ def describe(config, model, windows, store, anchors) -> dict: # config.json
     rows = corpus.clips.drop(columns=['path'], errors='ignore').astype(str).values.tolist()
     data = dict(corpus=corpus.name, clips=len(corpus), hash=stable_hash(rows), facts=corpus.facts)
     return dict(run=config, model=dict(name=config.model, config=getattr(model, 'config', None)),
-                space=corpus.space, classes=list(task_space(config.task, corpus.labels).classes), features=features,
+                space=describe_space(corpus.labels), classes=list(task_space(config.task, corpus.labels).classes),
+                features=features,
                 prompts=None if anchors is None else choose_prompts(config, corpus.labels), data=data,
                 versions=dict(mmemo=__version__, torch=torch.__version__))
 
@@ -421,6 +427,7 @@ def load_run(folder, device:str='cpu') -> Run:
 @patch
 def clips(self:Run, corpus, store=None) -> Corpus: # the run's own corpus, as its table is now; its features
     "The corpus with each clip on the side on which it was in training, others on none."
+    corpus = use_classes(corpus, self.labels)
     return restore_split(corpus, self.sides, getattr(store, 'facts', {}).get('files'))
 
 
