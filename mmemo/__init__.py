@@ -25,6 +25,7 @@ _PLACES = { # room -> the names that it offers here; `name=other` where it is ca
     'training.compare': 'compare',
     'explain.attribution': 'attribute',
     'pages.report': 'write_report',
+    'commands.corpus': 'import_table',
     'commands.demo': 'run_demo',
     'commands.train': 'train',
     'commands.evaluate': 'evaluate',

@@ -17,6 +17,7 @@ from .training.runs import RunConfig as RunConfig, load_run as load_run
 from .training.compare import compare as compare
 from .explain.attribution import attribute as attribute
 from .pages.report import write_report as write_report
+from .commands.corpus import import_table as import_table
 from .commands.demo import run_demo as run_demo
 from .commands.train import train as train
 from .commands.evaluate import evaluate as evaluate

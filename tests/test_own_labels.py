@@ -93,3 +93,32 @@ def test_features_of_own_classes(tmp_path):
     pd.DataFrame(dict(clip_id=[*'abcdef'], subject=[*'aabbcc'], label=['Langeweile', 'Frust', 'joy']*2, AU1=range(6))).to_csv(tmp_path/'f.csv', index=False)
     corpus, _ = read_corpus('features', tmp_path/'f.csv')
     assert corpus.labels.classes == ('Happiness', 'Frust', 'Langeweile') and read_space('Frust, Langeweile').n == 2
+
+
+def test_from_a_spreadsheet_to_a_run(tmp_path):
+    "Semicolons, an old encoding, German titles; the classes travel from the table into the run, and words of one's own guide it."
+    corpus = load_corpus(small_run()/'corpus')
+    rows = corpus.clips.rename(columns=dict(path='Dateiname', subject='VP')).assign(Gefühl=corpus.clips.label.map(GERMAN), Datensatz=corpus.clips.split)
+    (tmp_path/'daten.csv').write_text(rows[['Dateiname', 'VP', 'Gefühl', 'Datensatz']].to_csv(sep=';', index=False), encoding='cp1252')
+    words = dict(Langeweile='a neutral face', Frust='an angry face', Interesse='a happy face', Müdigkeit='a sad face', Stress='a fearful face', Staunen='a surprised face',
+                 Überdruss='a disgusted face', Zweifel='a face with a mixed expression')
+    there = set(rows.Gefühl.dropna())
+    told = ('manifest', 'import', tmp_path/'daten.csv', '--root', corpus.root, '--columns', 'split=Datensatz', '--out', tmp_path/'studie')
+    code, said = call(*told)
+    assert code == 0 and 'Dateiname: read as path' in said and 'Gefühl: read as label' in said and "the text guide has" in said, said
+    code, said = call('train', '--corpus', tmp_path/'studie', '--out', tmp_path/'run', '--train.epochs', 2)
+    assert code == 2 and 'the text encoder does not tell' in said and '--train.lambda-text 0' in said, said
+    code, said = call(*told, '--overwrite', '--prompts', *(f'{c}={s}' for c, s in words.items() if c in there))
+    assert code == 0 and "the text guide has" not in said, said
+    code, said = call('train', '--corpus', tmp_path/'studie', '--out', tmp_path/'run', '--train.epochs', 2, '--train.no-progress')
+    assert code == 0, said
+    run = load_run(tmp_path/'run')
+    assert set(run.classes) == there and run.about['prompts']['Frust'] == ['an angry face'] and run.labels == load_corpus(tmp_path/'studie').labels
+
+
+def test_a_spreadsheet_that_cannot_be_read_is_one_sentence(tmp_path):
+    (tmp_path/'films').mkdir()
+    for name, text, sentence in (('empty.csv', 'file;label\n', 'found no row'), ('odd.csv', 'x;y\n1;2\n', 'say which'), ('gone.csv', 'file;label\na;b\n', 'none of its 1 files is below')):
+        (tmp_path/name).write_text(text)
+        code, said = call('manifest', 'import', tmp_path/name, '--root', tmp_path/'films', '--out', tmp_path/'out')
+        assert code == 2 and sentence in said and 'Traceback' not in said and not (tmp_path/'out').exists(), said

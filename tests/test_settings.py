@@ -19,7 +19,7 @@ from mmemo.planted.corpus import PlantedConfig
 from mmemo.training.loop import RECIPES, TrainConfig
 from mmemo.training.run_config import RunConfig, make_run_config
 
-GIVEN = dict(root=Path('x'), name='tiny', what='list', corpus=Path('x'), run=Path('x'), file=Path('x'), files=(Path('x'),), runs=(Path('x'),)) # what has no default
+GIVEN = dict(root=Path('x'), name='tiny', what='list', table=Path('x'), corpus=Path('x'), run=Path('x'), file=Path('x'), files=(Path('x'),), runs=(Path('x'),)) # what has no default
 CONFIGS = {f'model {name}': (entry.config, entry.preset) for name, entry in MODELS.items()}
 PLAIN = {c.__name__: (c, {}) for c in (RunConfig, TrainConfig, WindowSettings, ExtractSettings, FaceSettings, PlantedConfig, MapSettings, DemoConfig)}
 WORDS = {f'mmemo {name}': (find_settings_class(command.build()), {}) for name, command in COMMANDS.items()}
@@ -29,7 +29,7 @@ ALL = CONFIGS | PLAIN | WORDS
 def make(cls, given):
     "An instance, checked; what has no default is filled in."
     known = {f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING}
-    made = cls(**{k: ((Path('x'),) if k in ('files', 'runs') else 'init' if cls.__name__ == 'InitManifest' and k == 'what' else GIVEN[k]) for k in known if k not in given} | given)
+    made = cls(**{k: ((Path('x'),) if k in ('files', 'runs') else GIVEN[k]) for k in known if k not in given} | given)
     check_fields(made)
     return made
 

@@ -49,7 +49,9 @@ add_command('corpus', 'corpus:ReadCorpus', 'read a data set: counts, what is mis
             'mmemo corpus ravdess /data/RAVDESS --out corpora/ravdess',
             'mmemo corpus crema-d /data/CREMA-D --options target perceived_av',
             'mmemo corpus folder my_clips --options subject "/(\\w+)-"')
-add_command('manifest', 'corpus:InitManifest', 'write a first table for clips of your own',
+add_command('manifest', 'corpus:choose_manifest', 'a table for clips of your own: a first one, or from a spreadsheet',
+            'mmemo manifest import ratings.xlsx --root films --out corpora/study',
+            'mmemo manifest import ratings.csv --columns path="file name" label=Emotion subject=Participant',
             'mmemo manifest init my_clips', 'mmemo manifest init my_clips --subject "/(\\w+)-"')
 add_command('transcribe', 'extract:Transcribe', 'write down what is said, with word times, by a Whisper model',
             'mmemo transcribe corpora/mine --model openai/whisper-base',

@@ -17,6 +17,7 @@ from ..corpora.manifest import Corpus
 from ..corpora.readers import open_corpus
 from ..features.sources import open_features
 from ..features.tracks import FeatureStore
+from ..labels import describe_space
 from ..pages.report import tabulate_results, write_report
 from ..training.checks import check_table
 from ..training.intervals import FEW_NOTE, GIVEN, describe_intervals
@@ -24,7 +25,7 @@ from ..training.metrics import HEADLINES
 from ..training.objectives import choose_loss
 from ..training.run_clips import deal_missing, name_place
 from ..training.run_config import RunConfig, make_run_config, use_given
-from ..training.runs import Run, build_bare_model, check_run_folder, run_experiment
+from ..training.runs import Run, build_bare_model, check_run_folder, embed_anchors, run_experiment, takes_text
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
 def check_words(config:RunConfig, store:FeatureStore|None=None): # the features, once they are there
@@ -46,6 +47,9 @@ def find_features(corpus, # a Corpus, or where one is: a folder, a manifest, 'ra
     "A corpus with its features: from the cache, as they were brought along, or encoded now; a table first checked."
     corpus = open_corpus(corpus)
     check_table(config, corpus, split)
+    is_known = isinstance(describe_space(corpus.labels), str)
+    if takes_text(config) and not is_known:
+        embed_anchors(config, corpus.labels) # before anything is encoded: can words tell the classes apart?
     return open_features(corpus, config.encoders, cache, config.settings, config.text)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train017

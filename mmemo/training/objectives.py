@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PER', 'GUIDES', 'LOSSES', 'USUAL_LOSS', 'FITTING', 'masked_cross_entropy', 'shared_cross_entropy', 'focal',
            'ccc_loss', 'windowed_ccc_loss', 'mae_loss', 'presence_loss', 'count_labels', 'weigh_classes',
-           'weigh_presence', 'embed_classes', 'class_prompt_loss', 'pool_by_class', 'infonce_loss', 'TextGuide',
-           'make_loss', 'choose_loss', 'Objective', 'guide_loss']
+           'weigh_presence', 'embed_classes', 'check_anchors', 'class_prompt_loss', 'pool_by_class', 'infonce_loss',
+           'TextGuide', 'make_loss', 'choose_loss', 'Objective', 'guide_loss']
 
 # %% ../../nbs/60_training/04_objectives.ipynb #9d6f3e93
 import math
@@ -172,6 +172,17 @@ def embed_classes(text_tower, # callable: list of sentences -> (n, d) vectors
     vectors = torch.as_tensor(text_tower(sentences)).float()
     parts = F.normalize(vectors, dim=-1).split(sizes)
     return F.normalize(torch.stack([p.mean(0) for p in parts]), dim=-1)
+
+# %% ../../nbs/60_training/04_objectives.ipynb #objanch1
+def check_anchors(anchors:Tensor, # (c, d) from `embed_classes`
+                  prompts:dict): # class -> list of sentences, as many
+    "Refuse classes that stand in one place: the words that tell them apart are unknown to the text encoder."
+    alike = (anchors @ anchors.T - torch.eye(len(anchors))).triu() > .999
+    if not alike.any(): return
+    a, b = (list(prompts)[i] for i in alike.nonzero()[0].tolist())
+    raise UserError(f"the text encoder does not tell '{a}' from '{b}' ('{prompts[a][0]}', '{prompts[b][0]}'), "
+                    "so the text guide would pull both to one place; give sentences in words that it knows "
+                    f"(--prompts '{a}' 'a face that ...'), or train without it (--train.lambda-text 0).")
 
 # %% ../../nbs/60_training/04_objectives.ipynb #14aa661d
 GUIDES = Registry('form of the text guide')
