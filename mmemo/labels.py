@@ -219,7 +219,8 @@ def find_classes(labels) -> LabelSpace|str: # as a column has them, None and num
     if len(words) > MOST_CLASSES:
         some = ', '.join(f"'{w}'" for w in sorted(words)[:2])
         raise UserError(f"'label' has {len(words):,} different entries, such as {some}; expected a few classes.")
-    ours, own = {guess_class(w) for w in words} - {None}, {fold_word(w): w for w in words if not guess_class(w)}
+    ours = {guess_class(w) for w in words} - {None}
+    own = {fold_word(w): w for w in sorted(words, reverse=True) if not guess_class(w)} # 'Frust' before 'frust'
     classes = [c for c in COLOURS if c in ours] + sorted(own.values(), key=fold_word)
     known = next((s for s in (EXPRESSION8, RAVDESS8, CREMA6) if set(s.classes) == set(classes)), None)
     if known or len(classes) < 2: return (known or EXPRESSION8).name

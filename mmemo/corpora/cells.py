@@ -81,8 +81,10 @@ def name_clips(clips:pd.DataFrame, # one row a clip
 
 # %% ../../nbs/20_corpora/00_cells.ipynb #cel00041
 def name_frames(frames:pd.DataFrame|None) -> pd.DataFrame|None: # one row a frame
-    "A table of frames whose `clip_id` is text; categories of text stay, for a clip has many frames."
+    "A table of frames whose `clip_id` is text and whose frames have numbers; categories of text stay."
     if frames is None or 'clip_id' not in frames: return frames
+    if 'frame' not in frames:
+        frames = frames.assign(frame=frames.groupby('clip_id', sort=False, observed=True).cumcount())
     kind = frames.clip_id.dtype
     is_category = isinstance(kind, pd.CategoricalDtype)
     if is_category and kind.categories.inferred_type == 'string': return frames

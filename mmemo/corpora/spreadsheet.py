@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BOOKS', 'WESTERN', 'TITLES', 'SIDES', 'read_workbook', 'guess_encoding', 'read_text_table', 'read_spreadsheet',
-           'fold_title', 'guess_columns', 'match_columns', 'read_seconds', 'FilesBelow', 'read_measures',
+           'fold_title', 'guess_columns', 'match_columns', 'read_seconds', 'read_number', 'FilesBelow', 'read_measures',
            'find_clips_below', 'name_clip_ids', 'name_codes', 'choose_labels', 'take_frame', 'pick_columns',
            'describe_import', 'read_study']
 
@@ -108,16 +108,17 @@ def fold_title(title:str) -> str: # 'Dateiname (mp4)' -> 'dateiname mp4'
     return ' '.join(re.findall(r'\w+', fold_word(title).replace('_', ' ')))
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0014
-def guess_columns(titles) -> dict: # of a table -> our column -> its title
+def guess_columns(titles, # of a table
+                  ours:dict=TITLES) -> dict: # our column -> how people call it -> our column -> its title
     "What the columns of a stranger's table are, by their titles."
     matched, free = {}, {fold_title(t): t for t in titles}
     for how in (lambda words, t: t in words, lambda words, t: any(w in t.split() for w in words)):
-        for ours, words in TITLES.items():
-            if ours in matched: continue
-            words = [ours.replace('_', ' '), *(w.replace('_', ' ') for w in words.split())]
+        for column, words in ours.items():
+            if column in matched: continue
+            words = [column.replace('_', ' '), *(w.replace('_', ' ') for w in words.split())]
             fits = [t for t in free if how(words, t)]
             first = min(fits, key=lambda t: min(words.index(w) for w in words if w in (t, *t.split())), default=None)
-            if first is not None: matched[ours] = free.pop(first)
+            if first is not None: matched[column] = free.pop(first)
     return matched
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0016
@@ -145,6 +146,11 @@ def read_seconds(text) -> float: # '1,5', '00:01:02.5', '1:02' -> seconds; NaN f
     try: numbers = [float(p) for p in parts]
     except ValueError: return None
     return sum(n*60**i for i, n in enumerate(reversed(numbers))) if len(numbers) < 4 else None
+
+def read_number(x) -> float|None: # '-0,25' -> -0.25; NaN for nothing, None for what is no number
+    if not isinstance(x, str): return np.nan
+    try: return float(x.replace(',', '.'))
+    except ValueError: return None
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0021
 class FilesBelow:
@@ -177,7 +183,7 @@ SIDES = {word: side for side, words in dict(
 def read_measures(clips:pd.DataFrame, where:str) -> pd.DataFrame: # the same rows; times, values and sides as ours
     "Seconds, numbers with commas, and sides of a split as people write them; refused by line where it is none."
     how = dict.fromkeys(('start', 'end'), read_seconds)
-    how |= dict.fromkeys(('valence', 'arousal', 'sentiment'), lambda x: _read_number(x))
+    how |= dict.fromkeys(('valence', 'arousal', 'sentiment'), read_number)
     how['split'] = lambda x: SIDES.get(fold_word(x), x if isinstance(x, float) else None)
     expected = dict(start='a time such as 1,5 or 0:01:30', end='a time such as 1,5 or 0:01:30',
                     split='train, val or test')
@@ -190,10 +196,6 @@ def read_measures(clips:pd.DataFrame, where:str) -> pd.DataFrame: # the same row
         clips = clips.assign(**{c: read})
     return clips
 
-def _read_number(x) -> float|None:
-    if not isinstance(x, str): return np.nan
-    try: return float(x.replace(',', '.'))
-    except ValueError: return None
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0033
 def find_clips_below(written:pd.Series, root, report:Report) -> pd.Series: # names as in the table -> paths, or NaN

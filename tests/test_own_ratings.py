@@ -1,0 +1,75 @@
+"""Ratings that people traced while they watched, from their tables to a model of valence and arousal."""
+import subprocess, sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mmemo.core import UserError, rng_for
+from mmemo.corpora.manifest import load_corpus
+from mmemo.corpora.ratings import add_ratings
+from mmemo.training.runs import load_run
+from small_run import small_run
+
+LATE = .4 # seconds
+
+
+def trace(frames, rater:int, scale=4.) -> pd.DataFrame:
+    "What a rater traced of a clip, at ten marks a second, on a scale of 1 to 9, late and not quite right."
+    end, rng = frames.time.max() + LATE, rng_for('rater', rater, frames.clip_id.iloc[0])
+    at = np.arange(0, end + .1, .1)
+    values = {c: np.interp(at - LATE, frames.time, frames[c])*scale + 5 + .2*rng.standard_normal(len(at)) for c in ('valence', 'arousal')}
+    return pd.DataFrame(dict(clip=frames.clip_id.iloc[0], Zeit=at, Beobachter=f'r{rater}', Valenz=values['valence'].clip(1, 9), Erregung=values['arousal'].clip(1, 9)))
+
+
+@pytest.fixture(scope='module')
+def study(tmp_path_factory):
+    "Clips without a label, in a table, and three people's traces."
+    place, corpus = tmp_path_factory.mktemp('ratings'), load_corpus(small_run()/'corpus')
+    corpus.clips[['clip_id', 'path', 'subject', 'split']].to_csv(place/'clips.csv', index=False, sep=';')
+    traces = [trace(frames, r) for _, frames in corpus.frames.groupby('clip_id') for r in range(3)]
+    pd.concat(traces).to_csv(place/'traces.csv', index=False, sep=';', decimal=',')
+    return place, corpus
+
+
+def call(*words):
+    "`mmemo` in a process of its own."
+    done = subprocess.run([sys.executable, '-m', 'mmemo', *map(str, words)], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_traces_become_labels_of_frames_and_a_model(study):
+    place, truth = study
+    told = ('manifest', 'import', place/'clips.csv', '--root', truth.root, '--ratings', place/'traces.csv', '--scale', 1, 9, '--delay', LATE, '--out', place/'va')
+    code, said = call(*told)
+    assert code == 0 and 'ratings: 3 raters, taken 0.4 s earlier' in said and 'ICC' in said, said
+    corpus = load_corpus(place/'va')
+    assert corpus.space == 'va' and corpus.facts['ratings']['raters'] == 3
+    for clip, frames in corpus.frames.groupby('clip_id'):
+        real = truth.frames[truth.frames.clip_id == clip]
+        error = frames.valence - np.interp(frames.time, real.time, real.valence)
+        assert error.abs().median() < .06, clip # 0.2 of a mark of 4 and three raters: 0.03
+    assert set(pd.read_parquet(place/'va'/'ratings.parquet').rater) == {'r0', 'r1', 'r2'}
+    code, said = call('train', '--corpus', place/'va', '--model', 'visual', '--window.task', 'va', '--window.level', 'frame', '--train.epochs', 2, '--train.no-progress', '--out', place/'run')
+    assert code == 0, said
+    assert load_run(place/'run').classes == ['valence', 'arousal']
+
+
+def test_a_scale_that_does_not_hold_the_ratings_is_refused(study):
+    place, truth = study
+    code, said = call('manifest', 'import', place/'clips.csv', '--root', truth.root, '--ratings', place/'traces.csv', '--out', place/'no')
+    assert code == 2 and 'their scale was said to be -1 to 1' in said and 'scale=(1, 9)' in said and not (place/'no').exists(), said
+
+
+def test_the_delay_is_taken_off(study):
+    place, truth = study
+    late, _ = add_ratings(truth, pd.concat([trace(f, 0) for _, f in truth.frames.groupby('clip_id')]).rename(columns=dict(clip='clip_id', Zeit='time', Valenz='valence', Erregung='arousal', Beobachter='rater')), (1, 9))
+    right, _ = add_ratings(truth, pd.read_csv(place/'traces.csv', sep=';', decimal=',').rename(columns=dict(clip='clip_id', Zeit='time', Valenz='valence', Erregung='arousal', Beobachter='rater')), (1, 9), delay=LATE)
+    error = {name: np.nanmean([np.abs(g.arousal - np.interp(g.time, t.time, t.arousal)).mean() for (c, g) in corpus.frames.groupby('clip_id') for t in [truth.frames[truth.frames.clip_id == c]]])
+             for name, corpus in dict(late=late, right=right).items()}
+    assert error['right'] < .5*error['late'], error
+
+
+def test_ratings_of_clips_that_are_not_there_are_refused(study):
+    with pytest.raises(UserError, match="none of their clips is in the corpus; they name 'x'"):
+        add_ratings(study[1], pd.DataFrame(dict(clip_id='x', time=[0., 1], valence=0.)))
