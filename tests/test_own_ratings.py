@@ -51,8 +51,11 @@ def test_traces_become_labels_of_frames_and_a_model(study):
         assert error.abs().median() < .06, clip # 0.2 of a mark of 4 and three raters: 0.03
     assert set(pd.read_parquet(place/'va'/'ratings.parquet').rater) == {'r0', 'r1', 'r2'}
     code, said = call('train', '--corpus', place/'va', '--model', 'visual', '--window.task', 'va', '--window.level', 'frame', '--train.epochs', 2, '--train.no-progress', '--out', place/'run')
-    assert code == 0, said
+    assert code == 0 and 'One rater against the mean of the others' in said and '3 raters' in said, said
     assert load_run(place/'run').classes == ['valence', 'arousal']
+    code, again = call('evaluate', place/'run')
+    line = next(line for line in said.splitlines() if line.startswith('One rater'))
+    assert code == 0 and line in again, again
 
 
 def test_a_scale_that_does_not_hold_the_ratings_is_refused(study):

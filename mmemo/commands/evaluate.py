@@ -65,6 +65,7 @@ def score_run(run, corpus=None, split:str='test', cache=None, faces:str='as trai
     "Features, answers and scores of a run on one side of a corpus; what a reader must know is printed."
     from mmemo.features.sources import open_features
     from mmemo.training.evaluation import evaluate
+    from mmemo.training.raters import describe_ceiling
     from mmemo.training.run_clips import find_corpus
     from mmemo.training.runs import choose_settings
     is_own, settings = corpus is None, choose_settings(run, faces, model_file)
@@ -80,6 +81,7 @@ def score_run(run, corpus=None, split:str='test', cache=None, faces:str='as trai
     if not scores:
         raise UserError(f"{corpus.name}: no clip of split '{split}' has a label to score against; "
                         '`mmemo predict` works without labels.')
+    if note := describe_ceiling(corpus, predictions, by): print(note)
     return predictions, scores, store
 
 

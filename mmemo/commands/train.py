@@ -23,6 +23,7 @@ from ..training.checks import check_table
 from ..training.intervals import FEW_NOTE, GIVEN, describe_intervals
 from ..training.metrics import HEADLINES
 from ..training.objectives import choose_loss
+from ..training.raters import describe_ceiling
 from ..training.run_clips import deal_missing, name_place
 from ..training.run_config import RunConfig, make_run_config, use_given
 from ..training.runs import Run, build_bare_model, check_run_folder, embed_anchors, run_experiment, takes_text
@@ -121,5 +122,7 @@ class Train(RunConfig):
         corpus, store = find_features(config.corpus, config, self.cache, self.split)
         run = train_checked(config, corpus, store, self.out, self.overwrite, self.split)
         print_scores(run.scores, config.task)
+        people = describe_ceiling(corpus, run.predictions.query("split == 'test'")) if run.scores else ''
+        if people: print(people)
         print(run.folder/'report.html')
         return SET_ASIDE if len(store.quarantine) else OK
