@@ -76,3 +76,20 @@ def test_the_delay_is_taken_off(study):
 def test_ratings_of_clips_that_are_not_there_are_refused(study):
     with pytest.raises(UserError, match="none of their clips is in the corpus; they name 'x'"):
         add_ratings(study[1], pd.DataFrame(dict(clip_id='x', time=[0., 1], valence=0.)))
+
+
+def test_a_clip_of_values_shows_its_ratings_and_no_class(study):
+    "Facts, label row and curve speak of values; the concordance of the clip is that of an independent computation."
+    from mmemo.panels.clip import clip_panel
+    from mmemo.panels.source import open_source
+    place, truth = study
+    source = open_source(place/'run')
+    clip = source.clip_list().clip_id[0]
+    player, seen = source.player(clip), source.evidence(clip, 0.)
+    assert player.rows['label'] == [] and player.rows['curve']['rated'] and [name for name, *_ in player.facts][-2:] == ['rated', 'predicted']
+    rated = np.stack([np.interp(seen.time, seen.rated.time, v) for v in seen.rated.values.T], 1)
+    x, y = seen.probs[:, 0], rated[:, 0]
+    expected = 2*np.cov(x, y, ddof=0)[0, 1]/(x.var() + y.var() + (x.mean() - y.mean())**2)
+    page = clip_panel(place/'run').to_html()
+    assert f'valence: CCC {expected:.2f} in this clip' in page and 'leads for' not in page and 'probability' not in page.split('<script')[0]
+    assert seen.rated.spread is not None and seen.rated.spread.shape == seen.rated.values.shape

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['VALUE_LINES', 'NO_SOUND', 'find_edges', 'find_spans', 'describe_timeline', 'label_ends', 'add_spans',
-           'set_timeline_axes', 'plot_probabilities', 'describe_means', 'plot_values', 'trace_envelope',
-           'measure_loudness', 'finish_time_row', 'describe_sound', 'plot_waveform', 'plot_loudness',
-           'measure_spectrum', 'plot_spectrogram', 'encode_thumbnail', 'space_times', 'plot_film_strip',
-           'measure_nearness', 'describe_map', 'describe_signed', 'make_map_axis', 'add_map', 'plot_attention',
-           'check_map']
+           'set_timeline_axes', 'plot_probabilities', 'describe_means', 'add_ratings_lines', 'describe_agreement',
+           'plot_values', 'trace_envelope', 'measure_loudness', 'finish_time_row', 'describe_sound', 'plot_waveform',
+           'plot_loudness', 'measure_spectrum', 'plot_spectrogram', 'encode_thumbnail', 'space_times',
+           'plot_film_strip', 'measure_nearness', 'describe_map', 'describe_signed', 'make_map_axis', 'add_map',
+           'plot_attention', 'check_map']
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #fd505095
 import base64
@@ -140,11 +140,42 @@ def describe_means(names, means) -> str: # (c,) names, (c,) values
     text = ', '.join(f'mean {n} {v:.2f}' for n, v in zip(names, means))
     return text[0].upper() + text[1:]
 
+# %% ../../nbs/80_pages/02_clip_plots.ipynb #plvrat01
+def add_ratings_lines(fig, rated, names): # rated: `time`, `values`, `spread`
+    "What people gave, pale and broad behind what was predicted, with a band as wide as they were apart."
+    for i, (name, (colour, _)) in enumerate(zip(names, VALUE_LINES)):
+        value, rgb = rated.values[:, i], ','.join(str(int(colour[k:k + 2], 16)) for k in (1, 3, 5))
+        if rated.spread is not None:
+            known = np.isfinite(value) & np.isfinite(rated.spread[:, i])
+            t, v, s = rated.time[known], value[known], rated.spread[known, i]
+            fig.add_scatter(x=np.r_[t, t[::-1]], y=np.r_[v - s, (v + s)[::-1]], fill='toself', mode='none',
+                            fillcolor=f'rgba({rgb},.12)', hoverinfo='skip', showlegend=False)
+        fig.add_scatter(x=rated.time, y=value, mode='lines', name=f'{name}, rated', showlegend=False,
+                        line=dict(color=f'rgba({rgb},.38)', width=6), hovertemplate='%{y:.2f}')
+    return fig
+
+# %% ../../nbs/80_pages/02_clip_plots.ipynb #plvrat02
+def describe_agreement(times, values, names, rated) -> str: # (t,) seconds, (t, c); `time`, `values` of the ratings
+    "Lin's concordance of one clip with its ratings where these move, else the means side by side."
+    parts = []
+    for i, name in enumerate(names):
+        known = np.isfinite(rated.values[:, i])
+        if not known.any(): continue
+        y = np.interp(times, rated.time[known], rated.values[known, i])
+        x = np.asarray(values)[:, i]
+        spread = x.var() + y.var() + (x.mean() - y.mean())**2
+        means = f'mean {x.mean():+.2f}, rated {y.mean():+.2f}'
+        moves = np.ptp(rated.values[known, i]) > 1e-6
+        fit = f'CCC {2*np.cov(x, y, ddof=0)[0, 1]/spread:.2f} in this clip, ' if moves else ''
+        parts.append(f'{name}: {fit}{means}')
+    return '; '.join(parts)
+
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #a008f260
 def plot_values(times, # (t,) seconds
                 values, # (t, c) valence and arousal, or other values
                 end:float|None=None, title:str|None=None, height:int=300,
                 names=('valence', 'arousal'), reach:float=1., # values lie in [-reach, reach]
+                rated=None, # what people gave: `time`, `values`, `spread`, as a `Rating` has them
                ) -> go.Figure:
     "Valence and arousal, or sentiment, over time: signed values and no classes, so an axis of their own."
     times = np.asarray(times, float)
@@ -152,7 +183,7 @@ def plot_values(times, # (t,) seconds
     if not len(times):
         return draw_placeholder('There is no frame here that the model could judge.', height)
     places = spread_labels(values[-1], .2*reach, top=reach)
-    fig = go.Figure()
+    fig = add_ratings_lines(go.Figure(), rated, names) if rated else go.Figure()
     for i, (name, (colour, dash)) in enumerate(zip(names, VALUE_LINES)):
         fig.add_scatter(x=times, y=values[:, i], name=name, mode='lines', showlegend=False,
                         line=dict(color=colour, width=2.4, dash=dash), hovertemplate='%{y:.2f}')
@@ -164,7 +195,8 @@ def plot_values(times, # (t,) seconds
                    unifiedhovertitle_text='%{x:.2f} s')
     fig.update_layout(yaxis=dict(range=[-1.04*reach, 1.04*reach], title='value', tickvals=ticks),
                       hovermode='x unified', xaxis=seconds)
-    return set_title(fig, title or describe_means(names, values.mean(0)), height)
+    shown = describe_agreement(times, values, names, rated) if rated else describe_means(names, values.mean(0))
+    return set_title(fig, title or shown, height)
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #46b9d40c
 def trace_envelope(samples, # (n,) -1..1

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['WINDOWS', 'SCALES', 'ClipState', 'ClipChoice', 'ClipView', 'choose_map', 'plot_map', 'plot_clip_lag', 'plot_sound',
-           'plot_curve', 'write_facts', 'ClipController', 'mark_map_options', 'ClipPanel', 'clip_panel',
+           'plot_curve', 'write_label', 'write_facts', 'ClipController', 'mark_map_options', 'ClipPanel', 'clip_panel',
            'attention_panel']
 
 # %% ../../nbs/90_panels/05_clip.ipynb #92d34643
@@ -20,15 +20,16 @@ from ..explain.evidence import Evidence
 from ..labels import MODALITY_COLOURS
 from ..models.attention import AttentionMap, choose_pair, join_maps, trace_lag_curve
 from ..pages.clip_plots import (plot_attention, plot_film_strip, plot_loudness, plot_probabilities,
-                                    plot_spectrogram, plot_waveform)
+                                    plot_spectrogram, plot_values, plot_waveform)
 from ..pages.explain_plots import plot_lag
 from ..pages.html import render_figure, render_page, render_text
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, make_step_buttons,
                                 panel_or_reason, redraw_each, step_round)
-from .player import list_map_options
+from .player import list_map_options, write_means
 from .source import find_row, list_clip_options, open_source
 from ..training.attention_worth import format_part
+import numpy as np
 
 # %% ../../nbs/90_panels/05_clip.ipynb #4f555b63
 class ClipState(PanelState):
@@ -154,25 +155,37 @@ def plot_sound(samples, # (n,) at 16 kHz, or None
 
 # %% ../../nbs/90_panels/05_clip.ipynb #9ec9bc6db
 def plot_curve(seen:Evidence, label:str|None=None) -> go.Figure:
-    "Probabilities frame by frame, and the clip's label below them."
-    fig = plot_probabilities(seen.time, seen.probs, seen.space, label, seen.end)
-    return add_subtitle(fig, f'each point is the mean over the windows of {seen.window:.1f} s that hold it')
+    "Probabilities frame by frame, and the clip's label below them; or values, over what people gave."
+    note = f'each point is the mean over the windows of {seen.window:.1f} s that hold it'
+    if seen.space.kind != 'continuous':
+        return add_subtitle(plot_probabilities(seen.time, seen.probs, seen.space, label, seen.end), note)
+    fig = plot_values(seen.time, seen.probs, seen.end, None, 330, seen.classes, seen.space.reach, seen.rated)
+    return add_subtitle(fig, note + ('; pale and broad: the ratings' if seen.rated else '; nobody rated this clip'))
+
+# %% ../../nbs/90_panels/05_clip.ipynb #clplab01
+def write_label(row, seen:Evidence) -> str: # HTML; row: of the clip list
+    "What people said of a clip: its label, or what they rated on average."
+    if seen.space.kind == 'continuous' and seen.rated:
+        return f'rated <b>{write_means(seen.classes, np.nanmean(seen.rated.values, 0))}</b>'
+    is_silent = seen.space.kind == 'continuous' or pd.isna(row.label)
+    if is_silent: return 'no label of the whole clip'
+    return f'labelled <b>{html.escape(str(row.label))}</b>'
 
 # %% ../../nbs/90_panels/05_clip.ipynb #9ec9bc6dc
 def write_facts(row, # of the clip list
                 seen:Evidence) -> str: # HTML
     "The line above the figures."
     safe = lambda x: html.escape(str(x))
-    facts, has_label = seen.facts, not pd.isna(row.label)
+    facts = seen.facts
     answers = {True: '✓ right', False: '<span style="outline:1px solid;padding:0 5px">✗ wrong</span>'}
     by_class = seen.space.kind == 'classes'
     parts = [
         f'clip <b>{safe(row.clip_id)}</b>',
         f"subject {safe(facts.get('subject', 'unknown'))}",
         f'part {safe(row.subset)}',
-        f'labelled <b>{safe(row.label)}</b>' if has_label else 'no label of the whole clip',
+        write_label(row, seen),
         f'predicted <b>{safe(seen.answer)}</b>']
-    if has_label and by_class:
+    if by_class and not pd.isna(row.label):
         parts.append(answers[seen.predicted == row.label])
     if facts.get('transcript'): parts.append(f"“{safe(facts['transcript'])}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'

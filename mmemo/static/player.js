@@ -238,7 +238,7 @@ function render({ model, el }) {
     data = { ...r };
     if (r.sound) data.wave = { low: bytes(r.sound.low, Int8Array), high: bytes(r.sound.high, Int8Array), every: r.sound.every, peak: r.sound.peak };
     if (r.spectrum) data.spectrum = { ...r.spectrum, values: bytes(r.spectrum.values) };
-    if (r.curve) data.curve = { ...r.curve, time: floats(r.curve.time), values: floats(r.curve.values) };
+    if (r.curve) data.curve = { ...r.curve, time: floats(r.curve.time), values: floats(r.curve.values), rated: r.curve.rated && { time: floats(r.curve.rated.time), values: floats(r.curve.rated.values) } };
     map = m.values ? { ...m, weights: m.bits === 8 ? bytes(m.values) : floats(m.values), qt: floats(m.query_time), kt: floats(m.key_time) } : null;
     if (map) {
       map.at = (q, k) => (map.bits === 8 ? map.low + (map.weights[q * map.kt.length + k] / 255) * (map.high - map.low) : map.weights[q * map.kt.length + k]);
@@ -287,7 +287,7 @@ function render({ model, el }) {
     screen.style.top = `${narrow ? 4 : rows.map[0]}px`;
     for (const [k, node] of Object.entries(names)) node.style.top = `${rows[k][0] + rows[k][1] / 2}px`;
     names.sound.textContent = "voice"; names.words.textContent = data.words?.length && !data.words_timed && !narrow ? "words (times guessed)" : "words";
-    names.label.textContent = "label"; names.curve.textContent = data.curve?.kind === "value" ? "value" : "p(class)";
+    names.label.textContent = data.curve?.kind === "value" ? "rated" : "label"; names.curve.textContent = data.curve?.kind === "value" ? "value" : "p(class)";
     if (data.curve?.window && !narrow) { make("br", "", names.curve); names.curve.append(`windows of ${data.curve.window.toFixed(1)} s`); }
     const media = get("media") ?? {};
     video.style.display = media.video && !said ? "" : "none";
@@ -423,6 +423,11 @@ function render({ model, el }) {
     for (const v of [c.low, (c.low + c.high) / 2, c.high]) { line(g, l, curveY(v), r, curveY(v), ink.grid); write(g, String(Number(v.toFixed(2))), l - 7, clamp(curveY(v), top + 6, top + h - 6), "right"); }
     const order = [...Array(n).keys()].filter((k) => k !== c.lead).concat(c.lead >= 0 ? [c.lead] : []), lasts = [];
     clipped(g, rows.curve, () => {
+      if (c.rated) for (let k = 0; k < n; k++) { // what people gave: pale and broad, behind
+        g.globalAlpha = 0.38; g.strokeStyle = c.colours[k]; g.lineWidth = 6; g.setLineDash([]); g.lineJoin = "round"; g.beginPath();
+        for (let i = 0, on = false; i < c.rated.time.length; i++) { const v = c.rated.values[i * n + k]; if (Number.isNaN(v)) { on = false; continue; } const px = x(c.rated.time[i]), py = curveY(v); on ? g.lineTo(px, py) : g.moveTo(px, py); on = true; }
+        g.stroke(); g.globalAlpha = 1;
+      }
       for (const k of order) {
         g.strokeStyle = c.colours[k]; g.lineWidth = k === c.lead ? 3 : 1.2; g.setLineDash(k === c.lead ? [] : DASH[c.dashes[k]] ?? []); g.lineJoin = "round"; g.beginPath();
         for (let i = 0; i < c.time.length; i++) { const px = x(c.time[i]), py = curveY(c.values[i * n + k]); i ? g.lineTo(px, py) : g.moveTo(px, py); }
