@@ -19,7 +19,7 @@ from plotly.subplots import make_subplots
 from ..core import UserError
 from ..labels import COLOURS, MODALITY_COLOURS
 from .clip_plots import encode_thumbnail
-from .theme import SEQUENTIAL, SPOKEN, draw_placeholder, pick_colour, set_title, spread_labels
+from .theme import SEQUENTIAL, SPOKEN, draw_placeholder, format_number, pick_colour, set_title, spread_labels
 from ..training.intervals import average_sums, leave_out, measure_chance, widen
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #58648c64
@@ -194,7 +194,8 @@ def describe_bands(bands:dict, target:str) -> str: # modality -> (densities, sec
         v = np.asarray(densities)
         step = np.median(np.diff(at)) if len(at) > 1 else 1.
         peak = at[np.argmax(np.abs(v))]
-        parts.append(f'{SPOKEN.get(m, m)} {np.sum(v)*step:+.3g}, most at {peak:.2f} s')
+        added = format_number(np.sum(v)*step, '+')
+        parts.append(f'{SPOKEN.get(m, m)} {added}, most at {peak:.2f} s')
     return f'Added to the score of {target}: ' + '; '.join(parts)
 
 # %% ../../nbs/80_pages/04_explain_plots.ipynb #atr00002b
@@ -283,7 +284,7 @@ def plot_modality_losses(lost:dict, # modality -> what the score loses without i
         inks.append('#888888')
         values.append(float(together))
     fig = go.Figure(go.Bar(orientation='h', y=names, x=values, marker=dict(color=inks, line_width=0),
-                           width=.6, cliponaxis=False, text=[f'{v:+.3g}' for v in values],
+                           width=.6, cliponaxis=False, text=[format_number(v, '+') for v in values],
                            textposition='outside', textfont_size=12,
                            hovertemplate='%{y}: the score loses %{x:.2f}<extra></extra>'))
     low = min(0, *values)

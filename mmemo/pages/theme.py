@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INK', 'SEQUENTIAL', 'DIVERGING', 'FONT', 'MARGIN', 'NIGHT_INK', 'SPOKEN', 'DASHES', 'make_layout', 'make_template',
            'set_theme', 'set_title', 'add_subtitle', 'detach_title', 'draw_placeholder', 'lighten_inks', 'give_dashes',
-           'pick_colour', 'pick_letter', 'mark_label', 'spread_labels']
+           'pick_colour', 'pick_letter', 'mark_label', 'format_number', 'spread_labels']
 
 # %% ../../nbs/80_pages/01_theme.ipynb #64becfe0
 import json
@@ -159,6 +159,14 @@ def pick_letter(label:str, classes=()) -> str: # classes as above
 def mark_label(label:str, classes=()) -> str: # for a plotly text; classes: a label space, or names
     "A coloured block, then the name in the text's own colour."
     return f'<span style="color:{pick_colour(label, classes)}">■</span> {label}'
+
+# %% ../../nbs/80_pages/01_theme.ipynb #thmnum01
+def format_number(x:float, sign:str='') -> str: # sign: '+' shows it always
+    "A number for people: three decimals below 1, three digits above, and no powers of ten."
+    if x != x: return 'unknown'
+    if abs(x) < 5e-4: return '0'
+    if abs(x) < 1: return f'{x:{sign}.3f}'
+    return f'{x:{sign}.3g}' if abs(x) < 1000 else f'{x:{sign},.0f}'
 
 # %% ../../nbs/80_pages/01_theme.ipynb #1e806372
 def spread_labels(values, # (n,) where the labels want to be

@@ -32,7 +32,7 @@ from ..media.files import MediaError
 from ..pages.clip_plots import plot_film_strip
 from ..pages.explain_plots import plot_attribution, plot_modality_losses, plot_pixels
 from ..pages.html import render_figure, render_page, render_text
-from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
+from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder, format_number
 from .clip import ClipChoice, ClipController, ClipState, write_facts
 from .jobs import JobRunner
 from .parts import Canvas, Panel, PanelState, make_dropdown, make_row, panel_or_reason, redraw, redraw_each
@@ -96,8 +96,8 @@ def describe_sum(added:Attribution) -> str:
     output, reference = float(added.output), float(added.reference)
     total = float(added.output - added.reference)
     base = ', '.join(sorted(set(added.baseline.values())))
-    asked = (f'The score is {output:.3g}, against {reference:.3g} for an input that shows nothing ({base}): '
-             f'{total:+.3g} to explain.')
+    asked = (f'The score is {format_number(output)}, against {format_number(reference)} for an input that shows '
+             f'nothing ({base}): {format_number(total, "+")} to explain.')
     if added.delta is None:
         name = added.method.replace('_', ' ').capitalize()
         return f'{asked} {name} promises no sum; what it gives is the loss when a moment is taken away.'
@@ -106,7 +106,7 @@ def describe_sum(added:Attribution) -> str:
     taken = 0 if added.steps is None else int(added.steps.max())
     steps = f' in {taken} steps' if taken else ''
     if taken >= MOST_STEPS: steps += ', the most that are taken'
-    parts = f'{asked} The parts add up to {total + delta:+.3g}{steps}, a gap of {gap:.0%}'
+    parts = f'{asked} The parts add up to {format_number(total + delta, "+")}{steps}, a gap of {gap:.0%}'
     if gap <= COMPLETE: return f'{parts}: next to nothing is missing.'
     if added.method == 'gradient_x_input':
         return f'{parts}. This method promises a sum for linear models only; integrated gradients closes the gap.'
@@ -185,8 +185,9 @@ def describe_pixels(pixels:PixelMap, target:str, seconds:float) -> str:
     "What a pixel map shows, in a sentence."
     if np.isnan(pixels.output):
         return f'Grad-CAM at {seconds:.2f} s: where the face network found what speaks for {target}'
-    added = f'{pixels.output - pixels.reference:+.2g}'
-    return f'Frame at {seconds:.2f} s: its pixels added {added} to the score of {target}, {pixels.output:.3g} in all'
+    added = format_number(pixels.output - pixels.reference, '+')
+    whole = format_number(pixels.output)
+    return f'Frame at {seconds:.2f} s: its pixels added {added} to the score of {target}, {whole} in all'
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #attpf001
 def plot_pixel_map(pixels:PixelMap, target:str, seconds:float) -> go.Figure:

@@ -274,7 +274,7 @@ def plot_steps(v:Verdict, name:str, m:str, clip_id:str) -> go.Figure:
     x, y = j.batch.time[m][i].cpu().numpy()[keep], np.asarray(v.scores[name][m][i])[keep]
     fig = go.Figure(go.Scatter(
         x=x, y=y, mode='lines', line=dict(color=ink, width=2), showlegend=False,
-        hovertemplate='%{y:.3g} at %{x:.2f} s<extra></extra>'))
+        hovertemplate='%{y:.3f} at %{x:.2f} s<extra></extra>'))
     title = f'{clip_id}: {format_map_name(name)} of the {SPOKEN[m]}'
     low, high = j.interval[m][i] if m in j.interval else (None, None)
     if low is not None and np.isnan(low):
