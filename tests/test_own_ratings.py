@@ -93,3 +93,18 @@ def test_a_clip_of_values_shows_its_ratings_and_no_class(study):
     page = clip_panel(place/'run').to_html()
     assert f'valence: CCC {expected:.2f} in this clip' in page and 'leads for' not in page and 'probability' not in page.split('<script')[0]
     assert seen.rated.spread is not None and seen.rated.spread.shape == seen.rated.values.shape
+
+
+def test_errors_of_values_by_person_and_clip(study):
+    "The errors panel of a run of values: figures of an independent computation, and no word of classes."
+    from mmemo.panels.errors import errors_panel
+    place, _ = study
+    panel, pred = errors_panel(place/'run'), load_run(place/'run').predictions.query("split == 'test'")
+    person = panel.source.people['valence'].iloc[0]
+    mine = pred[(pred.subject == person.subject) & pred.valence.notna()]
+    y, p = mine.valence.to_numpy(float), mine.p_valence.to_numpy(float)
+    assert person.ccc == pytest.approx(2*np.cov(y, p, ddof=0)[0, 1]/(y.var() + p.var() + (y.mean() - p.mean())**2))
+    assert person.bias == pytest.approx((p - y).mean()) and person.scale == pytest.approx(p.std()/y.std()) and person.r == pytest.approx(np.corrcoef(y, p)[0, 1])
+    assert panel.controller.player.clip_id == panel.state.clip_id == panel.selection.clip_id[0] # the worst one plays
+    page = panel.to_html().split('<script')[0]
+    assert 'accuracy' not in page and 'confusion' not in page.lower() and 'Neutral' not in page
