@@ -1,11 +1,11 @@
 """Every registered model on a larger planted corpus, three trainings each: the figures to quote.
 
-    python benchmarks/planted.py                       # about an hour and a half on two cores
+    python benchmarks/planted.py                       # three hours of one core
     python benchmarks/planted.py --nuisance            # the curve of probe accuracy against nuisance, with its floors
     python benchmarks/planted.py --small --models bicross linear --seeds 1   # a look, in a few minutes
 
 Everything here is synthetic. The corpus has as many training clips as the demo's, and more test clips (1,600 of 28 people), so that each part of it is judged by
-240 or more; its generator seed (21) was not used while anything was built. The table is `mmemo compare`'s, which goes on where it was cut short.
+240 or more; nothing was chosen on its generator seed (21). The table is `mmemo compare`'s, which goes on where it was cut short.
 """
 import shutil
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ import tyro
 
 from mmemo.core import write_json
 from mmemo.training.compare import compare
-from mmemo.training.card import format_figure
+from mmemo.training.intervals import format_ci
 from mmemo.training.floors import measure_nuisance, probe_states
 from mmemo.features.extract import extract
 from mmemo.planted.corpus import PlantedConfig, make_planted
@@ -43,7 +43,8 @@ def main(s:Settings):
     out = s.out/f'models-{s.generator}{"-small" if s.small else ""}'
     compare(corpus, store, s.models, out, against='bicross', seeds=s.seeds, workers=s.workers)
     controls = [r for r in probe_states(corpus, store, floors=False) if r['kind'] != 'emotion']
-    print('States from their own stream (accuracy of a linear probe):', *(f"{r['modality']} {r['kind']} {format_figure(r)}" for r in controls), sep='\n')
+    print('States from their own stream (accuracy of a linear probe):')
+    for r in controls: print(f"{r['modality']} {r['kind']} {r['value']:.3f} {format_ci(r['ci95'], '.3f')}")
     if s.small or s.models != ('all',): return
     shutil.copyfile(out/'compare.csv', RESULTS/'planted.csv')
     write_json(RESULTS/'planted.json', dict(synthetic=True, date=str(date.today()), command='python benchmarks/planted.py', generator=s.generator, seeds=s.seeds,

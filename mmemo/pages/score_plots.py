@@ -202,7 +202,7 @@ def plot_scores(rows, # of {'model', 'subset', metric: {'value', 'ci95'}}
         if s not in subsets: continue
         fig.add_vline(x=v, line=dict(width=1, dash='dot', color='#888888'), row=1, col=subsets.index(s) + 1)
     set_score_axes(fig, rows, metric, models)
-    margin = dict(t=76, b=64, l=84, r=28)
+    margin = dict(t=76, b=64, l=max(84, 18 + 7*max(map(len, models), default=0)), r=28) # names are not cut
     return set_title(fig, title or describe_scores(rows, metric), 130 + 46*len(models), margin=margin)
 
 # %% ../../nbs/80_pages/03_score_plots.ipynb #b37e5686
