@@ -220,6 +220,8 @@ def test_labels_01_and_1(tmp_path):
     (tmp_path/'manifest.csv').write_text('clip_id,path,label\n1,a,1\n2,a,01\n')
     with pytest.raises(UserError, match="'01' is no class of expression8"): read_corpus('folder', tmp_path)
     (tmp_path/'manifest.csv').write_text('clip_id,path,label\n1,a,Langeweile\n2,a,Frust\n')
+    assert read_corpus('folder', tmp_path)[0].labels.classes == ('Frust', 'Langeweile')
+    (tmp_path/'corpus.json').write_text('{"space": "expression8"}')
     with pytest.raises(UserError, match="'Langeweile' is no class of expression8; expected one of Neutral, Anger"): read_corpus('folder', tmp_path)
 
 

@@ -10,6 +10,7 @@ from mmemo.commands.cli import COMMANDS, find_settings_class, main
 from mmemo.core import Registry, UserError, to_jsonable
 from mmemo.ranges import OutOfRange, Range, Text, check_fields, collect_ranges
 from mmemo.explain.embedding import MapSettings
+from mmemo.commands.corpus import ImportTable
 from mmemo.commands.demo import DemoConfig
 from mmemo.features.reading import ExtractSettings
 from mmemo.features.windows import WindowSettings
@@ -22,7 +23,7 @@ from mmemo.training.run_config import RunConfig, make_run_config
 GIVEN = dict(root=Path('x'), name='tiny', what='list', table=Path('x'), corpus=Path('x'), run=Path('x'), file=Path('x'), files=(Path('x'),), runs=(Path('x'),)) # what has no default
 CONFIGS = {f'model {name}': (entry.config, entry.preset) for name, entry in MODELS.items()}
 PLAIN = {c.__name__: (c, {}) for c in (RunConfig, TrainConfig, WindowSettings, ExtractSettings, FaceSettings, PlantedConfig, MapSettings, DemoConfig)}
-WORDS = {f'mmemo {name}': (find_settings_class(command.build()), {}) for name, command in COMMANDS.items()}
+WORDS = {f'mmemo {name}': (find_settings_class(command.build()), {}) for name, command in COMMANDS.items()} | {'mmemo manifest import': (ImportTable, {})}
 ALL = CONFIGS | PLAIN | WORDS
 
 

@@ -22,10 +22,10 @@ from ..pages.report import tabulate_results, write_report
 from ..training.checks import check_table
 from ..training.intervals import FEW_NOTE, GIVEN, describe_intervals
 from ..training.metrics import HEADLINES
-from ..training.objectives import choose_loss
+from ..training.objectives import check_anchors, choose_loss
 from ..training.raters import describe_ceiling
 from ..training.run_clips import deal_missing, name_place
-from ..training.run_config import RunConfig, make_run_config, use_given
+from ..training.run_config import RunConfig, choose_prompts, make_run_config, use_given
 from ..training.runs import Run, build_bare_model, check_run_folder, embed_anchors, run_experiment, takes_text
 
 # %% ../../nbs/85_commands/08_train.ipynb #train007
@@ -50,7 +50,9 @@ def find_features(corpus, # a Corpus, or where one is: a folder, a manifest, 'ra
     check_table(config, corpus, split)
     is_known = isinstance(describe_space(corpus.labels), str)
     if takes_text(config) and not is_known:
-        embed_anchors(config, corpus.labels) # before anything is encoded: can words tell the classes apart?
+        # before anything is encoded: can words tell the classes apart?
+        anchors = embed_anchors(config, corpus.labels)
+        if anchors is not None: check_anchors(anchors, choose_prompts(config, corpus.labels))
     return open_features(corpus, config.encoders, cache, config.settings, config.text)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train017

@@ -19,7 +19,8 @@ import pandas as pd
 from ..core import DamagedFile, UserError, atomic_path, patch, read_json, write_json
 from .cells import (MEASURES, NAMES, Sheet, is_parquet, name_clips, name_frames, name_of, put_back,
                                  read_names, read_quickly, read_sheet, spell_with_point, write_cells)
-from ..labels import SPACES, WHOLE, LabelSpace, describe_space, find_classes, find_typo, label_space, read_space
+from ..labels import (NUMBER, SPACES, WHOLE, LabelSpace, describe_space, find_classes, find_typo, label_space,
+                          read_space)
 from ..places import find_place, whole_entries
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manfrst1
@@ -326,12 +327,12 @@ def check_labels(clips:pd.DataFrame, labels:LabelSpace, where:str): # where: the
 def guess_space(clips:pd.DataFrame, where:str) -> LabelSpace|str: # a manifest; where: the table's name, for messages
     "The classes of a table that does not name a label space: those that stand there."
     if 'label' not in clips: return 'expression8'
-    words = clips.label[clips.label.map(lambda x: isinstance(x, str) and not WHOLE.fullmatch(x.strip())).astype(bool)]
+    words = clips.label[clips.label.map(lambda x: isinstance(x, str) and not NUMBER.fullmatch(x.strip())).astype(bool)]
     word, like = find_typo(words.value_counts().to_dict())
     if word:
         raise UserError(f"{where}, line {_first_line(clips.label == word)}: label '{word}' looks like '{like}'; "
                         "correct it, or list the classes under 'space' in corpus.json.")
-    return find_classes(words)
+    return find_classes(clips.label)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manspc03
 def name_space(space:LabelSpace|str) -> LabelSpace|str: # a known one by its name

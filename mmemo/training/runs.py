@@ -36,7 +36,7 @@ from .card import format_figure, get_headline, list_warnings, write_card
 from .checks import check_data
 from .evaluation import choose_smoothing, complete, evaluate, predict, score, smooth
 from .loop import make_objective, train
-from .objectives import check_anchors, choose_loss, embed_classes
+from .objectives import choose_loss, embed_classes
 from .run_clips import (deal_missing, describe_changes, list_split, name_place, read_sides, restore_split,
                                       use_classes)
 from .run_config import RunConfig, choose_prompts, make_run_config, read_options
@@ -123,10 +123,7 @@ def embed_anchors(config:RunConfig, labels, text_tower=None): # (c, d) or None
     if not config.train.lambda_text or config.task != 'expression':
         return None # only classes have words
     tower = text_tower or load_text(resolve_encoders(config.encoders)[0])
-    prompts = choose_prompts(config, labels)
-    anchors = embed_classes(tower, prompts)
-    check_anchors(anchors, prompts)
-    return anchors
+    return embed_classes(tower, choose_prompts(config, labels))
 
 # %% ../../nbs/60_training/12_runs.ipynb #fb966c12
 def takes_text(config:RunConfig) -> bool: # a face to align, a projection to do it with, and epochs to learn it in
