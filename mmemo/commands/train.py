@@ -52,7 +52,8 @@ def find_features(corpus, # a Corpus, or where one is: a folder, a manifest, 'ra
     if takes_text(config) and not is_known:
         # before anything is encoded: can words tell the classes apart?
         anchors = embed_anchors(config, corpus.labels)
-        if anchors is not None: check_anchors(anchors, choose_prompts(config, corpus.labels))
+        if anchors is not None:
+            check_anchors(anchors, choose_prompts(config, corpus.labels))
     return open_features(corpus, config.encoders, cache, config.settings, config.text)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train017
