@@ -1,5 +1,5 @@
 """A corpus of 48 planted clips and a `bicross` trained on it for a moment: enough to look at, far too little to believe."""
-import atexit, os, shutil, tempfile
+import atexit, os, shutil, subprocess, sys, tempfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,3 +40,9 @@ def guided_run():
     train = TrainConfig(epochs=4, lr=2e-3, lambda_text=.1, device='cpu', progress=False)
     run_experiment(RunConfig(corpus=str(place/'corpus'), train=train), corpus, store, place/'words'/'guided')
     return place/'words'/'guided'
+
+
+def call_mmemo(*words) -> tuple: # exit status, what was printed
+    "`mmemo` in a process of its own."
+    done = subprocess.run([sys.executable, '-m', 'mmemo', *map(str, words)], capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr

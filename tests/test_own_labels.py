@@ -1,5 +1,5 @@
 """A study of somebody's own: classes that nobody here has thought of, from the table to the page, in processes that know nothing of each other."""
-import json, subprocess, sys
+import json
 
 import pandas as pd
 import pytest
@@ -9,7 +9,7 @@ from mmemo.corpora.manifest import load_corpus
 from mmemo.corpora.readers import read_corpus
 from mmemo.labels import read_space
 from mmemo.training.runs import load_run
-from small_run import small_run
+from small_run import call_mmemo, small_run
 
 GERMAN = {'Neutral': 'Langeweile', 'Anger': 'Frust', 'Happiness': 'Interesse', 'Sadness': 'Müdigkeit', 'Fear': 'Stress', 'Surprise': 'Staunen',
           'Disgust': 'Überdruss', 'Other': 'Zweifel'}
@@ -25,17 +25,11 @@ def write_study(folder, about=None):
     return folder
 
 
-def call(*words):
-    "`mmemo` in a process of its own."
-    done = subprocess.run([sys.executable, '-m', 'mmemo', *map(str, words)], capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
-
-
 @pytest.fixture(scope='module')
 def study(tmp_path_factory):
     place = tmp_path_factory.mktemp('study')
     folder = write_study(place/'clips')
-    code, said = call('train', '--corpus', folder, '--out', place/'run', '--train.epochs', 2, '--train.lambda-text', 0, '--train.no-progress')
+    code, said = call_mmemo('train', '--corpus', folder, '--out', place/'run', '--train.epochs', 2, '--train.lambda-text', 0, '--train.no-progress')
     assert code == 0, said
     return place
 
@@ -43,10 +37,10 @@ def study(tmp_path_factory):
 def test_a_run_of_own_classes_opens_in_another_process(study):
     about, table = read_json(study/'run'/'config.json'), pd.read_csv(study/'clips'/'manifest.csv')
     assert about['classes'] == about['space']['classes'] == sorted(table.label.dropna().unique(), key=str.casefold)
-    code, said = call('evaluate', study/'run')
+    code, said = call_mmemo('evaluate', study/'run')
     assert code == 0 and 'macro-F1' in said, said
     clip = load_corpus(study/'clips').clips.path.iloc[0]
-    code, said = call('predict', clip, '--run', study/'run', '--out', study/'page')
+    code, said = call_mmemo('predict', clip, '--run', study/'run', '--out', study/'page')
     assert code == 0, said
     table = pd.read_csv(study/'page'/'frames.csv')
     assert set(about['classes']) <= set(table) and 'Anger' not in table
@@ -85,7 +79,7 @@ def test_a_run_refuses_a_label_that_it_never_heard_of(study, tmp_path):
     run, folder = load_run(study/'run'), write_study(tmp_path/'clips')
     assert run.labels == load_corpus(folder).labels
     (folder/'manifest.csv').write_text((folder/'manifest.csv').read_text(encoding='utf8').replace('Frust', 'Jubel'), encoding='utf8')
-    code, said = call('evaluate', study/'run', '--corpus', folder)
+    code, said = call_mmemo('evaluate', study/'run', '--corpus', folder)
     assert code == 2 and "label 'Jubel' is no class of own; expected one of Frust" in said and 'Traceback' not in said, said
 
 
@@ -104,13 +98,13 @@ def test_from_a_spreadsheet_to_a_run(tmp_path):
                  Überdruss='a disgusted face', Zweifel='a face with a mixed expression')
     there = set(rows.Gefühl.dropna())
     told = ('manifest', 'import', tmp_path/'daten.csv', '--root', corpus.root, '--columns', 'split=Datensatz', '--out', tmp_path/'studie')
-    code, said = call(*told)
+    code, said = call_mmemo(*told)
     assert code == 0 and 'Dateiname: read as path' in said and 'Gefühl: read as label' in said and "the text guide has" in said, said
-    code, said = call('train', '--corpus', tmp_path/'studie', '--out', tmp_path/'run', '--train.epochs', 2)
+    code, said = call_mmemo('train', '--corpus', tmp_path/'studie', '--out', tmp_path/'run', '--train.epochs', 2)
     assert code == 2 and 'the text encoder does not tell' in said and '--train.lambda-text 0' in said, said
-    code, said = call(*told, '--overwrite', '--prompts', *(f'{c}={s}' for c, s in words.items() if c in there))
+    code, said = call_mmemo(*told, '--overwrite', '--prompts', *(f'{c}={s}' for c, s in words.items() if c in there))
     assert code == 0 and "the text guide has" not in said, said
-    code, said = call('train', '--corpus', tmp_path/'studie', '--out', tmp_path/'run', '--train.epochs', 2, '--train.no-progress')
+    code, said = call_mmemo('train', '--corpus', tmp_path/'studie', '--out', tmp_path/'run', '--train.epochs', 2, '--train.no-progress')
     assert code == 0, said
     run = load_run(tmp_path/'run')
     assert set(run.classes) == there and run.about['prompts']['Frust'] == ['an angry face'] and run.labels == load_corpus(tmp_path/'studie').labels
@@ -120,5 +114,5 @@ def test_a_spreadsheet_that_cannot_be_read_is_one_sentence(tmp_path):
     (tmp_path/'films').mkdir()
     for name, text, sentence in (('empty.csv', 'file;label\n', 'found no row'), ('odd.csv', 'x;y\n1;2\n', 'say which'), ('gone.csv', 'file;label\na;b\n', 'none of its 1 files is below')):
         (tmp_path/name).write_text(text)
-        code, said = call('manifest', 'import', tmp_path/name, '--root', tmp_path/'films', '--out', tmp_path/'out')
+        code, said = call_mmemo('manifest', 'import', tmp_path/name, '--root', tmp_path/'films', '--out', tmp_path/'out')
         assert code == 2 and sentence in said and 'Traceback' not in said and not (tmp_path/'out').exists(), said

@@ -1,6 +1,4 @@
 """Ratings that people traced while they watched, from their tables to a model of valence and arousal."""
-import subprocess, sys
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +7,7 @@ from mmemo.core import UserError, rng_for
 from mmemo.corpora.manifest import load_corpus
 from mmemo.corpora.ratings import add_ratings
 from mmemo.training.runs import load_run
-from small_run import small_run
+from small_run import call_mmemo, small_run
 
 LATE = .4 # seconds
 
@@ -32,16 +30,10 @@ def study(tmp_path_factory):
     return place, corpus
 
 
-def call(*words):
-    "`mmemo` in a process of its own."
-    done = subprocess.run([sys.executable, '-m', 'mmemo', *map(str, words)], capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
-
-
 def test_traces_become_labels_of_frames_and_a_model(study):
     place, truth = study
     told = ('manifest', 'import', place/'clips.csv', '--root', truth.root, '--ratings', place/'traces.csv', '--scale', 1, 9, '--delay', LATE, '--out', place/'va')
-    code, said = call(*told)
+    code, said = call_mmemo(*told)
     assert code == 0 and 'ratings: 3 raters, taken 0.4 s earlier' in said and 'ICC' in said, said
     corpus = load_corpus(place/'va')
     assert corpus.space == 'va' and corpus.facts['ratings']['raters'] == 3
@@ -50,17 +42,17 @@ def test_traces_become_labels_of_frames_and_a_model(study):
         error = frames.valence - np.interp(frames.time, real.time, real.valence)
         assert error.abs().median() < .06, clip # 0.2 of a mark of 4 and three raters: 0.03
     assert set(pd.read_parquet(place/'va'/'ratings.parquet').rater) == {'r0', 'r1', 'r2'}
-    code, said = call('train', '--corpus', place/'va', '--model', 'visual', '--window.task', 'va', '--window.level', 'frame', '--train.epochs', 2, '--train.no-progress', '--out', place/'run')
+    code, said = call_mmemo('train', '--corpus', place/'va', '--model', 'visual', '--window.task', 'va', '--window.level', 'frame', '--train.epochs', 2, '--train.no-progress', '--out', place/'run')
     assert code == 0 and 'One rater against the mean of the others' in said and '3 raters' in said, said
     assert load_run(place/'run').classes == ['valence', 'arousal']
-    code, again = call('evaluate', place/'run')
+    code, again = call_mmemo('evaluate', place/'run')
     line = next(line for line in said.splitlines() if line.startswith('One rater'))
     assert code == 0 and line in again, again
 
 
 def test_a_scale_that_does_not_hold_the_ratings_is_refused(study):
     place, truth = study
-    code, said = call('manifest', 'import', place/'clips.csv', '--root', truth.root, '--ratings', place/'traces.csv', '--out', place/'no')
+    code, said = call_mmemo('manifest', 'import', place/'clips.csv', '--root', truth.root, '--ratings', place/'traces.csv', '--out', place/'no')
     assert code == 2 and 'their scale was said to be -1 to 1' in said and 'scale=(1, 9)' in said and not (place/'no').exists(), said
 
 

@@ -310,10 +310,10 @@ def describe_import(clips:pd.DataFrame, cells:pd.DataFrame, matched:dict, labels
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0043
 def read_study(table, # a path, or a DataFrame
-                 columns:dict|None=None, # our column -> its title in the table, where a guess will not do
-                 root=None, # folder that file names start from; the table's own where not given
-                 classes:str='', prompts:dict|None=None, synonyms:dict|None=None, # as `choose_labels` takes them
-                 sheet:str|None=None, encoding:str='') -> tuple: # (Corpus, Report)
+               columns:dict|None=None, # our column -> its title in the table, where a guess will not do
+               root=None, # folder that file names start from; the table's own where not given
+               classes:str='', prompts:dict|None=None, synonyms:dict|None=None, # as `choose_labels` takes them
+               sheet:str|None=None, encoding:str='') -> tuple: # (Corpus, Report)
     "A corpus from somebody's own table, and what was made of it."
     is_frame = isinstance(table, pd.DataFrame)
     where = 'table' if is_frame else str(table)

@@ -70,13 +70,12 @@ def plot_interval_bars(names, values, # one bar each, the first on top
                        hover, # what stands on hover, a text a bar
                        axis:str, title:str, line:tuple|None=None, # (value, text) of a thin line
                        chosen=None, # one of the names
-                       patterns=None, # plotly's fill patterns, one a bar
-                       classes=()) -> go.Figure: # a label space, or the names of all classes
+                       patterns=None) -> go.Figure: # plotly's fill patterns, one a bar
     "Bars with intervals; a click tells the name."
     names = list(names)
     values, low, high = (np.asarray(x, float) for x in (values, low, high))
     y = list(range(len(values)))
-    labels = [mark_label(n, classes) if n in COLOURS or n in classes else str(n) for n in names]
+    labels = [mark_label(n) if n in COLOURS else str(n) for n in names]
     ticks = [f'<b>{t}</b>  ' if n == chosen else f'{t}  ' for n, t in zip(names, labels)]
     fig = go.Figure()
     add_interval_bars(fig, values, low, high, [3*(n == chosen) for n in names], patterns)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VALUE_LINES', 'NO_SOUND', 'find_edges', 'find_spans', 'describe_timeline', 'label_ends', 'add_spans',
-           'set_timeline_axes', 'plot_probabilities', 'describe_means', 'add_ratings_lines', 'describe_agreement',
+           'set_timeline_axes', 'plot_probabilities', 'describe_means', 'add_ratings_lines', 'describe_concordance',
            'plot_values', 'trace_envelope', 'measure_loudness', 'finish_time_row', 'describe_sound', 'plot_waveform',
            'plot_loudness', 'measure_spectrum', 'plot_spectrogram', 'encode_thumbnail', 'space_times',
            'plot_film_strip', 'measure_nearness', 'describe_map', 'describe_signed', 'make_map_axis', 'add_map',
@@ -20,6 +20,7 @@ import plotly.graph_objects as go
 from ..core import UserError
 from ..labels import MODALITY_COLOURS
 from .theme import draw_placeholder, give_dashes, mark_label, pick_colour, set_title, spread_labels
+from ..training.metrics import ccc
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #4ec34941
 def find_edges(times, # (t,) seconds, middles of frames; at least one
@@ -155,7 +156,7 @@ def add_ratings_lines(fig, rated, names): # rated: `time`, `values`, `spread`
     return fig
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #plvrat02
-def describe_agreement(times, values, names, rated) -> str: # (t,) seconds, (t, c); `time`, `values` of the ratings
+def describe_concordance(times, values, names, rated) -> str: # (t,) seconds, (t, c); `time`, `values` of the ratings
     "Lin's concordance of one clip with its ratings where these move, else the means side by side."
     parts = []
     for i, name in enumerate(names):
@@ -163,10 +164,9 @@ def describe_agreement(times, values, names, rated) -> str: # (t,) seconds, (t, 
         if not known.any(): continue
         y = np.interp(times, rated.time[known], rated.values[known, i])
         x = np.asarray(values)[:, i]
-        spread = x.var() + y.var() + (x.mean() - y.mean())**2
         means = f'mean {x.mean():+.2f}, rated {y.mean():+.2f}'
         moves = np.ptp(rated.values[known, i]) > 1e-6
-        fit = f'CCC {2*np.cov(x, y, ddof=0)[0, 1]/spread:.2f} in this clip, ' if moves else ''
+        fit = f'CCC {ccc(x, y):.2f} in this clip, ' if moves else ''
         parts.append(f'{name}: {fit}{means}')
     return '; '.join(parts)
 
@@ -195,7 +195,7 @@ def plot_values(times, # (t,) seconds
                    unifiedhovertitle_text='%{x:.2f} s')
     fig.update_layout(yaxis=dict(range=[-1.04*reach, 1.04*reach], title='value', tickvals=ticks),
                       hovermode='x unified', xaxis=seconds)
-    shown = describe_agreement(times, values, names, rated) if rated else describe_means(names, values.mean(0))
+    shown = describe_concordance(times, values, names, rated) if rated else describe_means(names, values.mean(0))
     return set_title(fig, title or shown, height)
 
 # %% ../../nbs/80_pages/02_clip_plots.ipynb #46b9d40c

@@ -11,12 +11,13 @@ __all__ = ['WINDOWS', 'SCALES', 'ClipState', 'ClipChoice', 'ClipView', 'choose_m
 import html
 
 import ipywidgets as w
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import traitlets as t
 
 from ..core import UserError, patch
-from ..explain.evidence import Evidence
+from ..explain.evidence import Evidence, write_means
 from ..labels import MODALITY_COLOURS
 from ..models.attention import AttentionMap, choose_pair, join_maps, trace_lag_curve
 from ..pages.clip_plots import (plot_attention, plot_film_strip, plot_loudness, plot_probabilities,
@@ -26,10 +27,9 @@ from ..pages.html import render_figure, render_page, render_text
 from ..pages.theme import SPOKEN, add_subtitle, draw_placeholder
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, make_step_buttons,
                                 panel_or_reason, redraw_each, step_round)
-from .player import list_map_options, write_means
+from .player import list_map_options
 from .source import find_row, list_clip_options, open_source
 from ..training.attention_worth import format_part
-import numpy as np
 
 # %% ../../nbs/90_panels/05_clip.ipynb #4f555b63
 class ClipState(PanelState):

@@ -13,8 +13,10 @@ import traitlets as t
 from ..core import UserError, patch
 from ..explain.value_errors import check_value, measure_fit, tabulate_clips, tabulate_people, tabulate_regions
 from ..pages.html import render_figure, render_page, render_table, render_text
+from ..pages.report import format_interval
+from ..pages.score_plots import plot_value_scatter
 from ..pages.theme import format_number
-from ..pages.value_plots import plot_against, plot_people, plot_plane
+from ..pages.value_plots import plot_people, plot_plane
 from .parts import (Canvas, PageWatch, Panel, PanelState, make_dropdown, make_row, make_step_buttons,
                                 redraw_each, step_round, write_prose)
 from .source import ClipSource
@@ -112,8 +114,8 @@ def figures(self:ValueController, names) -> dict: # name -> figure
     of = s.who or 'everybody'
     make = dict(
         people=lambda: plot_people(src.people[s.value], s.value, src.by, chosen=s.who),
-        against=lambda: plot_against(rows[s.value], rows[f'p_{s.value}'], s.value, src.space.reach,
-                                     f'{s.value} of {of}, rated against predicted'),
+        against=lambda: plot_value_scatter(rows[[s.value]], rows[[f'p_{s.value}']], [s.value], src.space.reach,
+                                           title=f'{s.value} of {of}, rated against predicted'),
         plane=lambda: plot_plane(src.means()[lambda m: m.clip_id.isin(rows.clip_id)], s.clip_id))
     return {n: make[n]() for n in names if n in make}
 
@@ -182,8 +184,8 @@ def write_people(people:pd.DataFrame) -> list: # from `tabulate_people` -> rows 
     rows = []
     for r in people.to_dict('records'):
         low, high, few = r.pop('low'), r.pop('high'), r.pop('few_groups')
-        known = f"{r['ccc']:.2f} [{low:.2f}, {high:.2f}]" if low == low else f"{r['ccc']:.2f}"
-        rows.append({k: write(v) for k, v in r.items()} | dict(ccc=known + ' *'*bool(few and low == low)))
+        ccc = dict(value=r['ccc'], ci95=[low, high] if low == low else None, few_groups=few)
+        rows.append({k: write(v) for k, v in r.items()} | dict(ccc=format_interval(ccc)))
     return rows
 
 # %% ../../nbs/90_panels/10_value_errors.ipynb #valpn016

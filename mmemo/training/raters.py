@@ -14,7 +14,7 @@ import pandas as pd
 from ..core import UserError
 from ..corpora.cells import label_groups
 from ..corpora.manifest import Corpus
-from ..corpora.ratings import interpolate
+from ..corpora.ratings import TRACED, interpolate
 from ..features.tracks import Packed
 from .card import format_figure
 from .evaluation import compute_figures, infer_task, list_classes
@@ -42,7 +42,7 @@ def read_raters(corpus:Corpus) -> pd.DataFrame|None: # None where traces were no
 # %% ../../nbs/60_training/17_raters.ipynb #ratr0010
 def score_raters(placed:pd.DataFrame, # from `read_raters`
                  clips:pd.DataFrame, # those that are judged: clip_id, perhaps subject
-                 names=('valence', 'arousal'), by:str='subject') -> dict: # score -> figure, as a model's
+                 names=TRACED, by:str='subject') -> dict: # score -> figure, as a model's
     "What one rater would get if the others were right."
     names = [c for c in names if c in placed]
     known = placed[placed.clip_id.isin(clips.clip_id)]
@@ -84,7 +84,7 @@ def gather_delayed(track:Packed, # values (n, d), time, offsets, clip_ids
 def measure_delays(corpus:Corpus, # with frames as they were traced
                    track:Packed, # of one modality
                    delays=tuple(np.arange(0, 4.01, .25)), # seconds
-                   names=('valence', 'arousal'), folds:int=5) -> pd.DataFrame: # delay, value, ccc, steps
+                   names=TRACED, folds:int=5) -> pd.DataFrame: # delay, value, ccc, steps
     "How well a linear model tells the ratings at each delay, people apart."
     from sklearn.linear_model import RidgeCV
     from sklearn.model_selection import GroupKFold, cross_val_predict
