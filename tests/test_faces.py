@@ -116,12 +116,12 @@ def test_crops_stay_inside(told):
 
 def test_none_is_the_middle_square(tmp_path):
     film = np.random.default_rng(0).integers(0, 255, (10, 60, 80, 3)).astype(np.uint8)
-    crops, boxes, valid = FaceTracker(FaceSettings(), 25).crop(film, np.arange(10))
+    crops, boxes, valid = FaceTracker(FaceSettings('none'), 25).crop(film, np.arange(10))
     assert np.array_equal(crops, film[:, :, 10:70]) and valid.all() and (boxes == [10, 0, 70, 60]).all()
-    crops, _, _ = FaceTracker(FaceSettings(size=32), 25).crop(film, np.arange(10))
+    crops, _, _ = FaceTracker(FaceSettings('none', size=32), 25).crop(film, np.arange(10))
     assert crops.shape == (10, 32, 32, 3)
     write_clip(tmp_path/'x.mp4', film, 25)
-    assert sum(len(c) for _, c, _, _ in read_face_chunks(VideoReader(tmp_path/'x.mp4'), FaceSettings(size=32), size=4)) == 10
+    assert sum(len(c) for _, c, _, _ in read_face_chunks(VideoReader(tmp_path/'x.mp4'), FaceSettings('none', size=32), size=4)) == 10
 
 
 def test_yunet_says_what_it_needs(tmp_path):

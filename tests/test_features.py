@@ -236,7 +236,8 @@ def test_reading_stays_a_bounded_way_ahead():
 
 def test_keys_are_those_of_before(corpus, encoders, tmp_path):
     "Features that somebody has waited a night for are still found: the key, and what a track says of itself."
-    run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), ExtractSettings(), tmp_path), make_jobs(corpus)
+    settings = ExtractSettings(faces=FaceSettings('none'))
+    run, jobs = Extraction(dict(zip(('visual', 'audio'), encoders)), settings, tmp_path), make_jobs(corpus)
     find_missing(run, jobs)
     reading = dict(visual=dict(decoder=[decoder_version('pyav')], decoding=3, every=1, crop={'detector': 'none'}),
                    audio=dict(decoder=decoder_version('pyav'), sound=SOUND_READING, silence=SILENCE_DB))
@@ -245,13 +246,13 @@ def test_keys_are_those_of_before(corpus, encoders, tmp_path):
         if m == 'visual': facts['preprocess'] = 1
         file = file_hash(corpus.root/'0.mp4')
         assert jobs[0].keys[m] == stable_hash(dict(kind=m, file=file, segment=[None, None], encoder=facts, reading=reading[m], format=2))
-    extract(corpus.subset(['c0']), *encoders, cache=tmp_path, progress=False)
+    extract(corpus.subset(['c0']), *encoders, cache=tmp_path, settings=settings, progress=False)
     source = load_track(run.path(jobs[0].keys['visual'])).source
     assert source == dict(modality='visual', encoder='clip', file=file, segment=[None, None], missing='', preprocess=1, key=jobs[0].keys['visual'],
                           **{k: encoders[0].facts[k] for k in ('weights', 'layers', 'precision', 'version', 'batch')}, **reading['visual'])
 
 
-AVTCA = dict(frames=15, seconds=3.6)
+AVTCA = dict(frames=15, seconds=3.6, faces=FaceSettings('none'))
 
 
 @pytest.fixture(scope='module')
@@ -324,7 +325,7 @@ def test_faces_are_looked_for_in_each_of_few_frames(takes, tmp_path, monkeypatch
             looked.append((self.settings.every, *np.round(times, 2)))
             return super().crop(frames, indices, times)
     monkeypatch.setattr(reading, 'FaceTracker', Tracker)
-    store = run(takes.subset(['5.0']), ('pixels-40', None), tmp_path, faces=FaceSettings('haar'), **AVTCA)
+    store = run(takes.subset(['5.0']), ('pixels-40', None), tmp_path, **AVTCA | dict(faces=FaceSettings('haar')))
     assert [t for _, *t in looked] == [[round(float(t), 2) for t in store.clip('5.0', 'visual').time]] and {e for e, *_ in looked} == {1}
     assert not store.clip('5.0', 'visual').valid.any() and store['visual'].missing == {'5.0': 'no face'}
 

@@ -185,7 +185,7 @@ def test_one_frame(name, codec, tmp_path):
     reader = VideoReader(film(tmp_path/name, numbered(1, start=5), codec=codec))
     assert len(reader) == 1 and np.allclose([reader.duration, reader.fps, reader.times[0]], [.04, 25, .02], atol=1e-3)
     assert numbers(reader.frames([0])) == numbers(reader.at([7.])) == [5]
-    crops, boxes, valid = FaceTracker(FaceSettings(), reader.fps).crop(reader.frames([0]), [0], reader.times)
+    crops, boxes, valid = FaceTracker(FaceSettings('none'), reader.fps).crop(reader.frames([0]), [0], reader.times)
     assert crops.shape == (1, 96, 96, 3) and valid.all()
 
 
@@ -906,13 +906,13 @@ def corpus_of(root, names): return Corpus('some', root, pd.DataFrame(dict(clip_i
 def test_bad_files_cost_themselves_only(tmp_path, encoders):
     good = good_clips(tmp_path)
     both = dict(visual=encoders[0], speech=encoders[1], progress=False)
-    alone = extract(corpus_of(tmp_path, good), cache=tmp_path/'a', **both)
+    alone = extract(corpus_of(tmp_path, good), cache=tmp_path/'a', settings=ExtractSettings(faces=FaceSettings('none')), **both)
     assert len(alone.quarantine) == 0 and np.diff(alone['visual'].offsets).tolist() == list(good.values())
     assert alone['visual'].missing == {'只有 声音.wav': 'no picture'}
     assert alone['audio'].missing == {'no sound.mp4': 'no sound'}
     bad = bad_clips(tmp_path)
     mixed = [n for pair in zip([*good, *[None]*len(bad)], bad) for n in pair if n] # a bad one after each good one
-    store = extract(corpus_of(tmp_path, mixed), cache=tmp_path/'b', settings=ExtractSettings(workers=2), **both)
+    store = extract(corpus_of(tmp_path, mixed), cache=tmp_path/'b', settings=ExtractSettings(workers=2, faces=FaceSettings('none')), **both)
     table = pd.read_csv(tmp_path/'b'/'quarantine.csv').set_index('clip_id').reason
     assert set(table.index) == set(bad) == set(store.quarantine.clip_id)
     for name, part in bad.items(): assert name in table[name] and part in table[name], table[name]
@@ -945,11 +945,12 @@ def walk(root, copies):
     for k, name in enumerate(good): write_clip(root/name, numbered(8 + 4*k, 64, 96, 100*k), 25, tone(.5 + k/10))
     film(root/'d.mkv', numbered(12, 64, 96), sound=tone(.5))
     sources = [(root/n).read_bytes() for n in ('a.mp4', 'b.mp4', 'c.mp4', 'd.mkv')]
-    extract(corpus_of(root, good), *encoders, cache=root/'alone', progress=False)
+    settings = ExtractSettings(workers=2, faces=FaceSettings('none')) # numbers are no faces
+    extract(corpus_of(root, good), *encoders, cache=root/'alone', progress=False, settings=settings)
     hurt = [f'{i}.{"mkv" if i % 7 == 6 else "mp4"}' for i in range(copies)] # every seventh a Matroska
     for i, name in enumerate(hurt): (root/name).write_bytes(damage(sources[3 if i % 7 == 6 else i % 3], i))
     mixed = corpus_of(root, [*hurt[:copies//2], *good, *hurt[copies//2:]])
-    store = extract(mixed, *encoders, cache=root/'mixed', progress=False, settings=ExtractSettings(workers=2))
+    store = extract(mixed, *encoders, cache=root/'mixed', progress=False, settings=settings)
     said = dict(zip(store.quarantine.clip_id, store.quarantine.reason))
     for name in hurt: # everything once more, with the decoder that takes all files
         try:

@@ -15,8 +15,8 @@ from mmemo.features.reading import ExtractSettings
 from mmemo.corpora.manifest import Corpus
 from mmemo.models.registry import MODELS, available
 from mmemo.training.published import find_published
-from mmemo.training.run_config import RunConfig, make_run_config, write_command
-from mmemo.training.runs import FILES, choose_settings, load_run, run_experiment
+from mmemo.training.run_config import RunConfig, choose_settings, make_run_config, write_command
+from mmemo.training.runs import FILES, load_run, run_experiment
 from mmemo.training.loop import TrainConfig
 from mmemo.features.windows import WindowSettings, Windows
 from mmemo.models.parts import Output
@@ -206,8 +206,8 @@ def test_new_clips_are_cut_as_the_training_clips_were(tmp_path):
     run = load_run(tmp_path/'run')
     assert run.config.settings == made # what the features say, not what the config had
     own = choose_settings(run)
-    assert (own.faces, own.every, own.workers, own.limit) == (made.faces, 2, 0, 0) # ExtractSettings() would crop nothing
-    assert choose_settings(run, 'yunet', 'y.onnx').faces == FaceSettings(detector='yunet', model_file='y.onnx')
+    assert (own.faces, own.every, own.workers, own.limit) == (made.faces, 2, 0, 0)
+    with pytest.raises(UserError, match="'yunet' cuts them otherwise"): choose_settings(run, 'yunet', 'y.onnx')
 
 
 @pytest.mark.parametrize('stored', [dict(modle='x'), dict(train=dict(lrr=1)), dict(window=dict(levle='clip')), dict(settings=dict(faces=dict(detectr='haar'))), dict(window=dict(level='clop'))])

@@ -18,12 +18,16 @@ from ..ranges import Text
 # %% ../../nbs/85_commands/11_cache.ipynb #cache006
 @dataclass
 class Fetch:
-    "`mmemo fetch`: bring published encoders once, for later use without a network."
-    name: Positional[str] # an encoder or a pair of them, as `mmemo doctor encoders` lists them
+    "`mmemo fetch`: bring published encoders, or a better face detector, once, for later use without a network."
+    name: Positional[str] # an encoder or a pair of them, as `mmemo doctor encoders` lists them; or yunet
 
     ranges = dict(name=Text())
 
     def __call__(self) -> int: # exit status
+        if self.name == 'yunet':
+            from mmemo.media.faces import YUNET_HOME, fetch_yunet
+            print(f'{fetch_yunet()} (from {YUNET_HOME}, MIT licence); faces are found by it from now on.')
+            return OK
         from mmemo.features.encoder_files import fetch
         print(*fetch(self.name), sep='\n')
         return OK

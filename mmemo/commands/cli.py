@@ -58,7 +58,7 @@ add_command('transcribe', 'extract:Transcribe', 'write down what is said, with w
             'mmemo transcribe corpora/mine --model models/whisper-small --language en --out corpora/mine-words')
 add_command('extract', 'extract:Extract', 'frozen features of a corpus, into the cache',
             'mmemo extract corpora/mine --encoders tiny',
-            'mmemo extract corpora/mine --encoders clip-vit-b32+wav2vec2-base --settings.faces.detector haar')
+            'mmemo extract corpora/mine --encoders clip-vit-b32+wav2vec2-base --settings.frames 15')
 add_command('train', 'train:Train', 'train a model on a corpus and write a run folder',
             'mmemo train --corpus runs/demo/corpus --out runs/mine',
             'mmemo train --corpus corpora/mine --model visual --train.epochs 20 --window.level frame --out runs/face',
@@ -83,7 +83,7 @@ add_command('submit', 'submit:Submit', "the files that Aff-Wild2's challenge tak
 add_command('predict', 'predict_files:Predict',
             'emotions of any video with a face in it, frame by frame, or of many at once',
             'mmemo predict clip.mp4 --run runs/demo/bicross --out runs/clip',
-            'mmemo predict talk.mkv --faces haar --seconds 1', 'mmemo predict talk.mkv my_clips --out runs/many')
+            'mmemo predict talk.mkv --seconds 1', 'mmemo predict talk.mkv my_clips --out runs/many')
 add_command('fetch', 'cache:Fetch', 'bring published encoders once, for later use without a network',
             'mmemo fetch clip-vit-b32+wav2vec2-base')
 add_command('cache', 'cache:Cache', 'list what the feature cache holds, or prune it',

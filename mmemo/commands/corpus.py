@@ -55,7 +55,7 @@ class ReadCorpus:
     out: Path|None = None # folder for manifest.csv, report.csv and page.html; only told where not given
     options: dict[str, int|float|bool|str] = field(default_factory=dict) # of the reader: `target perceived_av`
     pictures: int = 48 # faces on the page
-    faces: str = 'none' # how they are found: none (as they are) or haar
+    faces: str = 'auto' # how they are found; auto leaves cut-out faces as they are, none leaves all
     overwrite: bool = False # replace another table that stands in `out`
 
     ranges = dict(name=Text(), options=dict, pictures=Range(0, 100_000), faces=Text())

@@ -157,7 +157,10 @@ def _find_yunet() -> str:
     import cv2
     if not hasattr(cv2, 'FaceDetectorYN'):
         raise UserError('this OpenCV has no FaceDetectorYN')
-    return 'ready; needs a model file (--settings.faces.model-file)'
+    from mmemo.media.faces import find_yunet
+    if not find_yunet():
+        raise UserError('its model file is not on this machine; haar does its work')
+    return f'{find_yunet()}; the detector auto uses it'
 
 # %% ../../nbs/85_commands/05_doctor.ipynb #docto028
 @CHECKS.register('faces')
@@ -165,7 +168,7 @@ def check_faces() -> list: # of Checks
     "Face detectors."
     return [attempt('faces', 'haar', _find_haar,
                     "pip install 'opencv-python-headless<5': version 5 no longer ships the cascades"),
-            attempt('faces', 'yunet', _find_yunet, 'pip install opencv-python-headless', needed=False)]
+            attempt('faces', 'yunet', _find_yunet, 'mmemo fetch yunet', needed=False)]
 
 # %% ../../nbs/85_commands/05_doctor.ipynb #docto029
 def _find_extension(name:str) -> str:

@@ -67,11 +67,12 @@ def score_run(run, corpus=None, split:str='test', cache=None, faces:str='as trai
     from mmemo.training.evaluation import evaluate
     from mmemo.training.raters import describe_ceiling
     from mmemo.training.run_clips import find_corpus
-    from mmemo.training.runs import choose_settings
+    from mmemo.training.run_config import mark_faces, choose_settings
     is_own, settings = corpus is None, choose_settings(run, faces, model_file)
     place = find_corpus(run) if is_own else corpus
     if store is None:
         place, store = open_features(place, run.config.encoders, cache, settings, run.config.text)
+        mark_faces(store, faces)
     corpus, note = place_clips(run, open_corpus(place), store, is_own)
     if note: print(note)
     predictions = predict_split(run, corpus, store, split)
@@ -112,7 +113,7 @@ class Evaluate:
     attention: bool = False # in place of scores: what its attention is worth; kept in the run where it is on validation
     out: Path|None = None # folder for metrics.json and predictions.parquet; nothing is written where not given
     cache: Path|None = None # folder of the feature cache
-    faces: str = 'as trained' # or 'none' (cropped already), 'haar', 'yunet', where this corpus needs another way
+    faces: str = 'as trained' # or none, where this corpus's faces are cut out already
     model_file: str|None = None # the .onnx file of yunet
 
     ranges = dict(split=Text(), faces=Text(), model_file=Text())
@@ -124,6 +125,7 @@ class Evaluate:
 def evaluate_run(asked:Evaluate) -> int: # exit status
     "Predict with a run, smooth as it was chosen there, score, print."
     from mmemo.commands.train import print_scores
+    from mmemo.features.coverage import describe_coverage, list_faceless
     from mmemo.training.runs import load_run
     if asked.out: check_place(asked.out, 'table of scores', SCORES)
     run = load_run(asked.run)
@@ -131,7 +133,8 @@ def evaluate_run(asked:Evaluate) -> int: # exit status
                                            asked.model_file)
     print_scores(scores, run.config.task)
     if asked.out: keep_scores(asked.out, predictions, scores)
-    return SET_ASIDE if len(store.quarantine) else OK
+    if doubt := describe_coverage(store): print(f'Mind: {doubt}')
+    return SET_ASIDE if len(store.quarantine) or list_faceless(store) else OK
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evatt002
 def measure_run(asked:Evaluate) -> int: # exit status
@@ -140,7 +143,8 @@ def measure_run(asked:Evaluate) -> int: # exit status
     from mmemo.features.sources import open_features
     from mmemo.training.attention_worth import describe_worth, measure_attention
     from mmemo.training.run_clips import find_corpus
-    from mmemo.training.runs import choose_settings, load_run
+    from mmemo.training.run_config import choose_settings
+    from mmemo.training.runs import load_run
     if asked.corpus or asked.out:
         raise UserError('--attention is about the clips of the run itself, and is kept in its folder; '
                         'leave out --corpus and --out.')

@@ -152,10 +152,11 @@ def open_reader(run, # a trained run's folder, or a loaded Run
     from mmemo.commands.predict import check_reader
     from mmemo.features.encoder_files import resolve_encoders
     from mmemo.features.extract import open_encoders
-    from mmemo.training.runs import choose_settings, load_run
+    from mmemo.training.run_config import choose_settings
+    from mmemo.training.runs import load_run
     run = load_run(run) if isinstance(run, (str, Path)) else run
     check_reader(run)
-    settings = choose_settings(run, 'none', model_file)
+    settings = choose_settings(run, model_file=model_file)
     loaded, _ = open_encoders(*resolve_encoders(run.config.encoders), settings)
     return run, (loaded['visual'], loaded['audio'])
 
@@ -192,7 +193,7 @@ def predict_films(films:list, # paths
 def predict(files, # one film; or a folder, or a list of both
             run='runs/demo/bicross', # a trained run's folder, or a loaded Run
             out='runs/predicted', # becomes a folder: of one film's table and page, or with an index
-            faces:str='auto', # 'none' (cropped already), 'haar', 'yunet', or decided from the file
+            faces:str='auto', # as in training; or none (cropped already), haar, yunet
             model_file:str|None=None, # for 'yunet'
             seconds:float|None=None, # of the sliding windows; the model's own where not given
             cache=None, progress:bool=False,
@@ -220,7 +221,8 @@ class Predict:
     files: Positional[tuple[Path, ...]] # videos with a face in them, or folders of such
     run: Path = Path('runs/demo/bicross') # a trained run
     out: Path = Path('runs/predicted') # becomes a folder with frames.csv and report.html; of many: with index.html
-    faces: Literal['auto', 'none', 'haar', 'yunet'] = 'auto' # how; none: the picture is a cropped face already
+    # auto: as in training; none: the picture is a cropped face already
+    faces: Literal['auto', 'none', 'haar', 'yunet'] = 'auto'
     model_file: str|None = None # the .onnx file of yunet
     seconds: float|None = None # length of the sliding windows; the model's own where not given
     cache: Path|None = None # folder of the feature cache

@@ -24,7 +24,6 @@ from ..corpora.splits import deal_clips, folds_by_subject
 from ..features.encoder_files import resolve_encoders
 from ..features.reading import ExtractSettings
 from ..features.windows import WindowSettings
-from ..media.faces import FaceSettings
 from ..models.registry import MODELS
 from ..ranges import Range, Text
 from ..training.compare import check_options, pick_options
@@ -143,7 +142,7 @@ PAPERS['avtca'] = Paper(
     'avtca', 'System 2, AVT-CA (arXiv 2407.18552)', ('ravdess', 'crema-d'), ('avtca-paper', 'avtca-code'),
     ('random', 'speakers'), {m: RECIPES[m] for m in ('avtca-paper', 'avtca-code')}, 'pixels-224+mfcc',
     WindowSettings(15, 15, 'clip', 'expression', 15),
-    ExtractSettings(faces=FaceSettings(detector='haar'), frames=15, seconds=3.6),
+    ExtractSettings(frames=15, seconds=3.6),
     notes=('No pre-trained face network is used; others found that it is worth about six points.',
            'Each performance is in the corpus once; the released list has every clip twice.'))
 

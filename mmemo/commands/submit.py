@@ -81,7 +81,7 @@ class Submit:
     splits: tuple[str, ...] = () # some of train, val and test; all that there are where none is named
     smooth: bool = True # by the width that validation chose in each run
     cache: Path|None = None # folder of the feature cache
-    faces: str = 'as trained' # or 'none', 'haar', 'yunet', where this corpus needs another way
+    faces: str = 'as trained' # or none, where this corpus's faces are cut out already
     model_file: str|None = None # the .onnx file of yunet
 
     ranges = dict(corpus=Text(), splits=Text(), faces=Text(), model_file=Text())
@@ -93,13 +93,15 @@ def send_answers(asked:Submit) -> int: # exit status
     "Ask the runs about every frame, and write a file for each split."
     from mmemo.features.sources import open_features
     from mmemo.training.run_clips import find_corpus
-    from mmemo.training.runs import choose_settings, load_run
+    from mmemo.training.run_config import mark_faces, choose_settings
+    from mmemo.training.runs import load_run
     runs = [load_run(folder) for folder in asked.runs]
     task, tables, has_gaps = find_challenge(runs), [], False
     for run in runs:
         settings = choose_settings(run, asked.faces, asked.model_file)
         place = asked.corpus or find_corpus(run)
         corpus, store = open_features(place, run.config.encoders, asked.cache, settings, run.config.text)
+        mark_faces(store, asked.faces)
         if asked.smooth and not run.metrics['smoothing']['width']:
             print(f'Mind: {run.folder} is not smoothed: its width is 0 s.')
         tables.append(answer_frames(run, corpus, store, asked.smooth))

@@ -12,9 +12,11 @@ from typing import Literal
 
 import pandas as pd
 
+from .extract import show_faces
 from ..core import OK, SET_ASIDE, UserError
 from ..corpora.manifest import Corpus
 from ..corpora.readers import open_corpus
+from ..features.coverage import list_faceless
 from ..features.sources import open_features
 from ..features.tracks import FeatureStore
 from ..labels import describe_space
@@ -54,6 +56,7 @@ def find_features(corpus, # a Corpus, or where one is: a folder, a manifest, 'ra
         anchors = embed_anchors(config, corpus.labels)
         if anchors is not None:
             check_anchors(anchors, choose_prompts(config, corpus.labels))
+    show_faces(corpus, config.settings, cache)
     return open_features(corpus, config.encoders, cache, config.settings, config.text)
 
 # %% ../../nbs/85_commands/08_train.ipynb #train017
@@ -128,4 +131,4 @@ class Train(RunConfig):
         people = describe_ceiling(corpus, run.predictions.query("split == 'test'")) if run.scores else ''
         if people: print(people)
         print(run.folder/'report.html')
-        return SET_ASIDE if len(store.quarantine) else OK
+        return SET_ASIDE if len(store.quarantine) or list_faceless(store) else OK

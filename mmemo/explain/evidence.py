@@ -128,6 +128,11 @@ def add_worth(self:Evidence, run) -> Evidence: # run: a Run
     "The same evidence, with what the run has measured of its attention."
     return replace(self, worth=run.metrics.get('attention'), run=str(run.folder))
 
+
+@patch
+def count_faces(self:Evidence) -> str: # '83% of the frames'; '' where a face was seen in all
+    return '' if self.valid.all() else f'{self.valid.mean():.0%} of the frames'
+
 # %% ../../nbs/70_explain/01_evidence.ipynb #ea03f6b0
 def find_device(model) -> torch.device:
     "Where a model's weights stand; the CPU for a model without weights."

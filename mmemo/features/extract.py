@@ -26,6 +26,7 @@ from ..core import (DamageWarning, UserError, default_cache, is_machine_fault, n
 from ..corpora.manifest import Corpus, load_corpus, read_table
 from .cache import sweep_leftovers
 from .clip_batches import ClipBatches, round_values
+from .coverage import name_pictures
 from .encoders import SpeechEncoder, VisualEncoder, load_speech, load_visual
 from .reading import (ExtractSettings, Job, choose_frames, choose_pictures, describe_reading,
                                     find_picture_times, hash_content, make_jobs, open_frames, read_frames,
@@ -469,6 +470,7 @@ def extract(corpus:Corpus, # or the folder of one
     plan, packs = encode_and_pack(run, jobs, tracks, progress)
     bad = write_quarantine(cache, corpus, jobs) if encoders else None
     facts = describe_run(run, corpus, packs)
+    facts['shows'] = name_pictures(jobs, settings.faces)
     facts['counts'] = dict(run.counts, quarantined=sum(bool(j.error) for j in jobs))
     if encoders and len(bad): facts['quarantine'] = str(cache/'quarantine.csv')
     facts['files'] = {j.clip_id: list_hashes(j) for j in jobs if j.hashes}

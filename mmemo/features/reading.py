@@ -18,7 +18,7 @@ import pandas as pd
 from ..core import UserError, file_hash
 from ..corpora.manifest import Corpus
 from .encoders import VisualEncoder
-from ..media.faces import FaceSettings, FaceTracker, read_face_chunks
+from ..media.faces import FaceSettings, FaceTracker, read_face_chunks, settle_faces
 from ..media.files import probe
 from ..media.frames import CHUNK_BYTES, FRAMES_VERSION, VideoReader, decoder_version, read_frame_table
 from ..media.pictures import list_pictures, pictures_version, read_picture_chunks
@@ -70,7 +70,7 @@ def is_plain(faces:FaceSettings) -> bool:
 
 # %% ../../nbs/40_features/05_reading.ipynb #rdcropf1
 def describe_crop(faces:FaceSettings) -> dict: # settings, and the versions and files behind them
-    "How faces are cut out, as far as it changes a track's bytes."
+    "How faces are cut out, as far as it changes a track's bytes; what `auto` means for a file, the file's bytes tell."
     if is_plain(faces): return {'detector': 'none'}
     import cv2
     FaceTracker(faces, 25.) # a setting that cannot work is refused here, and not once a clip
@@ -173,10 +173,11 @@ def read_few_frames(reader:VideoReader, settings:ExtractSettings,
     room = CHUNK_BYTES//(3*reader.height*reader.width)
     size = max(1, min(size, room))
     parts = np.split(picked, range(size, len(picked), size))
-    tracker = FaceTracker(replace(settings.faces, every=1), reader.fps) # the detector looks at each
+    faces = settle_faces(settings.faces, reader.width, reader.height)
+    tracker = FaceTracker(replace(faces, every=1), reader.fps) # the detector looks at each
     def crop(i):
         frames = reader.frames(i)
-        if is_plain(settings.faces): return i, frames, np.ones(len(i), bool)
+        if is_plain(faces): return i, frames, np.ones(len(i), bool)
         crops, _, valid = tracker.crop(frames, i, reader.times[i])
         return i, crops, valid
     return map(crop, parts)
@@ -186,10 +187,11 @@ def read_frame_chunks(reader:VideoReader, settings:ExtractSettings,
                       size:int): # -> iterator of (indices, crops, valid)
     "The frames that are taken, or the faces in them, at most `size` at a time."
     if settings.frames: return read_few_frames(reader, settings, size)
-    if is_plain(settings.faces):
+    faces = settle_faces(settings.faces, reader.width, reader.height)
+    if is_plain(faces):
         chunks = reader.chunks(size, settings.every)
         return ((i, frames, np.ones(len(i), bool)) for i, frames in chunks)
-    chunks = read_face_chunks(reader, settings.faces, size, settings.every)
+    chunks = read_face_chunks(reader, faces, size, settings.every)
     return ((i, crops, valid) for i, crops, _, valid in chunks)
 
 # %% ../../nbs/40_features/05_reading.ipynb #5785a869

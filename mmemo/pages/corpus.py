@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['NEVER', 'name_emotions', 'name_kinds', 'count_labels', 'find_gaps', 'measure_durations', 'sample_clips',
            'read_middle_picture', 'render_face', 'render_face_sheet', 'count_people', 'describe_report',
-           'describe_corpus', 'tabulate_durations', 'render_counts', 'render_faces', 'write_corpus_page']
+           'describe_corpus', 'tabulate_durations', 'render_counts', 'render_faces', 'write_face_sheet',
+           'write_corpus_page']
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #eedb5622
 import html
@@ -133,29 +134,32 @@ def sample_clips(clips:pd.DataFrame, n:int) -> pd.DataFrame:
     return clips.iloc[np.sort(order[:n])]
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #5ccc2d9ab
-def read_middle_picture(corpus:Corpus, row, faces=None): # (h, w, 3) uint8, or None; faces: FaceSettings
-    "The picture in the middle of a clip, or of its folder of crops."
-    from mmemo.media.faces import FaceTracker
+def read_middle_picture(corpus:Corpus, row, faces=None) -> tuple: # (h, w, 3) uint8, is there a face; FaceSettings
+    "The picture in the middle of a clip, or of its folder of crops, as an encoder sees it; all of it without a face."
+    from mmemo.media.faces import FaceTracker, settle_faces
     from mmemo.media.frames import VideoReader
     crops = getattr(row, 'crops_dir', None)
     if isinstance(crops, str) and (files := sorted((Path(corpus.root)/crops).glob('*.jp*g'))):
         from PIL import Image
-        return np.asarray(Image.open(files[len(files)//2]).convert('RGB'))
+        return np.asarray(Image.open(files[len(files)//2]).convert('RGB')), True
     start, end = (None if np.isnan(t) else t for t in (row.start, row.end))
     reader = VideoReader(Path(corpus.root)/row.path, start, end)
     frame = reader.frames([len(reader)//2])
-    if faces is None or faces.detector == 'none': return frame[0]
+    faces = faces and settle_faces(faces, reader.width, reader.height)
+    if faces is None or faces.detector == 'none':
+        return frame[0], True
     cut, _, seen = FaceTracker(faces, reader.fps).crop(frame, [0])
-    return cut[0] if seen[0] else frame[0]
+    return (cut if seen[0] else frame)[0], bool(seen[0])
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #22084b52
-def render_face(picture, row, height:int) -> str: # (h, w, 3) uint8; a row of the manifest; px
-    "A picture with the clip's label and subject below it."
+def render_face(picture, has_face:bool, row, height:int) -> str: # (h, w, 3) uint8; a row of the manifest; px
+    "A picture with the clip's label and subject below it; one in which no face was found has a dashed edge."
     name = html.escape(row.clip_id)
     known = [getattr(row, 'label', None), getattr(row, 'subject', None)]
     text = ' '.join(v for v in known if isinstance(v, str))
     source = encode_thumbnail(picture, height)
-    return (f'<figure><img src="{source}" alt="{name}" title="{name}" height="{height}">'
+    kind, text = ('', text) if has_face else (' class="lost"', f'no face: {text}')
+    return (f'<figure{kind}><img src="{source}" alt="{name}" title="{name}" height="{height}">'
             f'<figcaption>{html.escape(text)}</figcaption></figure>')
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #87cc8195
@@ -165,7 +169,7 @@ def render_face_sheet(corpus:Corpus, n:int=48, faces=None,
     parts, failed = [], []
     for row in sample_clips(corpus.clips, n).itertuples():
         try:
-            parts.append(render_face(read_middle_picture(corpus, row, faces), row, height))
+            parts.append(render_face(*read_middle_picture(corpus, row, faces), row, height))
         except Exception: failed.append(row.clip_id)
     if not parts: return '', failed
     style = read_static('face_sheet.css')
@@ -230,9 +234,21 @@ def render_faces(corpus:Corpus, n:int, faces=None) -> list: # pieces of HTML
         return [render_text('No picture could be taken from these clips.', cls='soft')] if failed else []
     note = f'One picture from the middle of each of {sheet.count("<img")} clips, classes and subjects in turn.'
     body = [render_text('Faces', 'h2'), render_text(note, cls='soft'), sheet]
+    if lost := sheet.count('class="lost"'):
+        body.append(render_text(f'In {lost} of them no face was found; they are shown whole, with a dashed edge.'))
     if failed:
         body.append(render_warning(f"{len(failed)} picture(s) could not be read, for example of '{failed[0]}'."))
     return body
+
+# %% ../../nbs/80_pages/09_corpus.ipynb #corshe01
+def write_face_sheet(corpus:Corpus, out, # the HTML file
+                     faces, n:int=24) -> Path: # FaceSettings; how many clips
+    "Some faces of a corpus as they will be cut out, as one page."
+    looked = f"Cut out by '{faces.detector}'. This is what the encoder will see."
+    body = [render_text(corpus.name, 'h1'), render_text(looked), *render_faces(corpus, n, faces)]
+    with atomic_path(out) as tmp:
+        Path(tmp).write_text(render_page(f'Faces of {corpus.name}', body), encoding='utf8')
+    return Path(out)
 
 # %% ../../nbs/80_pages/09_corpus.ipynb #521e1fe3
 def write_corpus_page(corpus:Corpus, report:Report, out, # the HTML file

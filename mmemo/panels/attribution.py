@@ -37,7 +37,7 @@ from .clip import ClipChoice, ClipController, ClipState, write_facts
 from .jobs import JobRunner
 from .parts import Canvas, Panel, PanelState, make_dropdown, make_row, panel_or_reason, redraw, redraw_each
 from .source import ClipSource, find_row, open_run, open_source
-from ..training.runs import choose_settings
+from ..training.run_config import choose_settings
 
 # %% ../../nbs/90_panels/06_attribution.ipynb #atp00007
 class AttributionState(PanelState):

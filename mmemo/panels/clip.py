@@ -187,6 +187,7 @@ def write_facts(row, # of the clip list
         f'predicted <b>{safe(seen.answer)}</b>']
     if by_class and not pd.isna(row.label):
         parts.append(answers[seen.predicted == row.label])
+    if seen.count_faces(): parts.append(f'a face in {seen.count_faces()}')
     if facts.get('transcript'): parts.append(f"“{safe(facts['transcript'])}”")
     return f'<div style="padding:2px 0;line-height:1.6">{" · ".join(parts)}</div>'
 

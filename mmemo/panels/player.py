@@ -326,7 +326,8 @@ def list_facts(seen:Evidence) -> list: # of [name, value, '' or 'wrong']
     elif seen.rated:
         line.append(['rated', write_means(seen.classes, np.nanmean(seen.rated.values, 0)), ''])
     is_wrong = label and label != seen.predicted
-    return line + [['predicted', seen.answer, 'wrong' if is_wrong else '']]
+    line.append(['predicted', seen.answer, 'wrong' if is_wrong else ''])
+    return line + [['a face in', seen.count_faces(), '']]*bool(seen.count_faces())
 
 # %% ../../nbs/90_panels/02_player.ipynb #e266148cd
 def explain_missing(film:ClipFilm) -> dict: # row -> sentence

@@ -31,7 +31,8 @@ from ..pages.clip_plots import space_times
 from .film import ClipFilm, prepare_film
 from .player import Player
 from ..training.run_clips import find_corpus
-from ..training.runs import Run, check_features, choose_settings, load_run
+from ..training.run_config import choose_settings
+from ..training.runs import Run, check_features, load_run
 
 # %% ../../nbs/90_panels/04_source.ipynb #srcrow01
 def find_row(clips:pd.DataFrame, clip_id:str) -> pd.Series:

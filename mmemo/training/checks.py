@@ -16,6 +16,7 @@ import pandas as pd
 from ..core import UserError, pick_device
 from ..corpora.cells import spell_with_point
 from ..corpora.splits import deal_clips
+from ..features.coverage import describe_coverage
 from ..features.windows import check_frames, describe_overhang, make_targets, place_clips
 from ..labels import task_space
 from ..media.pictures import list_pictures
@@ -258,4 +259,5 @@ def _tell_left_out(store, place:str|None=None) -> str: # the first clip that cou
 # %% ../../nbs/60_training/00_checks.ipynb #chkexp14
 def check_data(config, corpus, store, reads=('visual', 'audio', 'text')) -> list: # notes; corpus: with its split
     "All that can be known before the first epoch."
-    return check_table(config, corpus) + check_store(corpus, store, reads)
+    faces = describe_coverage(store) if 'visual' in reads else ''
+    return check_table(config, corpus) + check_store(corpus, store, reads) + [faces]*bool(faces)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['ORIGINS', 'RunConfig', 'make_dataclass', 'make_run_config', 'list_changes', 'write_option', 'write_command',
            'read_notes', 'list_settings', 'count_origins', 'describe_origins', 'choose_prompts', 'read_options',
-           'use_given']
+           'use_given', 'choose_detector', 'choose_settings', 'check_shown', 'mark_faces']
 
 # %% ../../nbs/60_training/09_run_config.ipynb #rcfgimpx
-from collections import Counter
-from dataclasses import replace
 import re, shlex
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections import Counter
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ from ..features.sources import GIVEN
 from ..features.tracks import FeatureStore
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
+from ..media.faces import find_yunet
 from ..models.stated import list_words
 from ..ranges import Range, Text, check_fields, guess_path
 from .loop import TrainConfig
@@ -191,3 +192,51 @@ def use_given(config:RunConfig, store:FeatureStore) -> RunConfig:
     given = ', '.join(tell(m, encoder) for m, encoder in store.facts['encoders'].items())
     print(f'Features as they were given: {given}. Nothing is encoded.')
     return replace(config, encoders=GIVEN, train=replace(config.train, lambda_text=0.))
+
+# %% ../../nbs/60_training/09_run_config.ipynb #rundetc1
+def choose_detector(run, # a Run
+                    asked:str='as trained', # auto: as trained, and looked for where somebody had cut them out by hand
+                   ) -> str: # a word of `FaceSettings.detector`
+    "How a run's faces are to be found; `UserError` for a way by which it would see what it never saw in training."
+    trained = run.config.settings.faces.detector
+    name, known = trained.removeprefix('auto-'), run.about['features'].get('shows')
+    is_settled = name != 'none' or known == 'whole pictures'
+    if asked in ('as trained', trained, 'auto' if is_settled else ''):
+        return trained
+    if known == 'whole pictures':
+        raise UserError(f"{run.folder} was trained on whole pictures, and faces '{asked}' would show it cut-out faces; "
+                        'leave it out, or train again with a detector.')
+    if name not in ('none', asked.removeprefix('auto-')) and asked != 'none':
+        raise UserError(f"{run.folder} was trained on faces that '{name}' cut out, and '{asked}' cuts them otherwise; "
+                        'leave it out, or train again.')
+    return asked
+
+# %% ../../nbs/60_training/09_run_config.ipynb #ead3adc2
+def choose_settings(run, # a Run
+                    faces:str='as trained', # or 'none', where they are cut out already
+                    model_file:str|None=None, # of the detector, where it is elsewhere now
+                   ) -> ExtractSettings:
+    "How features for a run are to be made."
+    s, usual = run.config.settings, ExtractSettings()
+    file = model_file or s.faces.model_file
+    if not model_file and file and not Path(file).is_file(): # the run comes from another machine
+        file = find_yunet() or file
+    how = replace(s.faces, detector=choose_detector(run, faces), model_file=None if file is None else str(file))
+    return replace(s, faces=how, device=usual.device, workers=usual.workers, ahead=usual.ahead, limit=0)
+
+# %% ../../nbs/60_training/09_run_config.ipynb #runpict1
+def check_shown(run, facts:dict): # a Run; of a store of features
+    "Refuse features of whole pictures for a run that was trained on faces, or of faces that were found otherwise."
+    ways = [s.faces.detector.removeprefix('auto-') for s in (run.config.settings, facts['settings'])]
+    shown = [run.about['features'].get('shows') or facts['shows'], facts['shows']] # earlier runs do not say
+    if shown[0] != shown[1] or 'none' not in ways and ways[0] != ways[1]:
+        was, now = (f"{what} (detector '{way}')" for what, way in zip(shown, ways))
+        remedy = 'name a detector (faces auto)' if ways == ['none', 'none'] else 'extract with the settings of the run'
+        raise UserError(f'{run.folder} was trained on {was}, these features are of {now}; {remedy}.')
+
+# %% ../../nbs/60_training/09_run_config.ipynb #runpict3
+def mark_faces(store:FeatureStore, asked:str) -> FeatureStore: # the same, of a corpus
+    "Whoever says `none` knows that the pictures are faces already, whatever their look."
+    if asked == 'none' and 'shows' in store.facts:
+        store.facts['shows'] = 'faces'
+    return store

@@ -8,7 +8,7 @@ __all__ = ['FILES', 'BESIDE', 'SUMMED', 'EDITED', 'HistoryFile', 'save_weights',
            'tell_other_weights', 'predict_and_score', 'describe', 'count_data', 'summarise_training',
            'check_run_folder', 'write_checksums', 'read_checksums', 'list_changed', 'finish_run', 'run_experiment',
            'LostFigures', 'read_history', 'read_optional', 'tell_edited', 'check_files', 'read_model', 'load_run',
-           'choose_settings', 'find_free_folder']
+           'find_free_folder']
 
 # %% ../../nbs/60_training/12_runs.ipynb #c9030685
 import hashlib, json, os, re, time, warnings
@@ -24,7 +24,6 @@ from ..corpora.leaks import guard
 from ..corpora.manifest import Corpus, write_table
 from ..features.encoder_files import resolve_encoders
 from ..features.encoders import load_text
-from ..features.reading import ExtractSettings
 from ..features.windows import Windows
 from ..labels import LabelSpace, describe_space, read_space, task_space
 from ..models.parts import count_outputs
@@ -39,7 +38,7 @@ from .loop import make_objective, train
 from .objectives import choose_loss, embed_classes
 from .run_clips import (deal_missing, describe_changes, list_split, name_place, read_sides, restore_split,
                                       use_classes)
-from .run_config import RunConfig, choose_prompts, make_run_config, read_options
+from .run_config import RunConfig, check_shown, choose_prompts, make_run_config, read_options
 
 # %% ../../nbs/60_training/12_runs.ipynb #6b2ed45b
 class HistoryFile:
@@ -178,6 +177,8 @@ def check_features(run:Run, store):
         if m in run.model.modalities and known and other and known != other:
             raise UserError(f"{run.folder} was trained on {m} features of '{known}', these are of '{other}'; "
                             f'extract with encoders={run.config.encoders}.')
+    if 'visual' in run.model.modalities and 'shows' in getattr(store, 'facts', {}):
+        check_shown(run, store.facts)
     tell_other_weights(run, store)
 
 # %% ../../nbs/60_training/12_runs.ipynb #runoth01
@@ -215,7 +216,8 @@ def describe(config, model, windows, store, anchors) -> dict: # config.json
     from mmemo import __version__
     corpus, facts = windows['train'].corpus, getattr(store, 'facts', {})
     known = {k: facts.get(k, {}) for k in ('encoders', 'weights', 'precision')}
-    features = dict(known, dims=dict(windows['train'].dims), synthetic_only=bool(facts.get('synthetic_only')))
+    features = dict(known, dims=dict(windows['train'].dims), synthetic_only=bool(facts.get('synthetic_only')),
+                    shows=facts.get('shows', ''))
     rows = corpus.clips.drop(columns=['path'], errors='ignore').astype(str).values.tolist()
     data = dict(corpus=corpus.name, clips=len(corpus), hash=stable_hash(rows), facts=corpus.facts)
     return dict(run=config, model=dict(name=config.model, config=getattr(model, 'config', None)),
@@ -436,16 +438,6 @@ def changes(self:Run, corpus, store=None) -> str: # the run's own corpus; its fe
     "What is no longer as it was in training, in one sentence; '' where nothing has changed."
     aside = self.about['data'].get('clips', 0) - len(self.sides)
     return describe_changes(corpus, self.sides, aside, getattr(store, 'facts', {}).get('files'))
-
-# %% ../../nbs/60_training/12_runs.ipynb #ead3adc2
-def choose_settings(run:Run, faces:str='as trained', # or another way to find them: 'none', 'haar', 'yunet'
-                    model_file:str|None=None, # of the detector, where it is elsewhere now
-                   ) -> ExtractSettings:
-    "How features for a run are to be made."
-    s, usual = run.config.settings, ExtractSettings()
-    detector = s.faces.detector if faces == 'as trained' else faces
-    how = replace(s.faces, detector=detector, model_file=model_file or s.faces.model_file)
-    return replace(s, faces=how, device=usual.device, workers=usual.workers, ahead=usual.ahead, limit=0)
 
 # %% ../../nbs/60_training/12_runs.ipynb #train009b
 def find_free_folder(out, name:str) -> Path: # out/name, out/name-2 ...
