@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BESIDE', 'check_kept', 'is_same_table', 'keep_tables', 'ReadCorpus', 'keep_corpus', 'InitManifest',
-           'describe_findings', 'describe_raters', 'import_table', 'ImportTable', 'read_pairs', 'choose_manifest']
+           'describe_findings', 'describe_raters', 'describe_voters', 'import_table', 'ImportTable', 'read_pairs',
+           'choose_manifest']
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpu004
 import tempfile
@@ -122,6 +123,13 @@ def describe_raters(facts:dict) -> str: # as `add_ratings` keeps them
     end = f"; agreement (ICC): {', '.join(agree)}" if agree else ''
     return f"ratings: {who}, taken {facts['delay']:g} s earlier than they were given{end}."
 
+# %% ../../nbs/85_commands/06_corpus.ipynb #corpvo01
+def describe_voters(facts:dict) -> str: # as `describe_votes` gives them
+    "Who voted, how well they agree, and what becomes of ties."
+    ties = f"; {facts['ties']} ties have no label and are learnt from by their shares" if facts['ties'] else ''
+    return (f"labels: {facts['answers']} answers of {facts['raters']} raters, the majority is the label; "
+            f"they agree by {facts['alpha']:.2f} (Krippendorff's alpha: 1 always, 0 as by chance){ties}.")
+
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpim02
 def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet), or a DataFrame
                  out='corpora/study', # becomes a folder with manifest.csv and corpus.json
@@ -135,16 +143,20 @@ def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet), or a D
     from mmemo.corpora.manifest import write_table
     from mmemo.corpora.ratings import add_ratings
     from mmemo.corpora.spreadsheet import read_study
+    from mmemo.corpora.votes import join_votes
     check_kept(out)
     corpus, report = read_study(table, columns, root, **labels)
     corpus.name = Path(out).name
     print(describe_findings(report))
+    corpus, votes = join_votes(corpus)
+    if votes is not None: print(describe_voters(corpus.facts['votes']))
     each = None
     if ratings is not None:
         corpus, each = add_ratings(corpus, ratings, scale, delay)
         print(describe_raters(corpus.facts['ratings']))
     keep_tables(corpus, out, overwrite)
-    if each is not None: write_table(each, Path(out)/'ratings.parquet')
+    for kept, name in ((votes, 'votes.parquet'), (each, 'ratings.parquet')):
+        if kept is not None: write_table(kept, Path(out)/name)
     corpus.place = str(out)
     print(f"{len(corpus)} clips in {Path(out)/'manifest.csv'}; "
           f'`mmemo train --corpus {out} --encoders NAME` goes on from there.')

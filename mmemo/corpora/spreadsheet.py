@@ -107,6 +107,7 @@ TITLES = { # our column -> how people call it, the likeliest first
     'transcript': 'transcript text utterance words wortlaut transkript äußerung',
     'group': 'group session dyad sitzung gruppe',
     'valence': 'valence valenz', 'arousal': 'arousal erregung aktivierung', 'sentiment': 'sentiment',
+    'rater': 'rater annotator coder bewerter beobachter beurteiler',
     'clip_id': 'clip_id id clipid nr nummer no'} # column -> words
 
 def fold_title(title:str) -> str: # 'Dateiname (mp4)' -> 'dateiname mp4'
