@@ -52,6 +52,8 @@ add_command('corpus', 'corpus:ReadCorpus', 'read a data set: counts, what is mis
 add_command('manifest', 'corpus:choose_manifest', 'a table for clips of your own: a first one, or from a spreadsheet',
             'mmemo manifest import ratings.xlsx --root films --out corpora/study',
             'mmemo manifest import ratings.csv --columns path="file name" label=Emotion subject=Participant',
+            'mmemo manifest import talk.eaf --columns label=Emotion',
+            'mmemo manifest tiers runs/predicted/frames.csv talk-predicted.eaf',
             'mmemo manifest init my_clips', 'mmemo manifest init my_clips --subject "/(\\w+)-"')
 add_command('transcribe', 'extract:Transcribe', 'write down what is said, with word times, by a Whisper model',
             'mmemo transcribe corpora/mine --model openai/whisper-base',

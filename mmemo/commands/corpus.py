@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BESIDE', 'check_kept', 'is_same_table', 'keep_tables', 'ReadCorpus', 'keep_corpus', 'InitManifest',
            'describe_findings', 'describe_raters', 'describe_voters', 'import_table', 'ImportTable', 'read_pairs',
-           'choose_manifest']
+           'ExportTiers', 'choose_manifest']
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpu004
 import tempfile
@@ -131,7 +131,7 @@ def describe_voters(facts:dict) -> str: # as `describe_votes` gives them
             f"they agree by {facts['alpha']:.2f} (Krippendorff's alpha: 1 always, 0 as by chance){ties}.")
 
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpim02
-def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet), or a DataFrame
+def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet; tiers of ELAN, Praat, Audacity), or a DataFrame
                  out='corpora/study', # becomes a folder with manifest.csv and corpus.json
                  columns:dict|None=None, # our column -> its title: dict(path='file name', label='Emotion')
                  root=None, # folder that file names start from; the table's own where not given
@@ -143,8 +143,12 @@ def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet), or a D
     from mmemo.corpora.manifest import write_table
     from mmemo.corpora.ratings import add_ratings
     from mmemo.corpora.spreadsheet import read_study
+    from mmemo.corpora.tiers import is_tiers, tabulate_tiers
     from mmemo.corpora.votes import join_votes
     check_kept(out)
+    if not hasattr(table, 'columns') and is_tiers(table):
+        root = root or (table if Path(table).is_dir() else Path(table).parent)
+        table = tabulate_tiers(table, columns)
     corpus, report = read_study(table, columns, root, **labels)
     corpus.name = Path(out).name
     print(describe_findings(report))
@@ -166,7 +170,8 @@ def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet), or a D
 @dataclass
 class ImportTable:
     "`mmemo manifest import`: a corpus from a spreadsheet."
-    table: Positional[Path] # CSV with any separator and encoding, .xlsx, .ods or Parquet
+    # CSV with any separator and encoding, .xlsx, .ods, Parquet; tiers: .eaf, .TextGrid, Audacity's .txt, or a folder
+    table: Positional[Path]
     out: Path|None = None # folder for manifest.csv and corpus.json; corpora/NAME where not given
     # our columns and their titles, where a guess will not do: path="file name" label=Emotion
     columns: tuple[str, ...] = ()
@@ -202,11 +207,41 @@ def read_pairs(words, option:str) -> dict: # 'name=value' each
         raise UserError(f"--{option} {odd[0]}: expected NAME=VALUE, such as label=Emotion.")
     return {name.strip(): value.strip() for name, _, value in pairs}
 
+# %% ../../nbs/85_commands/06_corpus.ipynb #corpti01
+@dataclass
+class ExportTiers:
+    "`mmemo manifest tiers`: a prediction as a tier for ELAN, Praat, Audacity, or as subtitles."
+    frames: Positional[Path] # frames.csv, as `mmemo predict` writes it
+    out: Positional[Path] # the new file; its ending says which form: .eaf, .TextGrid, .txt (Audacity), .srt or .vtt
+    beside: Path|None = None # a file of tiers that are to stand in the new one, too
+    film: str = '' # the film that ELAN opens with it
+    tier: str = 'predicted' # what the tier is called
+    overwrite: bool = False # replace a file that stands at `out`
+
+    ranges = dict(film=Text(), tier=Text())
+
+    def __call__(self) -> int: # exit status
+        import pandas as pd
+        from mmemo.corpora.manifest import read_table
+        from mmemo.corpora.tiers import join_frames, read_tiers, write_tiers
+        if self.out.exists() and not self.overwrite:
+            raise UserError(f'{self.out}: there is such a file already; it is kept. Name another, or --overwrite it.')
+        frames = read_table(self.frames)
+        if not {'time', 'label'} <= set(frames):
+            raise UserError(f"{self.frames}: expected columns time and label, found {', '.join(frames)}; "
+                            'tiers hold classes, and no values.')
+        said = join_frames(frames, self.tier)
+        theirs = [read_tiers(self.beside)] if self.beside else []
+        write_tiers(pd.concat([*theirs, said]), self.out, self.film)
+        print(f'{len(said)} segments as tier {self.tier} in {self.out}')
+        return OK
+
 # %% ../../nbs/85_commands/06_corpus.ipynb #corpim08
 def choose_manifest(): # a type with two subcommands, for tyro
-    "`mmemo manifest init` and `mmemo manifest import`."
+    "`mmemo manifest init`, `mmemo manifest import` and `mmemo manifest tiers`."
     kinds = dict(init=InitManifest(tyro.MISSING))
-    kinds['import'] = ImportTable(tyro.MISSING)
+    kinds |= {'import': ImportTable(tyro.MISSING), 'tiers': ExportTiers(tyro.MISSING, tyro.MISSING)}
     lines = dict(init='a first table for a folder of clips, to be edited')
-    lines['import'] = 'a corpus from a spreadsheet that is there'
+    lines |= {'import': 'a corpus from a spreadsheet, or from tiers, that are there',
+              'tiers': 'a prediction as a tier for ELAN, Praat or Audacity'}
     return tyro.extras.subcommand_type_from_defaults(kinds, lines)

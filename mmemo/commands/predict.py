@@ -132,7 +132,7 @@ def extract_file(path, encoders, # 'tiny', 'clip-vit-b32+wav2vec2-base' ..., or 
                 ): # -> Corpus of one clip, its features
     "The corpus of one clip and its features; a file that cannot be used is a `UserError` with its reason."
     from mmemo.features.extract import extract
-    path = Path(path).resolve()
+    path = Path(path).absolute() # a link keeps its name
     visual, speech = resolve_encoders(encoders) if isinstance(encoders, str) else encoders
     clip = dict(clip_id=[path.stem], path=[path.name], start=np.nan, end=np.nan)
     corpus = Corpus(path.name, path.parent, pd.DataFrame(clip))
