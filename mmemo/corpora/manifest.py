@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['NEEDED', 'SPLITS', 'MANIFESTS', 'KINDS', 'name_sides', 'check_filled', 'check_titles', 'check_manifest', 'open_sheet',
            'read_table', 'write_table', 'read_manifest', 'Corpus', 'scale_shares', 'name_table', 'write_clips',
-           'save_corpus', 'find_manifest', 'read_about', 'name_classes', 'check_labels', 'guess_space', 'name_space',
-           'use_space', 'load_corpus', 'update_corpus', 'Report']
+           'save_corpus', 'find_manifest', 'read_about', 'name_classes', 'check_labels', 'guess_space', 'use_space',
+           'load_corpus', 'update_corpus', 'Report']
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #8e7474fb
 import os
@@ -168,6 +168,8 @@ class Corpus:
     sheet: Sheet|None = field(default=None, repr=False, compare=False) # the file's own cells, where it is from one
 
     def __post_init__(self):
+        known = self.space if isinstance(self.space, str) else describe_space(self.space)
+        if isinstance(known, str): self.space = known # by its name
         values = SPACES.get(self.space, self.space) if isinstance(self.space, str) else self.space
         values = getattr(values, 'kind', 'classes') != 'classes'
         self.clips, self.frames = name_clips(self.clips, values), name_frames(self.frames)
@@ -335,13 +337,9 @@ def guess_space(clips:pd.DataFrame, where:str) -> LabelSpace|str: # a manifest; 
     return find_classes(clips.label)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manspc03
-def name_space(space:LabelSpace|str) -> LabelSpace|str: # a known one by its name
-    known = describe_space(label_space(space))
-    return known if isinstance(known, str) else space
-
 def use_space(corpus:Corpus, space:LabelSpace|str) -> Corpus:
     "The corpus under other classes; labels that are words for them get their names."
-    return replace(corpus, clips=name_classes(corpus.clips, label_space(space)), space=name_space(space))
+    return replace(corpus, clips=name_classes(corpus.clips, label_space(space)), space=space)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #0f2afedbb
 def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, or a Corpus, which is given back
@@ -361,7 +359,7 @@ def load_corpus(place) -> Corpus: # a folder with a manifest, a manifest file, o
     space = read_space(about['space']) if about.get('space') else guess_space(clips, str(manifest))
     sheet.read = clips = name_classes(clips, label_space(space))
     _check_frames(frames, clips, folder)
-    return Corpus(name, root, clips, frames, name_space(space), facts, str(place), sheet)
+    return Corpus(name, root, clips, frames, space, facts, str(place), sheet)
 
 # %% ../../nbs/20_corpora/01_manifest.ipynb #manupd02
 def update_corpus(corpus:Corpus, place) -> Path: # what it was read from: a folder, or one table -> the table

@@ -21,8 +21,8 @@ from .cells import NAMES, VALUES
 from .cremad import read_cremad
 from .listing import check_choice, list_some
 from .manifest import (Corpus, Report, check_filled, check_labels, check_manifest, check_titles,
-                                    find_manifest, guess_space, load_corpus, name_classes, name_space, name_table,
-                                    read_table, use_space, write_table)
+                                    find_manifest, guess_space, load_corpus, name_classes, name_table, read_table,
+                                    use_space, write_table)
 from .mosei import read_mosei
 from .ravdess import read_ravdess
 from ..labels import LabelSpace, find_classes, guess_class, label_space, read_space
@@ -169,7 +169,7 @@ def read_folder(root, # a folder of clips, or a manifest
         report.add('note', path, 'its folder is named after no class; the clip has no label')
     if 'subject' not in clips:
         report.add('note', root.name, 'no subjects: a split cannot keep people apart', len(clips))
-    space = name_space(read_space(space) if space else find_classes(clips.label))
+    space = read_space(space) if space else find_classes(clips.label)
     facts = dict(target='as the folders are named', synthetic=False)
     return Corpus(root.resolve().name, root, clips, None, space, facts), report
 
@@ -203,7 +203,7 @@ def read_features(root, # a table, CSV or Parquet: clip_id, subject, label ... a
     check_titles(table, str(root))
     first = take_firsts(table, root).assign(path=Path(root).name)
     clips = check_manifest(first, str(root))
-    space = name_space(read_space(space) if space else guess_space(clips, str(root)))
+    space = read_space(space) if space else guess_space(clips, str(root))
     clips = name_classes(clips, label_space(space))
     check_labels(clips, label_space(space), str(root))
     facts = dict(features_only=True, synthetic=False, source=Path(root).name)

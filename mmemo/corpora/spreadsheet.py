@@ -19,8 +19,7 @@ import pandas as pd
 from ..core import UserError
 from .cells import MEASURES, NAMES, find_form, is_parquet, read_cells, read_column, read_names
 from .listing import list_some
-from .manifest import (Corpus, Report, check_labels, check_manifest, guess_space, name_classes, name_space,
-                                    read_table)
+from .manifest import Corpus, Report, check_labels, check_manifest, guess_space, name_classes, read_table
 from ..labels import (PROMPTS, WHOLE, LabelSpace, describe_space, fold_word, guess_class, label_space, prompts_for,
                           read_space)
 from ..media.files import find_kind, walk_folder
@@ -271,7 +270,7 @@ def choose_labels(clips:pd.DataFrame, classes:str='', # names with commas, in or
         raise UserError(f"{where}: the only label is '{words[0]}'; expected two classes or more "
                         '(--classes names them).')
     check_labels(clips, space, where)
-    return clips, name_space(space)
+    return clips, space
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0044
 def take_frame(table:pd.DataFrame) -> pd.DataFrame: # any kinds of columns -> text cells, the index is the row
