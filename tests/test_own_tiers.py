@@ -64,3 +64,39 @@ def test_a_prediction_becomes_a_tier(films, tmp_path):
     assert (mine.start.to_numpy()[1:] == mine.end.to_numpy()[:-1]).all() and mine.text.tolist() == frames.label[frames.label != frames.label.shift()].tolist()
     code, said = call_mmemo(*told)
     assert code == 2 and 'there is such a file already' in said
+
+
+def test_somebodys_own_file_stays_whole(tmp_path):
+    "All that ELAN keeps beside segments, and Praat's point tiers, are in the new file; the old one is not touched."
+    from praatio import textgrid
+    from praatio.data_classes.point_tier import PointTier
+    from pympi import Eaf
+    write_tiers(MARKED, tmp_path/'mine.eaf', 'talk.mp4')
+    book = Eaf(str(tmp_path/'mine.eaf'))
+    book.add_tier('empty', part='Anna')
+    book.add_controlled_vocabulary('moods')
+    book.to_file(str(tmp_path/'mine.eaf'))
+    before = (tmp_path/'mine.eaf').read_bytes()
+    (tmp_path/'frames.csv').write_text('time,label\n' + ''.join(f'{(i + .5)/30:.4f},{"Fear" if i < 20 else "Anger"}\n' for i in range(60)))
+    code, said = call_mmemo('manifest', 'tiers', tmp_path/'frames.csv', tmp_path/'both.eaf', '--beside', tmp_path/'mine.eaf')
+    both = Eaf(str(tmp_path/'both.eaf'))
+    assert code == 0 and set(both.get_tier_names()) == {'Stimmung', 'Gesagt', 'empty', 'predicted'}, said
+    assert both.get_parameters_for_tier('empty')['PARTICIPANT'] == 'Anna' and 'moods' in both.get_controlled_vocabulary_names()
+    assert [m['MEDIA_URL'] for m in both.get_linked_files()] == ['talk.mp4'] and (tmp_path/'mine.eaf').read_bytes() == before
+    for more in ([tmp_path/'again.eaf', '--beside', tmp_path/'both.eaf'], [tmp_path/'mine.eaf', '--beside', tmp_path/'mine.eaf', '--overwrite']):
+        code, said = call_mmemo('manifest', 'tiers', tmp_path/'frames.csv', *more)
+        assert code == 2 and 'Traceback' not in said, said
+    assert (tmp_path/'mine.eaf').read_bytes() == before and not (tmp_path/'again.eaf').exists()
+    write_tiers(MARKED, tmp_path/'mine.TextGrid')
+    grid = textgrid.openTextgrid(str(tmp_path/'mine.TextGrid'), includeEmptyIntervals=True)
+    grid.addTier(PointTier('Klick', [(.5, 'da')], 0, 2.2))
+    grid.save(str(tmp_path/'mine.TextGrid'), format='long_textgrid', includeBlankSpaces=True)
+    code, said = call_mmemo('manifest', 'tiers', tmp_path/'frames.csv', tmp_path/'both.TextGrid', '--beside', tmp_path/'mine.TextGrid')
+    assert code == 0 and 'Klick' in (tmp_path/'both.TextGrid').read_text(), said
+    assert set(read_tiers(tmp_path/'both.TextGrid').tier) == {'Stimmung', 'Gesagt', 'predicted'} # 30 frames a second, and can be read
+
+
+def test_tiers_without_a_film_make_no_corpus(tmp_path):
+    write_tiers(MARKED, tmp_path/'nofilm.TextGrid')
+    code, said = call_mmemo('manifest', 'import', tmp_path/'nofilm.TextGrid', '--columns', 'label=Stimmung', '--out', tmp_path/'study')
+    assert code == 2 and "not 'nofilm'" in said and not (tmp_path/'study').exists(), said

@@ -52,3 +52,19 @@ def test_who_speaks_twice_is_named(study, tmp_path):
     pd.concat([rows, rows[:1]]).to_csv(tmp_path/'twice.csv', index=False)
     code, said = call_mmemo('manifest', 'import', tmp_path/'twice.csv', '--root', corpus.root, '--out', tmp_path/'no')
     assert code == 2 and "'Anna' speaks twice of" in said and not (tmp_path/'no').exists(), said
+
+
+def test_ties_that_leave_raters_without_people(study, tmp_path):
+    "Two against one on all clips of a person: the one has nobody to be scored by there, and no training is lost to it."
+    place, corpus, rows, _, _ = study
+    odd = rows.copy()
+    odd.loc[(odd.Proband == odd.Proband.iloc[-1]) & (odd.Bewerter == 'Anna'), 'Emotion'] = 'Stress'
+    odd.loc[(odd.Proband == odd.Proband.iloc[-1]) & (odd.Bewerter != 'Anna'), 'Emotion'] = 'Frust'
+    odd.to_csv(tmp_path/'odd.csv', index=False)
+    code, said = call_mmemo('manifest', 'import', tmp_path/'odd.csv', '--root', corpus.root, '--out', tmp_path/'study')
+    assert code == 0, said
+    code, said = call_mmemo('train', '--corpus', tmp_path/'study', '--model', 'early', '--train.epochs', 1, '--train.lambda-text', 0, '--out', tmp_path/'run')
+    assert code == 0 and 'One rater against' in said and 'report.html' in said, said
+    odd.query("Bewerter == 'Ben'").drop(columns='Bewerter').to_csv(tmp_path/'one.csv', index=False)
+    code, said = call_mmemo('manifest', 'import', tmp_path/'one.csv', '--root', corpus.root, '--out', tmp_path/'study', '--overwrite')
+    assert code == 0 and not (tmp_path/'study'/'votes.parquet').exists(), said

@@ -161,6 +161,7 @@ def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet; tiers o
     keep_tables(corpus, out, overwrite)
     for kept, name in ((votes, 'votes.parquet'), (each, 'ratings.parquet')):
         if kept is not None: write_table(kept, Path(out)/name)
+        else: (Path(out)/name).unlink(missing_ok=True) # of a table before
     corpus.place = str(out)
     print(f"{len(corpus)} clips in {Path(out)/'manifest.csv'}; "
           f'`mmemo train --corpus {out} --encoders NAME` goes on from there.')
@@ -221,9 +222,8 @@ class ExportTiers:
     ranges = dict(film=Text(), tier=Text())
 
     def __call__(self) -> int: # exit status
-        import pandas as pd
         from mmemo.corpora.manifest import read_table
-        from mmemo.corpora.tiers import join_frames, read_tiers, write_tiers
+        from mmemo.corpora.tiers import join_frames, write_tiers
         if self.out.exists() and not self.overwrite:
             raise UserError(f'{self.out}: there is such a file already; it is kept. Name another, or --overwrite it.')
         frames = read_table(self.frames)
@@ -231,8 +231,7 @@ class ExportTiers:
             raise UserError(f"{self.frames}: expected columns time and label, found {', '.join(frames)}; "
                             'tiers hold classes, and no values.')
         said = join_frames(frames, self.tier)
-        theirs = [read_tiers(self.beside)] if self.beside else []
-        write_tiers(pd.concat([*theirs, said]), self.out, self.film)
+        write_tiers(said, self.out, self.film, self.beside)
         print(f'{len(said)} segments as tier {self.tier} in {self.out}')
         return OK
 

@@ -178,7 +178,8 @@ class FilesBelow:
         fits = self.known.get(self.fold(Path(written).name), [])
         end = [p for p in fits if self.fold(p).endswith(self.fold(written))]
         playable = [p for p in end or fits if find_kind(self.root/p)]
-        return playable or end or fits
+        called = self.fold(Path(written).name)
+        return playable or [p for p in end or fits if self.fold(Path(p).name) == called]
 
 # %% ../../nbs/20_corpora/15_spreadsheet.ipynb #sprd0031
 SIDES = {word: side for side, words in dict(

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['READERS', 'WRITERS', 'MARK', 'read_elan', 'write_elan', 'read_praat', 'write_praat', 'read_subtitles',
-           'write_subtitles', 'read_audacity', 'write_audacity', 'is_tiers', 'read_tiers', 'write_tiers', 'choose_tier',
-           'find_film', 'tabulate_tiers', 'join_frames']
+           'write_subtitles', 'read_audacity', 'write_audacity', 'is_tiers', 'read_tiers', 'join_tiers', 'write_tiers',
+           'choose_tier', 'find_film', 'tabulate_tiers', 'join_frames']
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0004
-import re
+import glob, re
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +27,16 @@ def read_elan(path:Path) -> list:
     from pympi import Eaf
     book = Eaf(str(path), suppress_version_warning=True)
     rows = [(tier, *a[:3]) for tier in book.get_tier_names() for a in book.get_annotation_data_for_tier(tier)]
-    return [(tier, start/1000, end/1000, text) for tier, start, end, text in rows]
+    return [(tier, start/1000, end/1000, text) for tier, start, end, text in rows if None not in (start, end)]
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0008
 @WRITERS.register('.eaf')
-def write_elan(segments:pd.DataFrame, path:Path, film:str=''): # film: the file that ELAN opens beside it
+def write_elan(segments:pd.DataFrame, path:Path, film:str='', # the file that ELAN opens with it
+               beside:Path|None=None): # a file whose tiers, films and words of its own stay
     "A file of ELAN's; its clock counts milliseconds."
     from pympi import Eaf
-    book = Eaf(author='mmemo')
-    book.remove_tier('default')
+    book = Eaf(beside and str(beside), author='mmemo', suppress_version_warning=True)
+    if not beside: book.remove_tier('default')
     if film: book.add_linked_file(film, mimetype='video/mp4')
     for tier in segments.tier.unique(): book.add_tier(tier)
     for s in segments.itertuples():
@@ -54,14 +55,15 @@ def read_praat(path:Path) -> list:
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0011
 @WRITERS.register('.textgrid')
-def write_praat(segments:pd.DataFrame, path:Path, film:str=''):
+def write_praat(segments:pd.DataFrame, path:Path, film:str='', beside:Path|None=None): # beside: its tiers stay
     "A TextGrid; its tiers have no gaps, so empty intervals stand between ours."
     from praatio import textgrid
     from praatio.data_classes.interval_tier import IntervalTier
-    grid, end = textgrid.Textgrid(), float(segments.end.max())
+    grid = textgrid.openTextgrid(str(beside), includeEmptyIntervals=True) if beside else textgrid.Textgrid()
+    end = max(float(segments.end.max()), grid.maxTimestamp or 0)
     for tier, rows in segments.groupby('tier', sort=False):
         entries = list(rows[['start', 'end', 'text']].itertuples(index=False, name=None))
-        grid.addTier(IntervalTier(tier, entries, 0, end))
+        grid.addTier(IntervalTier(tier, entries, 0, end), reportingMode='silence')
     grid.save(str(path), format='long_textgrid', includeBlankSpaces=True)
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0013
@@ -131,15 +133,30 @@ def read_tiers(path) -> pd.DataFrame: # tier, start, end (seconds), text; segmen
     table = pd.DataFrame(rows, columns=['tier', 'start', 'end', 'text'])
     return table[table.text.str.strip() != ''].sort_values(['tier', 'start'], kind='stable').reset_index(drop=True)
 
+# %% ../../nbs/20_corpora/18_tiers.ipynb #tier0039
+def join_tiers(segments:pd.DataFrame, path:Path, beside:Path) -> tuple: # segments to write, more for the writer
+    "What is written beside somebody's tiers; where the form is the same, all else in their file stays, too."
+    if path.exists() and path.samefile(beside):
+        raise UserError(f'{path}: these are the tiers that are to be kept; name another file.')
+    theirs = read_tiers(beside)
+    if both := sorted(set(theirs.tier) & set(segments.tier)):
+        raise UserError(f"{beside} has a tier '{both[0]}' already; call the new one otherwise (--tier).")
+    is_own = beside.suffix.lower() == path.suffix.lower() and path.suffix.lower() in ('.eaf', '.textgrid')
+    return (segments, dict(beside=beside)) if is_own else (pd.concat([theirs, segments]), {})
+
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0023
 def write_tiers(segments:pd.DataFrame, # tier, start, end, text
-                path, film:str='') -> Path: # the file's ending says which form; film: the file that they are about
+                path, film:str='', # the file's ending says which form; film: the file that they are about
+                beside=None) -> Path: # a file of tiers that stand in the new one, too
     "Segments for ELAN (.eaf), Praat (.TextGrid), Audacity (.txt) or any player (.srt, .vtt)."
-    path = Path(path)
+    path, more = Path(path), {}
     write = WRITERS.get_or_explain(path.suffix.lower())
+    if beside: segments, more = join_tiers(segments, path, Path(beside))
     with atomic_path(path) as tmp:
         kept = Path(tmp).with_suffix(path.suffix) # libraries look at the ending
-        write(segments, kept, film)
+        try: write(segments, kept, film, **more)
+        except Exception as e: # Praat's tiers have no overlaps
+            raise UserError(f'{path}: could not be written ({type(e).__name__}: {str(e).strip()[:160]}).') from None
         kept.replace(tmp)
     return path
 
@@ -163,7 +180,9 @@ def find_film(path:Path) -> str: # a file's name
         files = Eaf(str(path), suppress_version_warning=True).get_linked_files()
         linked = [m.get('RELATIVE_MEDIA_URL') or m.get('MEDIA_URL', '') for m in files]
         if linked: return Path(linked[0].removeprefix('file://')).name
-    return path.stem
+    from mmemo.media.files import find_kind
+    beside = [p for p in sorted(path.parent.glob(f'{glob.escape(path.stem)}.*')) if find_kind(p)]
+    return beside[0].name if beside else path.stem
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0030
 def tabulate_tiers(place, # a file of tiers, or a folder of them
@@ -194,9 +213,9 @@ def join_frames(frames:pd.DataFrame, # time (seconds, middles of frames), label
     if frames.empty:
         return pd.DataFrame(dict(tier=[], start=[], end=[], text=[]))
     time, label = frames.time.to_numpy(float), frames.label.astype(str).to_numpy()
-    step = np.median(np.diff(time)) if len(time) > 1 else .04
+    step = round(float(np.median(np.diff(time))), 3) if len(time) > 1 else .04
     begins = np.flatnonzero(np.r_[True, label[1:] != label[:-1]])
     ends = np.r_[begins[1:], len(label)] - 1
-    start, end = np.maximum(time[begins] - step/2, 0), time[ends] + step/2
-    end[:-1] = np.minimum(end[:-1], start[1:])
+    start, end = (time[begins] - step/2).round(3), (time[ends] + step/2).round(3) # programs count milliseconds
+    start[0], end[:-1] = max(0., start[0]) if start[0] > .002 else 0., start[1:]
     return pd.DataFrame(dict(tier=tier, start=start, end=end, text=label[begins]))

@@ -70,15 +70,17 @@ def leave_one_voter(votes:pd.DataFrame, # clip_id, rater, label
 def score_voters(votes:pd.DataFrame, # clip_id, rater, label
                  clips:pd.DataFrame, # those that are judged: clip_id, perhaps subject
                  classes, by:str='subject') -> dict: # score -> figure, as a model's
-    "What one rater would get if the majority of the others were right; a crowd counts as one rater."
+    "What one rater would get if the majority of the others were right; unequal raters are scored as one."
     known = votes[votes.clip_id.isin(clips.clip_id) & votes.label.isin(list(classes))]
     about = clips.set_index('clip_id')[[c for c in ('subject', 'group') if c in clips]]
     table = leave_one_voter(known, list(classes)).join(about, on='clip_id')
     if table.empty: return {}
+    by = by if by in table else 'clip_id'
+    people = table.groupby('seed')[by].agg(lambda x: tuple(sorted(x.dropna().unique())))
     is_crowd = known.groupby('rater').clip_id.nunique().min() < .8*known.clip_id.nunique()
-    if is_crowd: # some have judged few clips only
+    if is_crowd or people.nunique() > 1: # some judged few clips, or were left few by ties: not scored one by one
         table = table.drop(columns='seed')
-    return compute_figures(table, by if by in table else 'clip_id', unit='clip')
+    return compute_figures(table, by, unit='clip')
 
 # %% ../../nbs/60_training/17_raters.ipynb #ratr0020
 def describe_ceiling(corpus:Corpus, predictions:pd.DataFrame, # of a model, on clips of the corpus
@@ -87,10 +89,13 @@ def describe_ceiling(corpus:Corpus, predictions:pd.DataFrame, # of a model, on c
     task, names = infer_task(predictions), list_classes(predictions)
     if task not in ('va', 'valence', 'arousal', 'expression'): return ''
     clips = corpus.clips[corpus.clips.clip_id.isin(predictions.clip_id)]
+    if task == 'expression' and 'label' in clips: # where people tie the model is not scored
+        clips = clips[clips.label.notna()]
     kept, measure, rest = (('votes.parquet', score_voters, 'majority') if task == 'expression' else
                            ('ratings.parquet', score_raters, 'mean'))
     each = read_raters(corpus, kept)
-    figure = None if each is None else measure(each, clips, names, by).get(HEADLINES[task])
+    each = None if each is None else each[each.clip_id.isin(clips.clip_id)]
+    figure = None if each is None or each.empty else measure(each, clips, names, by).get(HEADLINES[task])
     if not figure: return ''
     name = HEADLINES[task].replace('_', ' ')
     return (f"One rater against the {rest} of the others, on the same clips: {name} {format_figure(figure)}, "
