@@ -121,7 +121,7 @@ def is_tiers(path) -> bool: # a file of tiers, or a folder that holds some and n
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0021
 def read_tiers(path) -> pd.DataFrame: # tier, start, end (seconds), text; segments without a word are left out
-    "All segments of a file, whatever program made it."
+    "All segments of a file that last and have a word, whatever program made it."
     path = Path(path)
     try: rows = READERS.get_or_explain(path.suffix.lower())(path)
     except ImportError as e:
@@ -131,7 +131,8 @@ def read_tiers(path) -> pd.DataFrame: # tier, start, end (seconds), text; segmen
     except Exception as e:
         raise UserError(f'{path}: expected tiers ({type(e).__name__}: {str(e).strip()[:120]}).') from None
     table = pd.DataFrame(rows, columns=['tier', 'start', 'end', 'text'])
-    return table[table.text.str.strip() != ''].sort_values(['tier', 'start'], kind='stable').reset_index(drop=True)
+    table = table[(table.text.str.strip() != '') & (table.end > table.start)]
+    return table.sort_values(['tier', 'start'], kind='stable').reset_index(drop=True)
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0039
 def join_tiers(segments:pd.DataFrame, path:Path, beside:Path) -> tuple: # segments to write, more for the writer
@@ -197,14 +198,17 @@ def tabulate_tiers(place, # a file of tiers, or a folder of them
         if tiers.empty: continue
         rows = tiers[tiers.tier == choose_tier(tiers.tier.unique(), columns or {}, str(file))]
         inside = {t: [_gather_words(more, s) for s in rows.itertuples()] for t, more in tiers.groupby('tier')}
+        inside[rows.tier.iloc[0]] = rows.text # its own, whatever overlaps
         parts.append(rows[['start', 'end']].assign(path=find_film(file), **inside))
     if not parts:
         raise UserError(f'{place}: no segment with a word in it.')
     return pd.concat(parts, ignore_index=True)
 
 def _gather_words(tier:pd.DataFrame, segment) -> str|float: # what was marked within a segment, or NaN
-    middle = (tier.start + tier.end)/2
-    return ' '.join(tier.text[(middle >= segment.start) & (middle < segment.end)]) or np.nan
+    middle, mine = (tier.start + tier.end)/2, (segment.start + segment.end)/2
+    is_within = (middle >= segment.start) & (middle < segment.end)
+    is_around = (tier.start <= mine) & (tier.end > mine) # somebody's turn of ten segments
+    return ' '.join(tier.text[is_within | is_around]) or np.nan
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0033
 def join_frames(frames:pd.DataFrame, # time (seconds, middles of frames), label

@@ -138,9 +138,11 @@ def read_middle_picture(corpus:Corpus, row, faces=None) -> tuple: # (h, w, 3) ui
     "The picture in the middle of a clip, or of its folder of crops, as an encoder sees it; all of it without a face."
     from mmemo.media.faces import FaceTracker, settle_faces
     from mmemo.media.frames import VideoReader
+    from mmemo.media.pictures import list_pictures
     crops = getattr(row, 'crops_dir', None)
-    if isinstance(crops, str) and (files := sorted((Path(corpus.root)/crops).glob('*.jp*g'))):
+    if isinstance(crops, str): # in place of the film, as an encoder has it
         from PIL import Image
+        files = list(list_pictures(Path(corpus.root)/crops).values())
         return np.asarray(Image.open(files[len(files)//2]).convert('RGB')), True
     start, end = (None if np.isnan(t) else t for t in (row.start, row.end))
     reader = VideoReader(Path(corpus.root)/row.path, start, end)
@@ -235,7 +237,8 @@ def render_faces(corpus:Corpus, n:int, faces=None) -> list: # pieces of HTML
     note = f'One picture from the middle of each of {sheet.count("<img")} clips, classes and subjects in turn.'
     body = [render_text('Faces', 'h2'), render_text(note, cls='soft'), sheet]
     if lost := sheet.count('class="lost"'):
-        body.append(render_text(f'In {lost} of them no face was found; they are shown whole, with a dashed edge.'))
+        told = f'In {lost} of these pictures no face was found; they are shown whole, with a dashed edge.'
+        body.append(render_text(told))
     if failed:
         body.append(render_warning(f"{len(failed)} picture(s) could not be read, for example of '{failed[0]}'."))
     return body
@@ -244,7 +247,8 @@ def render_faces(corpus:Corpus, n:int, faces=None) -> list: # pieces of HTML
 def write_face_sheet(corpus:Corpus, out, # the HTML file
                      faces, n:int=24) -> Path: # FaceSettings; how many clips
     "Some faces of a corpus as they will be cut out, as one page."
-    looked = f"Cut out by '{faces.detector}'. This is what the encoder will see."
+    way = faces.detector.removeprefix('auto-')
+    looked = f'Found by {way}, one picture of each clip: this is what the encoder will see.'
     body = [render_text(corpus.name, 'h1'), render_text(looked), *render_faces(corpus, n, faces)]
     with atomic_path(out) as tmp:
         Path(tmp).write_text(render_page(f'Faces of {corpus.name}', body), encoding='utf8')

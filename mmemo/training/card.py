@@ -126,7 +126,11 @@ def explain_features(run) -> str:
     is_by_chance = bool(run.metrics.get('guard', {}).get('mark')) # the first warning says so
     is_checked = WARNINGS['nobody'] not in run.metrics['warnings'] and not is_by_chance
     people = 'No subject is on two sides (checked).' if is_checked else ''
-    return f'Features: {run.config.encoders} ({made}). {people}'
+    way = run.config.settings.faces.detector.removeprefix('auto-')
+    shows = run.about['features'].get('shows')
+    found = '' if way == 'none' else f', looked for by {way} where they were not cut out'
+    faces = f' Pictures: {shows}{found}.' if shows else ''
+    return f'Features: {run.config.encoders} ({made}).{faces} {people}'
 
 # %% ../../nbs/60_training/11_card.ipynb #1cc2a6a4
 def list_card_settings(run) -> list: # parts of the card

@@ -22,7 +22,7 @@ from ..features.sources import GIVEN
 from ..features.tracks import FeatureStore
 from ..features.windows import WindowSettings
 from ..labels import prompts_for
-from ..media.faces import find_yunet
+from ..media.faces import detectors, find_yunet
 from ..models.stated import list_words
 from ..ranges import Range, Text, check_fields, guess_path
 from .loop import TrainConfig
@@ -198,6 +198,7 @@ def choose_detector(run, # a Run
                     asked:str='as trained', # auto: as trained, and looked for where somebody had cut them out by hand
                    ) -> str: # a word of `FaceSettings.detector`
     "How a run's faces are to be found; `UserError` for a way by which it would see what it never saw in training."
+    if asked != 'as trained': detectors.get_or_explain(asked)
     trained = run.config.settings.faces.detector
     name, known = trained.removeprefix('auto-'), run.about['features'].get('shows')
     is_settled = name != 'none' or known == 'whole pictures'
@@ -237,6 +238,7 @@ def check_shown(run, facts:dict): # a Run; of a store of features
 # %% ../../nbs/60_training/09_run_config.ipynb #runpict3
 def mark_faces(store:FeatureStore, asked:str) -> FeatureStore: # the same, of a corpus
     "Whoever says `none` knows that the pictures are faces already, whatever their look."
-    if asked == 'none' and 'shows' in store.facts:
+    if asked == 'none' and store.facts.get('shows') == 'whole pictures':
+        print('Mind: these pictures are wide or large, and are taken for cut-out faces, as was asked.')
         store.facts['shows'] = 'faces'
     return store
