@@ -10,7 +10,7 @@ from mmemo.commands.cli import COMMANDS, find_settings_class, main
 from mmemo.core import Registry, UserError, to_jsonable
 from mmemo.ranges import OutOfRange, Range, Text, check_fields, collect_ranges
 from mmemo.explain.embedding import MapSettings
-from mmemo.commands.corpus import ImportTable
+from mmemo.commands.corpus import ExportTiers, ImportTable
 from mmemo.commands.demo import DemoConfig
 from mmemo.features.reading import ExtractSettings
 from mmemo.features.windows import WindowSettings
@@ -20,10 +20,10 @@ from mmemo.planted.corpus import PlantedConfig
 from mmemo.training.loop import RECIPES, TrainConfig
 from mmemo.training.run_config import RunConfig, make_run_config
 
-GIVEN = dict(root=Path('x'), name='tiny', what='list', table=Path('x'), corpus=Path('x'), run=Path('x'), file=Path('x'), files=(Path('x'),), runs=(Path('x'),)) # what has no default
+GIVEN = dict(frames=Path('frames.csv'), out=Path('talk.eaf'), root=Path('x'), name='tiny', what='list', table=Path('x'), corpus=Path('x'), run=Path('x'), file=Path('x'), files=(Path('x'),), runs=(Path('x'),)) # what has no default
 CONFIGS = {f'model {name}': (entry.config, entry.preset) for name, entry in MODELS.items()}
 PLAIN = {c.__name__: (c, {}) for c in (RunConfig, TrainConfig, WindowSettings, ExtractSettings, FaceSettings, PlantedConfig, MapSettings, DemoConfig)}
-WORDS = {f'mmemo {name}': (find_settings_class(command.build()), {}) for name, command in COMMANDS.items()} | {'mmemo manifest import': (ImportTable, {})}
+WORDS = {f'mmemo {name}': (find_settings_class(command.build()), {}) for name, command in COMMANDS.items()} | {'mmemo manifest import': (ImportTable, {}), 'mmemo manifest tiers': (ExportTiers, {})}
 ALL = CONFIGS | PLAIN | WORDS
 
 
