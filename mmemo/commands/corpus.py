@@ -146,7 +146,7 @@ def import_table(table, # a path (CSV of any kind, .xlsx, .ods, Parquet; tiers o
     from mmemo.corpora.tiers import is_tiers, tabulate_tiers
     from mmemo.corpora.votes import join_votes
     check_kept(out)
-    if not hasattr(table, 'columns') and is_tiers(table):
+    if isinstance(table, (str, Path)) and is_tiers(table):
         root = root or (table if Path(table).is_dir() else Path(table).parent)
         table = tabulate_tiers(table, columns)
     corpus, report = read_study(table, columns, root, **labels)

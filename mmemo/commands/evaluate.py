@@ -67,7 +67,7 @@ def score_run(run, corpus=None, split:str='test', cache=None, faces:str='as trai
     from mmemo.training.evaluation import evaluate
     from mmemo.training.raters import describe_ceiling
     from mmemo.training.run_clips import find_corpus
-    from mmemo.training.run_config import mark_faces, choose_settings
+    from mmemo.training.run_config import choose_settings, mark_faces
     is_own, settings = corpus is None, choose_settings(run, faces, model_file)
     place = find_corpus(run) if is_own else corpus
     if store is None:
@@ -125,7 +125,7 @@ class Evaluate:
 def evaluate_run(asked:Evaluate) -> int: # exit status
     "Predict with a run, smooth as it was chosen there, score, print."
     from mmemo.commands.train import print_scores
-    from mmemo.features.coverage import describe_coverage, list_faceless
+    from mmemo.features.coverage import describe_coverage, is_incomplete
     from mmemo.training.runs import load_run
     if asked.out: check_place(asked.out, 'table of scores', SCORES)
     run = load_run(asked.run)
@@ -134,7 +134,7 @@ def evaluate_run(asked:Evaluate) -> int: # exit status
     print_scores(scores, run.config.task)
     if asked.out: keep_scores(asked.out, predictions, scores)
     if doubt := describe_coverage(store): print(f'Mind: {doubt}')
-    return SET_ASIDE if len(store.quarantine) or list_faceless(store) else OK
+    return SET_ASIDE if is_incomplete(store) else OK
 
 # %% ../../nbs/85_commands/10_evaluate.ipynb #evatt002
 def measure_run(asked:Evaluate) -> int: # exit status

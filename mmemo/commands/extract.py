@@ -20,13 +20,12 @@ from ..ranges import Text
 def show_faces(corpus, settings, cache=None) -> Path|None: # a Corpus, ExtractSettings, folder of the cache
     "Write a sheet of faces into the cache, once for a corpus and its settings; say where it is."
     from mmemo.core import default_cache, stable_hash
-    from mmemo.features.coverage import name_pictures
+    from mmemo.features.coverage import is_any_whole
     from mmemo.features.reading import make_jobs
-    from mmemo.media.faces import FaceSettings
     from mmemo.pages.corpus import write_face_sheet
     if settings.faces.detector == 'none' or corpus.facts.get('features_only'):
         return
-    if name_pictures(make_jobs(corpus), FaceSettings('none')) == 'faces': # cut out already
+    if not is_any_whole(make_jobs(corpus)): # cut out already
         return
     mark = stable_hash([settings.faces, corpus.clips.astype(str).values.tolist()])[:8]
     place = Path(cache or default_cache())/'faces'/f'{corpus.name}-{mark}.html'
@@ -39,7 +38,7 @@ def show_faces(corpus, settings, cache=None) -> Path|None: # a Corpus, ExtractSe
 # %% ../../nbs/85_commands/07_extract.ipynb #extra013
 def print_store(store) -> int: # a FeatureStore -> exit status
     "Say what was encoded, what was kept from before, and what was set aside."
-    from mmemo.features.coverage import describe_coverage, list_faceless
+    from mmemo.features.coverage import describe_coverage, is_incomplete
     from mmemo.features.windows import describe_overhang
     counts = [f'{n} {what}' for what, n in store.facts['counts'].items() if isinstance(n, int)]
     print(f"{store.facts['corpus']}: {store!r}")
@@ -47,12 +46,12 @@ def print_store(store) -> int: # a FeatureStore -> exit status
     ids = next((p.clip_ids for p in store.packs.values()), [])
     for doubt in (describe_overhang(store.packs, ids), describe_coverage(store)):
         if doubt: print(f'Mind: {doubt}')
-    if not len(store.quarantine):
-        return SET_ASIDE if list_faceless(store) else OK
+    status = SET_ASIDE if is_incomplete(store) else OK
+    if not len(store.quarantine): return status
     first = store.quarantine.iloc[0]
     print(f'mmemo: {len(store.quarantine)} clip(s) could not be used and were set aside, the first: {first.reason} '
           'All are in quarantine.csv in the cache.', file=sys.stderr)
-    return SET_ASIDE
+    return status
 
 # %% ../../nbs/85_commands/07_extract.ipynb #extra016
 @dataclass

@@ -255,7 +255,7 @@ def predict_file(file, # a video
     check_place(out, 'prediction', PREDICTED)
     info = check_video(path) # first of all: it needs no model
     from mmemo.training.run_clips import describe_learnt
-    from mmemo.training.run_config import mark_faces, choose_settings
+    from mmemo.training.run_config import choose_settings, mark_faces
     from mmemo.training.runs import check_features, load_run
     run = load_run(run) if isinstance(run, (str, Path)) else run
     check_reader(run)

@@ -93,7 +93,7 @@ def send_answers(asked:Submit) -> int: # exit status
     "Ask the runs about every frame, and write a file for each split."
     from mmemo.features.sources import open_features
     from mmemo.training.run_clips import find_corpus
-    from mmemo.training.run_config import mark_faces, choose_settings
+    from mmemo.training.run_config import choose_settings, mark_faces
     from mmemo.training.runs import load_run
     runs = [load_run(folder) for folder in asked.runs]
     task, tables, has_gaps = find_challenge(runs), [], False

@@ -16,7 +16,7 @@ from .extract import show_faces
 from ..core import OK, SET_ASIDE, UserError
 from ..corpora.manifest import Corpus
 from ..corpora.readers import open_corpus
-from ..features.coverage import list_faceless
+from ..features.coverage import is_incomplete
 from ..features.sources import open_features
 from ..features.tracks import FeatureStore
 from ..labels import describe_space
@@ -131,4 +131,4 @@ class Train(RunConfig):
         people = describe_ceiling(corpus, run.predictions.query("split == 'test'")) if run.scores else ''
         if people: print(people)
         print(run.folder/'report.html')
-        return SET_ASIDE if len(store.quarantine) or list_faceless(store) else OK
+        return SET_ASIDE if is_incomplete(store) else OK

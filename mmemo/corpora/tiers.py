@@ -16,6 +16,7 @@ import pandas as pd
 
 from ..core import Registry, UserError, atomic_path
 from .spreadsheet import fold_title, guess_columns
+from ..media.files import find_kind
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0007
 READERS = Registry('form of tiers') # ending -> (path -> rows of tier, start, end, text)
@@ -110,10 +111,11 @@ def write_audacity(segments:pd.DataFrame, path:Path, film:str=''):
     Path(path).write_text(''.join(rows), encoding='utf8')
 
 # %% ../../nbs/20_corpora/18_tiers.ipynb #tier0019
-def is_tiers(path) -> bool: # a file of tiers, or a folder that holds some and no table
+def is_tiers(path) -> bool: # a file of tiers, or a folder that holds some
     "Whether a place is read as tiers and not as a table."
     path = Path(path)
-    if path.is_dir(): return any(map(is_tiers, path.iterdir()))
+    if path.is_dir():
+        return any(is_tiers(p) for p in path.iterdir() if p.is_file())
     if path.suffix.lower() != '.txt': return path.suffix.lower() in READERS
     if not path.is_file(): return False
     with open(path, encoding='utf-8-sig', errors='replace') as f:
@@ -181,7 +183,6 @@ def find_film(path:Path) -> str: # a file's name
         files = Eaf(str(path), suppress_version_warning=True).get_linked_files()
         linked = [m.get('RELATIVE_MEDIA_URL') or m.get('MEDIA_URL', '') for m in files]
         if linked: return Path(linked[0].removeprefix('file://')).name
-    from mmemo.media.files import find_kind
     beside = [p for p in sorted(path.parent.glob(f'{glob.escape(path.stem)}.*')) if find_kind(p)]
     return beside[0].name if beside else path.stem
 

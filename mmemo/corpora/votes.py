@@ -64,11 +64,11 @@ def measure_alpha(codes # (n, k) class of each thing by each rater; -1 where one
     return float(1 - (n - 1)*(n - np.trace(seen))/chance) if chance else np.nan
 
 # %% ../../nbs/20_corpora/17_votes.ipynb #vote0018
-def describe_votes(votes:pd.DataFrame, classes) -> dict: # raters, answers, alpha, ties
+def describe_votes(votes:pd.DataFrame, shares:pd.DataFrame) -> dict: # of `share_votes`; raters, answers, alpha, ties
     "How many were asked, and how well they agree."
-    codes = votes.assign(code=votes.label.map({c: i for i, c in enumerate(classes)}))
+    codes = votes.assign(code=votes.label.map({c: i for i, c in enumerate(shares)}))
     wide = codes.pivot(index='clip_id', columns='rater', values='code').fillna(-1)
-    ties = int(choose_majority(share_votes(votes, classes)).isna().sum())
+    ties = int(choose_majority(shares).isna().sum())
     return dict(raters=int(votes.rater.nunique()), answers=len(votes), alpha=measure_alpha(wide), ties=ties)
 
 # %% ../../nbs/20_corpora/17_votes.ipynb #vote0025
@@ -94,5 +94,5 @@ def join_votes(corpus:Corpus) -> tuple: # Corpus, and the votes; the corpus as i
     shares = share_votes(votes, space.classes)
     mine = pd.concat([choose_majority(shares).rename('label'), shares.add_prefix('p_')], axis=1)
     joined = first.join(mine, on='clip_id')
-    facts = corpus.facts | dict(ties='soft', votes=describe_votes(votes, space.classes))
+    facts = corpus.facts | dict(ties='soft', votes=describe_votes(votes, shares))
     return replace(corpus, clips=joined, facts=facts), votes

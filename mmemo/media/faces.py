@@ -29,8 +29,10 @@ YUNET = 'face_detection_yunet_2023mar.onnx'
 
 def find_yunet() -> Path|None: # where `mmemo fetch yunet` put it
     "The model file of the better detector, if it is on this machine."
-    place = default_cache()/'detectors'/YUNET
+    place = _place_yunet()
     return place if place.is_file() else None
+
+def _place_yunet() -> Path: return default_cache()/'detectors'/YUNET
 
 # %% ../../nbs/10_media/06_faces.ipynb #36ebdafe
 @dataclass(frozen=True)
@@ -50,12 +52,16 @@ class FaceSettings:
                   smooth=Range(0, 3600), gap=Range(0, 3600), model_file=Text('a file'))
 
     def __post_init__(self):
-        if self.detector == 'auto': # what it means is settled once, here and now: a run is read as it was trained
-            has_model = self.model_file or find_yunet()
-            object.__setattr__(self, 'detector', 'auto-yunet' if has_model else 'auto-haar')
-        if self.detector in ('yunet', 'auto-yunet') and not self.model_file and find_yunet():
-            object.__setattr__(self, 'model_file', str(find_yunet()))
         check_fields(self, 'face setting')
+        file = self.model_file or find_yunet()
+        if self.detector == 'auto': # what it means is settled once, here and now: a run is read as it was trained
+            object.__setattr__(self, 'detector', 'auto-yunet' if file else 'auto-haar')
+        if self.way == 'yunet' and file:
+            object.__setattr__(self, 'model_file', str(file))
+
+    @property
+    def way(self) -> str: # 'none', 'haar', 'yunet': by what a face is found where it has to be looked for
+        return self.detector.removeprefix('auto-')
 
 # %% ../../nbs/10_media/06_faces.ipynb #7028af19b
 def _shrink(frame, side) -> tuple: # smaller frame, factor back to the original
@@ -113,7 +119,7 @@ YUNET_HOME = 'opencv/face_detection_yunet' # on the model hub; MIT licence, Shiq
 def fetch_yunet() -> Path: # the model file
     "Bring the better detector into the local cache."
     from huggingface_hub import hf_hub_download
-    place = default_cache()/'detectors'/YUNET
+    place = _place_yunet()
     try: brought = Path(hf_hub_download(YUNET_HOME, YUNET))
     except Exception as e:
         raise UserError(f"detector 'yunet' ({YUNET_HOME}) could not be fetched ({type(e).__name__}).") from None
@@ -131,9 +137,8 @@ def is_crop(width:int, height:int) -> bool: # pixels
 # %% ../../nbs/10_media/06_faces.ipynb #faccrp03
 def settle_faces(faces:FaceSettings, width:int, height:int) -> FaceSettings: # pixels of a clip's pictures
     "What `auto` means for one clip: nothing to look for, or a detector; other settings stay as they are."
-    kind, _, detector = faces.detector.partition('-')
-    if kind != 'auto': return faces
-    return replace(faces, detector='none' if is_crop(width, height) else detector)
+    if faces.detector == faces.way: return faces
+    return replace(faces, detector='none' if is_crop(width, height) else faces.way)
 
 # %% ../../nbs/10_media/06_faces.ipynb #5c452ccc
 def compute_overlap(box, boxes) -> np.ndarray: # (4,), (k, 4) as x, y, width, height -> (k,)

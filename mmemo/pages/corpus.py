@@ -247,8 +247,7 @@ def render_faces(corpus:Corpus, n:int, faces=None) -> list: # pieces of HTML
 def write_face_sheet(corpus:Corpus, out, # the HTML file
                      faces, n:int=24) -> Path: # FaceSettings; how many clips
     "Some faces of a corpus as they will be cut out, as one page."
-    way = faces.detector.removeprefix('auto-')
-    looked = f'Found by {way}, one picture of each clip: this is what the encoder will see.'
+    looked = f'Found by {faces.way}, one picture of each clip: this is what the encoder will see.'
     body = [render_text(corpus.name, 'h1'), render_text(looked), *render_faces(corpus, n, faces)]
     with atomic_path(out) as tmp:
         Path(tmp).write_text(render_page(f'Faces of {corpus.name}', body), encoding='utf8')

@@ -126,7 +126,7 @@ def explain_features(run) -> str:
     is_by_chance = bool(run.metrics.get('guard', {}).get('mark')) # the first warning says so
     is_checked = WARNINGS['nobody'] not in run.metrics['warnings'] and not is_by_chance
     people = 'No subject is on two sides (checked).' if is_checked else ''
-    way = run.config.settings.faces.detector.removeprefix('auto-')
+    way = run.config.settings.faces.way
     shows = run.about['features'].get('shows')
     found = '' if way == 'none' else f', looked for by {way} where they were not cut out'
     faces = f' Pictures: {shows}{found}.' if shows else ''

@@ -199,8 +199,8 @@ def choose_detector(run, # a Run
                    ) -> str: # a word of `FaceSettings.detector`
     "How a run's faces are to be found; `UserError` for a way by which it would see what it never saw in training."
     if asked != 'as trained': detectors.get_or_explain(asked)
-    trained = run.config.settings.faces.detector
-    name, known = trained.removeprefix('auto-'), run.about['features'].get('shows')
+    trained, name = run.config.settings.faces.detector, run.config.settings.faces.way
+    known = run.about['features'].get('shows')
     is_settled = name != 'none' or known == 'whole pictures'
     if asked in ('as trained', trained, 'auto' if is_settled else ''):
         return trained
@@ -228,7 +228,7 @@ def choose_settings(run, # a Run
 # %% ../../nbs/60_training/09_run_config.ipynb #runpict1
 def check_shown(run, facts:dict): # a Run; of a store of features
     "Refuse features of whole pictures for a run that was trained on faces, or of faces that were found otherwise."
-    ways = [s.faces.detector.removeprefix('auto-') for s in (run.config.settings, facts['settings'])]
+    ways = [s.faces.way for s in (run.config.settings, facts['settings'])]
     shown = [run.about['features'].get('shows') or facts['shows'], facts['shows']] # earlier runs do not say
     if shown[0] != shown[1] or 'none' not in ways and ways[0] != ways[1]:
         was, now = (f"{what} (detector '{way}')" for what, way in zip(shown, ways))
